@@ -1,0 +1,174 @@
+//! The head of a request, read in place from the host's bytes.
+
+use super::pairs::{self, Malformed, Pair};
+use std::borrow::Cow;
+
+/// A request's headers as they came, pseudo-headers included.
+#[derive(Clone, Debug)]
+pub struct RequestHead<'a> {
+    pairs: Vec<Pair<'a>>,
+    end_of_stream: bool,
+}
+
+/// What stands under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading<'a> {
+    /// Nothing under this exact name.
+    Missing,
+    /// One value.
+    One(Cow<'a, [u8]>),
+    /// More than one value, or another name that a server might read as this one.
+    Ambiguous,
+}
+
+impl<'a> RequestHead<'a> {
+    /// Reads the host's serialised header map. `end_of_stream`: neither body nor trailers follow.
+    ///
+    /// # Errors
+    /// [`Malformed`] where the bytes are no header map.
+    pub fn parse(bytes: &'a [u8], end_of_stream: bool) -> Result<Self, Malformed> {
+        Ok(Self { pairs: pairs::parse(bytes)?, end_of_stream })
+    }
+
+    /// All headers, in the order in which the host gave them.
+    pub fn pairs(&self) -> &[Pair<'a>] {
+        &self.pairs
+    }
+
+    /// Whether neither body nor trailers follow.
+    pub fn end_of_stream(&self) -> bool {
+        self.end_of_stream
+    }
+
+    /// Every value under this exact name.
+    pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
+        self.pairs
+            .iter()
+            .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| *value)
+    }
+
+    /// Whether a header of this exact name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.values(name).next().is_some()
+    }
+
+    /// The value under this exact name, if nothing else could be read as it.
+    ///
+    /// Servers that hand headers on as environment variables (CGI, WSGI) read every non-alphanumeric byte of a name as the same one, so
+    /// `x_token` and `x-token` are a second occurrence of each other.
+    pub fn read(&self, name: &str) -> Reading<'a> {
+        let mut found = Reading::Missing;
+        let mut seen = false;
+        for (n, value) in &self.pairs {
+            if !folds_to(n, name.as_bytes()) {
+                continue;
+            }
+            if seen {
+                return Reading::Ambiguous;
+            }
+            seen = true;
+            if n.eq_ignore_ascii_case(name.as_bytes()) {
+                found = Reading::One(Cow::Borrowed(value));
+            }
+        }
+        found
+    }
+
+    /// The request's method; empty where the host gave none, or one that is not text.
+    pub fn method(&self) -> &'a str {
+        self.values(":method").next().and_then(|m| std::str::from_utf8(m).ok()).unwrap_or_default()
+    }
+
+    /// `:path` with its query, as it came.
+    pub fn target(&self) -> Option<&'a [u8]> {
+        self.values(":path").next()
+    }
+
+    /// Whether the request asks to leave HTTP on this connection (websocket and the like).
+    pub fn is_upgrade(&self) -> bool {
+        self.has("upgrade")
+    }
+
+    /// Whether this is a gRPC request (`application/grpc`, alone or with a suffix or parameters).
+    pub fn is_grpc(&self) -> bool {
+        self.values("content-type").next().is_some_and(|value| {
+            let value = value.trim_ascii();
+            value.split_at_checked(GRPC.len()).is_some_and(|(head, rest)| {
+                head.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+            })
+        })
+    }
+
+    /// Whether `Connection` names a header that the next hop would then delete (RFC 9110 section 7.6.1).
+    pub fn connection_nominates(&self) -> bool {
+        const HARMLESS: [&str; 5] = ["upgrade", "keep-alive", "close", "te", "http2-settings"];
+        self.values("connection").flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii).any(
+            |option| {
+                !option.is_empty() && !HARMLESS.iter().any(|h| option.eq_ignore_ascii_case(h.as_bytes()))
+            },
+        )
+    }
+}
+
+/// Whether two header names are one name to a server that reads every non-alphanumeric byte as `-`.
+pub fn folds_to(name: &[u8], other: &[u8]) -> bool {
+    name.len() == other.len() && name.iter().zip(other).all(|(a, b)| fold(*a) == fold(*b))
+}
+
+/// A byte of a header name as such a server reads it.
+pub fn fold(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+}
+
+const GRPC: &[u8] = b"application/grpc";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(pairs: &[(&str, &str)]) -> Vec<u8> {
+        pairs::encode(pairs)
+    }
+
+    #[test]
+    fn a_folded_name_is_a_second_occurrence_and_never_the_value() {
+        let bytes = head(&[("x-token", "a"), ("x_token", "b"), ("x.other", "c")]);
+        let head = RequestHead::parse(&bytes, true).unwrap();
+        assert_eq!(head.read("x-token"), Reading::Ambiguous);
+        assert_eq!(head.read("x-other"), Reading::Missing);
+        assert_eq!(head.read("x.other"), Reading::One(Cow::Borrowed(b"c")));
+        assert_eq!(head.read("absent"), Reading::Missing);
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_media_type() {
+        const CASES: [(&str, bool); 6] = [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/GRPC; x=1", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+            ("", false),
+        ];
+        for (value, expected) in CASES {
+            let bytes = head(&[("content-type", value)]);
+            assert_eq!(RequestHead::parse(&bytes, true).unwrap().is_grpc(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn connection_options_beyond_the_harmless_ones_nominate() {
+        const CASES: [(&str, bool); 5] = [
+            ("upgrade", false),
+            ("Upgrade, Keep-Alive", false),
+            ("upgrade, x-avnology-user-id", true),
+            ("x-other", true),
+            (", ,", false),
+        ];
+        for (value, expected) in CASES {
+            let bytes = head(&[("connection", value)]);
+            assert_eq!(RequestHead::parse(&bytes, true).unwrap().connection_nominates(), expected, "{value}");
+        }
+    }
+}

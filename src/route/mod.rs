@@ -1,0 +1,63 @@
+//! Which route a request is on: host, then path segment by segment, then method.
+
+pub mod pattern;
+pub mod table;
+
+pub use pattern::{Pattern, PatternError};
+pub use table::{Conflict, Found, RouteTable};
+
+/// The methods that a route names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// Every method.
+    Any,
+    /// These; `GET` covers `HEAD` (RFC 9110 section 9.3.2).
+    Only(Vec<String>),
+}
+
+impl Methods {
+    /// Whether the route takes this method. Methods are case-sensitive (RFC 9110 section 9.1).
+    pub fn cover(&self, method: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(names) => names.iter().any(|n| n == method || (n == "GET" && method == "HEAD")),
+        }
+    }
+
+    /// Whether some method is covered by both.
+    pub fn overlap(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Only(a), Self::Only(b)) => {
+                a.iter().any(|m| other.cover(m)) || b.iter().any(|m| self.cover(m))
+            }
+        }
+    }
+}
+
+/// Which hosts a route names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// This host.
+    Exact(String),
+    /// Every host that ends with this suffix, which begins with a dot (`*.example.com` is `.example.com`).
+    Suffix(String),
+    /// Every host.
+    Any,
+}
+
+impl HostPattern {
+    /// Reads `api.example.com` or `*.example.com`; `None` where it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        let host =
+            |text: &str| crate::http::host::Host::parse(text.as_bytes()).map(|h| h.as_str().to_owned());
+        let no_port = text.starts_with('[') || !text.contains(':');
+        match text.strip_prefix("*.") {
+            Some(rest) if !rest.starts_with('[') => {
+                host(rest).filter(|_| no_port).map(|h| Self::Suffix(format!(".{h}")))
+            }
+            Some(_) => None,
+            None => host(text).filter(|_| no_port).map(Self::Exact),
+        }
+    }
+}

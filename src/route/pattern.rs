@@ -1,0 +1,157 @@
+//! Path patterns: literals, `{param}` and a last `{*rest}`, segment by segment.
+
+use crate::http::path::is_plain_segment;
+use std::fmt;
+
+/// A path pattern such as `/orgs/{org_id}/{*rest}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    segments: Vec<Segment>,
+}
+
+/// One segment of a [`Pattern`], most specific first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Exactly this decoded text; empty only as the last segment (a trailing slash).
+    Literal(String),
+    /// One segment that is not empty.
+    Param(String),
+    /// All that remains after a slash, the empty rest too. Always last.
+    Rest(String),
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternError(&'static str);
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Pattern {
+    /// Reads a pattern. Literals are written decoded.
+    ///
+    /// # Errors
+    /// [`PatternError`] says what a pattern must look like.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let rest = text.strip_prefix('/').ok_or(PatternError("a path that begins with `/`"))?;
+        let raws: Vec<&str> = rest.split('/').collect();
+        let last = raws.len().saturating_sub(1);
+        let mut segments: Vec<Segment> = Vec::with_capacity(raws.len());
+        for (nth, raw) in raws.into_iter().enumerate() {
+            let segment = Self::segment(raw)?;
+            match &segment {
+                Segment::Literal(text) if text.is_empty() && nth != last => {
+                    return Err(PatternError("a path without empty segments"));
+                }
+                Segment::Rest(_) if nth != last => {
+                    return Err(PatternError("a path whose `{*rest}` is its last segment"));
+                }
+                Segment::Param(name) | Segment::Rest(name)
+                    if segments.iter().any(|s| s.name() == Some(name)) =>
+                {
+                    return Err(PatternError("a path whose parameter names differ"));
+                }
+                _ => {}
+            }
+            segments.push(segment);
+        }
+        Ok(Self { segments })
+    }
+
+    fn segment(raw: &str) -> Result<Segment, PatternError> {
+        if let Some(inner) = raw.strip_prefix('{').and_then(|r| r.strip_suffix('}')) {
+            let (name, rest) = match inner.strip_prefix('*') {
+                Some(name) => (name, true),
+                None => (inner, false),
+            };
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                return Err(PatternError("parameter names of letters, digits and `_`"));
+            }
+            return Ok(if rest { Segment::Rest(name.to_owned()) } else { Segment::Param(name.to_owned()) });
+        }
+        if raw.contains(['{', '}']) {
+            return Err(PatternError("segments that are a literal or one `{param}` as a whole"));
+        }
+        if raw.contains('*') {
+            return Err(PatternError("`{*rest}` where the path is to go on, and no other `*`"));
+        }
+        if raw.contains(['%', '?', '#']) || !is_plain_segment(raw) {
+            return Err(PatternError(
+                "literals written decoded, without `%`, `?`, `#`, `;`, `\\`, controls and dot segments",
+            ));
+        }
+        Ok(Segment::Literal(raw.to_owned()))
+    }
+
+    /// The segments, in order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The names of its parameters, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(Segment::name)
+    }
+
+    /// Whether it ends in `{*rest}`.
+    pub fn is_open(&self) -> bool {
+        matches!(self.segments.last(), Some(Segment::Rest(_)))
+    }
+}
+
+impl Segment {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Param(name) | Self::Rest(name) => Some(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_that_hold() {
+        for text in [
+            "/",
+            "/a",
+            "/a/",
+            "/a/{id}",
+            "/a/{id}/",
+            "/orgs/{org_id}/{*rest}",
+            "/{*all}",
+            "/café",
+            "/v1/x:check",
+        ] {
+            assert!(Pattern::parse(text).is_ok(), "{text}");
+        }
+        assert_eq!(Pattern::parse("/a/{x}/{*y}").unwrap().names().collect::<Vec<_>>(), ["x", "y"]);
+    }
+
+    #[test]
+    fn patterns_that_do_not() {
+        const CASES: [(&str, &str); 12] = [
+            ("", "begins with `/`"),
+            ("a", "begins with `/`"),
+            ("//", "empty segments"),
+            ("/a//b", "empty segments"),
+            ("/{*rest}/a", "last segment"),
+            ("/{x}/{x}", "differ"),
+            ("/{}", "letters"),
+            ("/{a-b}", "letters"),
+            ("/a{b}", "as a whole"),
+            ("/a/*", "no other `*`"),
+            ("/a%20b", "decoded"),
+            ("/a/..", "dot segments"),
+        ];
+        for (text, expected) in CASES {
+            let error = Pattern::parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
