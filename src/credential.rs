@@ -1,0 +1,314 @@
+//! The credential of a request: where it may stand, and what makes it malformed.
+
+use crate::http::head::{Reading, RequestHead};
+use crate::http::query;
+use crate::refusal::Denial;
+use crate::secret::{MAX_TOKEN, Secret, Token};
+use std::borrow::Cow;
+
+/// One place where a token may stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A header, with a scheme before the token or without.
+    Header {
+        /// The header's name, lower case.
+        name: String,
+        /// The scheme, compared without case.
+        scheme: Option<String>,
+    },
+    /// A cookie.
+    Cookie {
+        /// The cookie's name, case-sensitive.
+        name: String,
+        /// The origins from which unsafe methods and upgrades are taken; empty: from everywhere.
+        origins: Vec<String>,
+    },
+    /// A query parameter.
+    Query {
+        /// The parameter's name.
+        name: String,
+    },
+}
+
+/// The token that a request presents; `None` where it presents none.
+///
+/// # Errors
+/// [`Denial::MalformedCredential`] where a source breaks the grammar or stands twice, [`Denial::ConflictingCredentials`] where two sources
+/// carry different tokens, [`Denial::CrossSite`] where only a cookie vouches for an unsafe request from an unlisted origin.
+pub fn extract(sources: &[Source], head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
+    let mut found: Option<Cow<'_, str>> = None;
+    let mut cookie_origins: Option<&[String]> = None;
+    let mut vouched = false;
+    for source in sources {
+        let Some(token) = source.read(head)? else { continue };
+        if found.as_ref().is_some_and(|f| *f != token) {
+            return Err(Denial::ConflictingCredentials);
+        }
+        match source {
+            Source::Cookie { origins, .. } if !origins.is_empty() => cookie_origins = Some(origins),
+            // A page of another site cannot set a header, nor know the token for a query.
+            _ => vouched = true,
+        }
+        found = Some(token);
+    }
+    if let Some(origins) = cookie_origins
+        && !vouched
+        && (!is_safe(head.method()) || head.is_upgrade())
+        && !comes_from(head, origins)
+    {
+        return Err(Denial::CrossSite);
+    }
+    Ok(found.map(|token| Secret::new(token.into_owned())))
+}
+
+/// Whether the request's method is safe (RFC 9110 section 9.2.1).
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+}
+
+fn comes_from(head: &RequestHead<'_>, origins: &[String]) -> bool {
+    match head.read("origin") {
+        Reading::One(origin) => origins.iter().any(|o| o.as_bytes() == origin.as_ref()),
+        Reading::Missing | Reading::Ambiguous => false,
+    }
+}
+
+impl Source {
+    fn read<'a>(&self, head: &RequestHead<'a>) -> Result<Option<Cow<'a, str>>, Denial> {
+        let value = match self {
+            Self::Header { name, scheme } => match head.read(name) {
+                Reading::Missing => return Ok(None),
+                Reading::Ambiguous => return Err(Denial::MalformedCredential),
+                Reading::One(value) => match scheme {
+                    Some(scheme) => match after_scheme(value, scheme) {
+                        Some(token) => token,
+                        None => return Ok(None),
+                    },
+                    None if value.is_empty() => return Ok(None),
+                    None => value,
+                },
+            },
+            Self::Cookie { name, .. } => match cookie(head, name)? {
+                None | Some(b"") => return Ok(None),
+                Some(value) => Cow::Borrowed(value),
+            },
+            Self::Query { name } => {
+                match query::read(head.target().and_then(query::of).unwrap_or_default(), name) {
+                    Reading::Missing => return Ok(None),
+                    Reading::Ambiguous => return Err(Denial::MalformedCredential),
+                    Reading::One(value) if value.is_empty() => return Ok(None),
+                    Reading::One(value) => value,
+                }
+            }
+        };
+        if value.len() > MAX_TOKEN || !is_b64token(&value) {
+            return Err(Denial::MalformedCredential);
+        }
+        let text = match value {
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).ok(),
+            Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).ok(),
+        };
+        text.map(Some).ok_or(Denial::MalformedCredential)
+    }
+
+    /// The header that this source reads, lower case.
+    pub fn header_name(&self) -> Option<&str> {
+        match self {
+            Self::Header { name, .. } => Some(name),
+            Self::Cookie { .. } => Some("cookie"),
+            Self::Query { .. } => None,
+        }
+    }
+
+    /// The query parameter that this source reads.
+    pub fn query_name(&self) -> Option<&str> {
+        match self {
+            Self::Query { name } => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// What follows the scheme and its spaces; `None` where the value has another scheme or none, which is no credential of ours.
+///
+/// Envoy joins two `Authorization` lines by a comma before a filter sees them: a value that begins with our scheme and goes on with a comma
+/// breaks the token's grammar, and is refused there.
+fn after_scheme<'a>(value: Cow<'a, [u8]>, scheme: &str) -> Option<Cow<'a, [u8]>> {
+    let end = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
+    if !value.get(..end)?.eq_ignore_ascii_case(scheme.as_bytes()) {
+        return None;
+    }
+    let spaces = value.iter().skip(end).take_while(|b| **b == b' ').count();
+    let start = end.saturating_add(spaces);
+    Some(match value {
+        Cow::Borrowed(value) => Cow::Borrowed(value.get(start..)?),
+        Cow::Owned(value) => Cow::Owned(value.get(start..)?.to_vec()),
+    })
+}
+
+/// RFC 6750 section 2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
+fn is_b64token(value: &[u8]) -> bool {
+    let body = value.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(b)).count();
+    body > 0 && value.iter().skip(body).all(|b| *b == b'=')
+}
+
+/// The value of the cookie of this name, over all `Cookie` lines.
+fn cookie<'a>(head: &RequestHead<'a>, name: &str) -> Result<Option<&'a [u8]>, Denial> {
+    let mut found = None;
+    for (pair_name, value) in head.values("cookie").flat_map(cookie_pairs) {
+        if pair_name != name.as_bytes() {
+            continue;
+        }
+        if found.is_some() {
+            return Err(Denial::MalformedCredential);
+        }
+        found = Some(value);
+    }
+    Ok(found)
+}
+
+/// A `Cookie` line's pairs (RFC 6265 section 4.2.1); one without `=` is no pair.
+fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    line.split(|b| *b == b';').filter_map(|pair| {
+        let at = pair.iter().position(|b| *b == b'=')?;
+        Some((pair.get(..at)?.trim_ascii(), pair.get(at.saturating_add(1)..)?.trim_ascii()))
+    })
+}
+
+/// A `Cookie` line without the cookies of these names; `None` where it has none of them.
+pub fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
+    let is_named =
+        |pair: &&[u8]| cookie_pairs(pair).any(|(name, _)| names.iter().any(|n| n.as_bytes() == name));
+    if !line.split(|b| *b == b';').any(|pair| is_named(&pair)) {
+        return None;
+    }
+    let kept: Vec<&[u8]> =
+        line.split(|b| *b == b';').filter(|pair| !is_named(pair)).map(<[u8]>::trim_ascii).collect();
+    Some(kept.join(&b"; "[..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::pairs;
+    use proptest::prelude::*;
+
+    fn bearer() -> Source {
+        Source::Header { name: "authorization".into(), scheme: Some("Bearer".into()) }
+    }
+
+    fn extracted(sources: &[Source], headers: &[(&str, &[u8])]) -> Result<Option<String>, Denial> {
+        let bytes = pairs::encode(headers);
+        let head = RequestHead::parse(&bytes, true).unwrap();
+        extract(sources, &head).map(|t| t.map(|t| t.reveal().clone()))
+    }
+
+    #[test]
+    fn the_authorization_header() {
+        let none = Ok(None);
+        let bad = Err(Denial::MalformedCredential);
+        let token = |t: &str| Ok(Some(t.to_owned()));
+        let cases: [(&[u8], Result<Option<String>, Denial>); 15] = [
+            (b"Bearer abc", token("abc")),
+            (b"bEARER   abc==", token("abc==")),
+            (b"Basic abc", none.clone()),
+            (b"abc", none.clone()),
+            (b"", none.clone()),
+            (b"Bearer\tabc", none.clone()),
+            (b"Basic x,Bearer y", none.clone()),
+            (b"Bearer", bad.clone()),
+            (b"Bearer ", bad.clone()),
+            (b"Bearer a,Bearer b", bad.clone()),
+            (b"Bearer a b", bad.clone()),
+            (b"Bearer =", bad.clone()),
+            (b"Bearer a=b", bad.clone()),
+            (b"Bearer \xff", bad.clone()),
+            (b"Bearer \"a\"", bad.clone()),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(
+                extracted(&[bearer()], &[("authorization", value)]),
+                expected,
+                "{}",
+                String::from_utf8_lossy(value)
+            );
+        }
+        let long = [b"Bearer ".to_vec(), vec![b'a'; MAX_TOKEN]].concat();
+        assert!(extracted(&[bearer()], &[("authorization", &long)]).unwrap().is_some());
+        let longer = [b"Bearer ".to_vec(), vec![b'a'; MAX_TOKEN + 1]].concat();
+        assert_eq!(extracted(&[bearer()], &[("authorization", &longer)]), Err(Denial::MalformedCredential));
+        assert_eq!(
+            extracted(&[bearer()], &[("authorization", b"Bearer a"), ("authorization", b"Basic b")]),
+            Err(Denial::MalformedCredential)
+        );
+    }
+
+    #[test]
+    fn two_sources_must_agree() {
+        let sources = [
+            bearer(),
+            Source::Header { name: "x-token".into(), scheme: None },
+            Source::Query { name: "access_token".into() },
+        ];
+        assert_eq!(
+            extracted(&sources, &[("authorization", b"Bearer a"), ("x-token", b"a")]),
+            Ok(Some("a".into()))
+        );
+        assert_eq!(
+            extracted(&sources, &[("authorization", b"Bearer a"), ("x-token", b"b")]),
+            Err(Denial::ConflictingCredentials)
+        );
+        assert_eq!(extracted(&sources, &[(":path", b"/x?access_token=a%2Bb")]), Ok(Some("a+b".into())));
+        assert_eq!(
+            extracted(&sources, &[(":path", b"/x?access_token=a+b")]),
+            Err(Denial::MalformedCredential)
+        );
+        assert_eq!(
+            extracted(&sources, &[(":path", b"/x?access_token=a&ACCESS_TOKEN=a")]),
+            Err(Denial::MalformedCredential)
+        );
+    }
+
+    #[test]
+    fn a_cookie_vouches_for_unsafe_requests_of_listed_origins_only() {
+        let cookie =
+            Source::Cookie { name: "session".into(), origins: vec!["https://app.example.com".into()] };
+        let site: (&str, &[u8]) = ("origin", b"https://app.example.com");
+        let other: (&str, &[u8]) = ("origin", b"https://evil.example");
+        let jar: (&str, &[u8]) = ("cookie", b"a=1; session=tok; b");
+        let (get, post): ((&str, &[u8]), (&str, &[u8])) = ((":method", b"GET"), (":method", b"POST"));
+        let sources = [cookie, bearer()];
+        assert_eq!(extracted(&sources, &[get, jar]), Ok(Some("tok".into())));
+        assert_eq!(extracted(&sources, &[post, jar]), Err(Denial::CrossSite));
+        assert_eq!(extracted(&sources, &[post, jar, other]), Err(Denial::CrossSite));
+        assert_eq!(extracted(&sources, &[post, jar, site]), Ok(Some("tok".into())));
+        assert_eq!(extracted(&sources, &[post, jar, site, site]), Err(Denial::CrossSite));
+        assert_eq!(extracted(&sources, &[get, jar, ("upgrade", b"websocket")]), Err(Denial::CrossSite));
+        assert_eq!(
+            extracted(&sources, &[post, jar, ("authorization", b"Bearer tok")]),
+            Ok(Some("tok".into()))
+        );
+        assert_eq!(
+            extracted(&sources, &[get, jar, ("cookie", b"session=tok")]),
+            Err(Denial::MalformedCredential)
+        );
+        assert_eq!(extracted(&sources, &[get, ("cookie", b"session")]), Ok(None));
+        assert_eq!(extracted(&sources, &[get, ("cookie", b"session=")]), Ok(None));
+    }
+
+    #[test]
+    fn cookies_are_cut_out_of_their_line() {
+        assert_eq!(without_cookies(b"a=1; session=x; b=2", &["session"]), Some(b"a=1; b=2".to_vec()));
+        assert_eq!(without_cookies(b"session=x", &["session"]), Some(Vec::new()));
+        assert_eq!(without_cookies(b"a=1", &["session"]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_is_always_of_the_grammar(value in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(Some(token)) = extracted(&[bearer()], &[("authorization", &[b"Bearer ".to_vec(), value].concat())]) {
+                prop_assert!(is_b64token(token.as_bytes()));
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Token introspection (RFC 7662): the question, the answer, and what a route requires of it.
+
+pub mod reply;
+pub mod requirement;
+
+pub use reply::{Introspection, TokenInfo};
+pub use requirement::{Fact, Identity, Requirement};
+
+use crate::http::Callout;
+use crate::secret::{FactKey, Secret, Seed, Token};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::time::Duration;
+
+/// The provider's host, as all its endpoints share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// The name of Envoy's cluster.
+    pub cluster: String,
+    /// What `:authority` says.
+    pub authority: String,
+    /// How long one callout may take.
+    pub timeout: Duration,
+}
+
+/// An introspection endpoint with the credentials that the gate shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntrospectionEndpoint {
+    /// Where it is.
+    pub provider: Provider,
+    /// Its path.
+    pub path: String,
+    /// Who the gate is.
+    pub credentials: ClientAuthentication,
+}
+
+/// How the gate authenticates to the introspection endpoint (RFC 6749 section 2.3.1, RFC 7662 section 2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuthentication {
+    /// `client_id` and `client_secret` in the form.
+    Post {
+        /// The client.
+        client_id: String,
+        /// Its secret.
+        client_secret: Secret<String>,
+    },
+    /// HTTP Basic, both form-encoded first.
+    Basic {
+        /// The client.
+        client_id: String,
+        /// Its secret.
+        client_secret: Secret<String>,
+    },
+    /// A bearer token of the gate's own.
+    Bearer {
+        /// The token.
+        token: Secret<String>,
+    },
+    /// None: the network vouches for the gate.
+    None,
+}
+
+impl IntrospectionEndpoint {
+    /// The question whether a token is active.
+    pub fn call(&self, token: &Token) -> Callout {
+        let mut headers = vec![
+            (":method".to_owned(), "POST".to_owned()),
+            (":path".to_owned(), self.path.clone()),
+            (":authority".to_owned(), self.provider.authority.clone()),
+            ("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()),
+            ("accept".to_owned(), "application/json".to_owned()),
+        ];
+        let mut form = format!("token={}&token_type_hint=access_token", form_encode(token.reveal()));
+        match &self.credentials {
+            ClientAuthentication::Post { client_id, client_secret } => {
+                form.push_str("&client_id=");
+                form.push_str(&form_encode(client_id));
+                form.push_str("&client_secret=");
+                form.push_str(&form_encode(client_secret.reveal()));
+            }
+            ClientAuthentication::Basic { client_id, client_secret } => {
+                // RFC 6749 section 2.3.1: form-encoded before they are joined, so that a colon in the id cannot move the border.
+                let pair = format!("{}:{}", form_encode(client_id), form_encode(client_secret.reveal()));
+                headers.push(("authorization".to_owned(), format!("Basic {}", BASE64_STANDARD.encode(pair))));
+            }
+            ClientAuthentication::Bearer { token } => {
+                headers.push(("authorization".to_owned(), format!("Bearer {}", token.reveal())));
+            }
+            ClientAuthentication::None => {}
+        }
+        Callout {
+            cluster: self.provider.cluster.clone(),
+            headers,
+            body: form.into_bytes(),
+            timeout: self.provider.timeout,
+        }
+    }
+
+    /// What identifies the answer: the endpoint, as whom it is asked, and the token.
+    pub fn key(&self, seed: Seed, token: &Token) -> FactKey {
+        let (method, id, secret): (&str, &str, &str) = match &self.credentials {
+            ClientAuthentication::Post { client_id, client_secret } => {
+                ("post", client_id, client_secret.reveal())
+            }
+            ClientAuthentication::Basic { client_id, client_secret } => {
+                ("basic", client_id, client_secret.reveal())
+            }
+            ClientAuthentication::Bearer { token } => ("bearer", "", token.reveal()),
+            ClientAuthentication::None => ("none", "", ""),
+        };
+        let Provider { cluster, authority, .. } = &self.provider;
+        let parts = ["introspection", cluster, authority, &self.path, method, id, secret, token.reveal()];
+        FactKey::of(seed, &parts.map(str::as_bytes))
+    }
+}
+
+/// Form encoding that every decoder reads alike: a space as `%20`, never as `+`.
+fn form_encode(text: &str) -> String {
+    utf8_percent_encode(text, FORM).to_string()
+}
+
+/// All but RFC 3986's unreserved characters.
+const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(credentials: ClientAuthentication) -> (Vec<(String, String)>, String) {
+        let provider = Provider {
+            cluster: "c".into(),
+            authority: "idp.example".into(),
+            timeout: Duration::from_secs(1),
+        };
+        let endpoint = IntrospectionEndpoint { provider, path: "/introspect".into(), credentials };
+        let callout = endpoint.call(&Secret::new("a+/b==".into()));
+        (callout.headers, String::from_utf8(callout.body).unwrap())
+    }
+
+    fn authorization(headers: &[(String, String)]) -> Option<&str> {
+        headers.iter().find(|(n, _)| n == "authorization").map(|(_, v)| v.as_str())
+    }
+
+    #[test]
+    fn client_authentication() {
+        let id = || "id:x y".to_owned();
+        let secret = || Secret::new("s&=+%é".to_owned());
+        let token = "token=a%2B%2Fb%3D%3D&token_type_hint=access_token";
+        let (headers, body) = call(ClientAuthentication::Post { client_id: id(), client_secret: secret() });
+        assert_eq!(authorization(&headers), None);
+        assert_eq!(body, format!("{token}&client_id=id%3Ax%20y&client_secret=s%26%3D%2B%25%C3%A9"));
+        let (headers, body) = call(ClientAuthentication::Basic { client_id: id(), client_secret: secret() });
+        assert_eq!(
+            authorization(&headers),
+            Some(format!("Basic {}", BASE64_STANDARD.encode("id%3Ax%20y:s%26%3D%2B%25%C3%A9")).as_str())
+        );
+        assert_eq!(body, token);
+        let (headers, body) = call(ClientAuthentication::Bearer { token: Secret::new("t".into()) });
+        assert_eq!((authorization(&headers), body.as_str()), (Some("Bearer t"), token));
+        let (headers, _) = call(ClientAuthentication::None);
+        assert_eq!(authorization(&headers), None);
+    }
+}

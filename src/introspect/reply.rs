@@ -1,0 +1,397 @@
+//! What an introspection answer says (RFC 7662 section 2.2), read strictly.
+
+use crate::refusal::Unusable;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+/// A fact about a token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Introspection {
+    /// The provider vouches for the token.
+    Active(TokenInfo),
+    /// It does not: expired, revoked, unknown, or issued to another client.
+    Inactive,
+}
+
+/// The members of an active token's answer.
+///
+/// Members that no decision reads are tolerated whatever they are; one that a decision reads must have its type and stand once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenInfo {
+    members: Vec<(String, Member)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Member {
+    Once(Value),
+    /// The name stands twice: which one counts would be anybody's guess.
+    Twice,
+}
+
+/// A JSON value, as far as decisions can read it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `null`, which counts as absent.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// An integer.
+    Integer(i128),
+    /// Any other number.
+    Float(f64),
+    /// A string, byte for byte.
+    Text(String),
+    /// An array.
+    List(Vec<Value>),
+    /// An object: matches nothing.
+    Object,
+}
+
+impl Introspection {
+    /// Reads the body of a 200.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `active`, or is nested deeper than [`MAX_DEPTH`].
+    pub fn parse(body: &[u8]) -> Result<Self, Unusable> {
+        let info = TokenInfo::parse(body)?;
+        match info.member("active")? {
+            Some(Value::Bool(true)) => Ok(Self::Active(info)),
+            Some(Value::Bool(false)) => Ok(Self::Inactive),
+            _ => Err(Unusable::BadReply),
+        }
+    }
+}
+
+impl TokenInfo {
+    /// Reads a JSON object.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where the bytes are none, or one nested deeper than [`MAX_DEPTH`].
+    pub fn parse(body: &[u8]) -> Result<Self, Unusable> {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        // The depth is bounded by `Depth`, exactly.
+        json.disable_recursion_limit();
+        let members = json.deserialize_map(Members).map_err(|_| Unusable::BadReply)?;
+        json.end().map_err(|_| Unusable::BadReply)?;
+        Ok(Self { members })
+    }
+
+    /// A member; `None` where it is absent or `null`.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where it stands twice.
+    pub fn member(&self, name: &str) -> Result<Option<&Value>, Unusable> {
+        match self.members.iter().find(|(n, _)| n == name) {
+            None | Some((_, Member::Once(Value::Null))) => Ok(None),
+            Some((_, Member::Once(value))) => Ok(Some(value)),
+            Some((_, Member::Twice)) => Err(Unusable::BadReply),
+        }
+    }
+
+    /// A member that must be a string.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where it has another type or stands twice.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, Unusable> {
+        match self.member(name)? {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(Unusable::BadReply),
+        }
+    }
+
+    /// A point in time that may be any JSON number, in whole seconds, rounded down.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where it is no number or stands twice.
+    pub fn time(&self, name: &str) -> Result<Option<i128>, Unusable> {
+        match self.member(name)? {
+            None => Ok(None),
+            Some(Value::Integer(secs)) => Ok(Some(*secs)),
+            // `as` saturates, and a JSON number is never NaN.
+            #[expect(clippy::cast_possible_truncation, reason = "rounded and saturated on purpose")]
+            Some(Value::Float(secs)) => Ok(Some(secs.floor() as i128)),
+            Some(_) => Err(Unusable::BadReply),
+        }
+    }
+
+    /// The scopes: a space-separated string (RFC 7662 section 2.2), or an array of strings.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where it is neither.
+    pub fn scopes(&self) -> Result<Option<Vec<&str>>, Unusable> {
+        match self.member("scope")? {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text.split(' ').filter(|s| !s.is_empty()).collect())),
+            Some(Value::List(list)) => list
+                .iter()
+                .map(Value::as_text)
+                .collect::<Option<Vec<_>>>()
+                .map(Some)
+                .ok_or(Unusable::BadReply),
+            Some(_) => Err(Unusable::BadReply),
+        }
+    }
+
+    /// The audiences: a string or an array of strings.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where it is neither.
+    pub fn audiences(&self) -> Result<Vec<&str>, Unusable> {
+        match self.member("aud")? {
+            None => Ok(Vec::new()),
+            Some(Value::Text(text)) => Ok(vec![text]),
+            Some(Value::List(list)) => {
+                list.iter().map(Value::as_text).collect::<Option<Vec<_>>>().ok_or(Unusable::BadReply)
+            }
+            Some(_) => Err(Unusable::BadReply),
+        }
+    }
+
+    /// What a template reads of a claim: strings byte for byte, integers and booleans as their JSON text, scopes joined by spaces; `None`
+    /// for what is absent and for arrays, objects and other numbers, which have no one text.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where the claim stands twice, or is one whose type RFC 7662 fixes and has another.
+    pub fn template_text(&self, name: &str) -> Result<Option<String>, Unusable> {
+        match name {
+            "scope" => Ok(self.scopes()?.map(|scopes| scopes.join(" "))),
+            "aud" => self.audiences().and_then(|_| Ok(self.member(name)?.and_then(Value::scalar_text))),
+            "exp" | "nbf" | "iat" => self.time(name).map(|t| t.map(|t| t.to_string())),
+            "sub" | "iss" | "client_id" | "username" | "token_type" | "jti" => {
+                Ok(self.text(name)?.map(str::to_owned))
+            }
+            _ => Ok(self.member(name)?.and_then(Value::scalar_text)),
+        }
+    }
+}
+
+impl Value {
+    fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn scalar_text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::Integer(n) => Some(n.to_string()),
+            Self::Bool(b) => Some(b.to_string()),
+            Self::Null | Self::Float(_) | Self::List(_) | Self::Object => None,
+        }
+    }
+
+    /// Whether a claim has this value: an array if it contains it, an object never.
+    pub fn matches(&self, wanted: &str) -> bool {
+        match self {
+            Self::List(list) => list.iter().any(|v| v.scalar_text().is_some_and(|t| t == wanted)),
+            other => other.scalar_text().is_some_and(|t| t == wanted),
+        }
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(String, Member)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members: Vec<(String, Member)> = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value_seed(Depth(1))?;
+            if let Some((_, member)) = members.iter_mut().find(|(n, _)| *n == name) {
+                *member = Member::Twice;
+            } else if members.len() < MAX_MEMBERS {
+                members.push((name, Member::Once(value)));
+            } else {
+                return Err(serde::de::Error::custom("too many members"));
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// Reads a value at this depth; the answer itself is at depth 1.
+struct Depth(usize);
+
+impl Depth {
+    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
+        if self.0 >= MAX_DEPTH { Err(E::custom("nested too deep")) } else { Ok(self.0.saturating_add(1)) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Depth {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Depth {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
+        Ok(Value::Bool(b))
+    }
+
+    fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
+        Ok(Value::Integer(n.into()))
+    }
+
+    fn visit_u64<E>(self, n: u64) -> Result<Value, E> {
+        Ok(Value::Integer(n.into()))
+    }
+
+    fn visit_f64<E>(self, n: f64) -> Result<Value, E> {
+        Ok(Value::Float(n))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let depth = self.deeper()?;
+        let mut list = Vec::new();
+        while let Some(value) = seq.next_element_seed(Depth(depth))? {
+            list.push(value);
+        }
+        Ok(Value::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let depth = self.deeper()?;
+        while map.next_key::<serde::de::IgnoredAny>()?.is_some() {
+            map.next_value_seed(Depth(depth))?;
+        }
+        Ok(Value::Object)
+    }
+}
+
+/// An answer nested deeper is useless.
+pub const MAX_DEPTH: usize = 128;
+
+/// An answer with more members is useless: looking for a second occurrence must not cost more than reading.
+const MAX_MEMBERS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_exactly_one_boolean_active_is_an_answer() {
+        const CASES: [&str; 18] = [
+            "",
+            "null",
+            "true",
+            "[]",
+            "{}",
+            r#"{"active":"true"}"#,
+            r#"{"active":1}"#,
+            r#"{"active":null}"#,
+            r#"{"active":true,"active":true}"#,
+            r#"{"active":true,"active":false}"#,
+            r#"{"Active":true}"#,
+            r#"{"active":true"#,
+            r#"{"active":true}x"#,
+            r#"{"active":true,}"#,
+            "<html>",
+            "{\"active\":true,\"sub\":\"\u{1}\"}",
+            r#"{"active":true,"sub":"\ud800"}"#,
+            "\u{feff}{\"active\":true}",
+        ];
+        for body in CASES {
+            assert_eq!(Introspection::parse(body.as_bytes()), Err(Unusable::BadReply), "{body}");
+        }
+        assert_eq!(Introspection::parse(b"{\"active\":true,\"x\":\"\xff\"}"), Err(Unusable::BadReply));
+        assert_eq!(
+            Introspection::parse(br#" {"active":false,"sub":1,"sub":2} "#),
+            Ok(Introspection::Inactive)
+        );
+        assert!(matches!(
+            Introspection::parse(br#"{"active":true,"x":{"a":1,"a":2}}"#),
+            Ok(Introspection::Active(_))
+        ));
+    }
+
+    #[test]
+    fn the_depth_is_bounded_exactly() {
+        let nested = |n: usize| format!(r#"{{"active":true,"x":{}{}}}"#, "[".repeat(n), "]".repeat(n));
+        assert!(Introspection::parse(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
+        assert!(Introspection::parse(nested(MAX_DEPTH).as_bytes()).is_err());
+        let bomb = format!(r#"{{"active":true,"x":{}"#, r#"{"a":"#.repeat(20_000));
+        assert!(Introspection::parse(bomb.as_bytes()).is_err());
+    }
+
+    fn info(body: &str) -> TokenInfo {
+        TokenInfo::parse(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_member_that_is_read_must_have_its_type_and_stand_once() {
+        let info = info(
+            r#"{"exp":1.9,"nbf":-0.5,"iat":"x","scope":"a  b ","aud":["x",1],"sub":7,"iss":null,"twice":1,"twice":1,"org":12,"flag":true,"half":0.5}"#,
+        );
+        assert_eq!(info.time("exp"), Ok(Some(1)));
+        assert_eq!(info.time("nbf"), Ok(Some(-1)));
+        assert_eq!(info.time("iat"), Err(Unusable::BadReply));
+        assert_eq!(info.time("absent"), Ok(None));
+        assert_eq!(info.scopes(), Ok(Some(vec!["a", "b"])));
+        assert_eq!(info.audiences(), Err(Unusable::BadReply));
+        assert_eq!(info.text("sub"), Err(Unusable::BadReply));
+        assert_eq!(info.text("iss"), Ok(None));
+        assert_eq!(info.template_text("twice"), Err(Unusable::BadReply));
+        assert_eq!(info.template_text("org"), Ok(Some("12".into())));
+        assert_eq!(info.template_text("flag"), Ok(Some("true".into())));
+        assert_eq!(info.template_text("half"), Ok(None));
+        assert_eq!(info.template_text("scope"), Ok(Some("a b".into())));
+    }
+
+    #[test]
+    fn claims_match_by_their_text() {
+        const CASES: [(&str, &str, bool); 9] = [
+            (r#""x""#, "x", true),
+            (r#""x""#, "X", false),
+            ("12", "12", true),
+            ("12.0", "12", false),
+            ("true", "true", true),
+            (r#"["a",3]"#, "3", true),
+            (r#"["a"]"#, "b", false),
+            (r#"{"a":1}"#, "", false),
+            (r#"[["a"]]"#, "a", false),
+        ];
+        for (json, wanted, expected) in CASES {
+            let info = info(&format!(r#"{{"c":{json}}}"#));
+            assert_eq!(info.member("c").unwrap().unwrap().matches(wanted), expected, "{json} {wanted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_answers_never_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Introspection::parse(&body);
+        }
+
+        #[test]
+        fn numbers_of_any_size_are_times(n in any::<f64>().prop_filter("finite", |n| n.is_finite())) {
+            let body = format!(r#"{{"exp":{n:e}}}"#);
+            prop_assert!(TokenInfo::parse(body.as_bytes()).unwrap().time("exp").is_ok());
+        }
+    }
+}

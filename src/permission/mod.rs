@@ -1,0 +1,275 @@
+//! Permission checks: the question, and the one answer that counts.
+
+use crate::http::Callout;
+use crate::introspect::{Identity, Provider, TokenInfo};
+use crate::refusal::{Refusal, Unusable};
+use crate::secret::{FactKey, Secret, Seed};
+use crate::template::{Inputs, Template};
+
+/// The permission endpoint with the key that the gate shows it.
+#[derive(Clone, Debug)]
+pub struct PermissionEndpoint {
+    /// Where it is.
+    pub provider: Provider,
+    /// Its path.
+    pub path: String,
+    /// The gate's own key.
+    pub api_key: Secret<String>,
+}
+
+/// A check of one route, before the request's values are in it.
+#[derive(Clone, Debug)]
+pub struct CheckTemplate {
+    /// The kind of object, as the provider names it.
+    pub namespace: String,
+    /// The object.
+    pub object: Template,
+    /// The relation.
+    pub relation: String,
+    /// Who must stand in the relation to it.
+    pub subject: Template,
+}
+
+/// One relationship that the provider is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    namespace: String,
+    object: String,
+    relation: String,
+    subject: String,
+}
+
+impl CheckTemplate {
+    /// The check of this request.
+    ///
+    /// # Errors
+    /// Denied where a template has no safe value; unusable where the provider's answer is.
+    pub fn resolve(&self, inputs: &Inputs, identity: &Identity) -> Result<Check, Refusal> {
+        Ok(Check {
+            namespace: self.namespace.clone(),
+            object: self.object.resolve(inputs, Some(identity.info()))?,
+            relation: self.relation.clone(),
+            subject: self.subject.resolve(inputs, Some(identity.info()))?,
+        })
+    }
+
+    /// Judges what needs no token: for a request that an outage opened.
+    ///
+    /// # Errors
+    /// Denied where a template has no safe value of the request.
+    pub fn judge_without_token(&self, inputs: &Inputs) -> Result<(), Refusal> {
+        self.object.resolve(inputs, None)?;
+        self.subject.resolve(inputs, None)?;
+        Ok(())
+    }
+}
+
+impl PermissionEndpoint {
+    /// The question whether the relationship exists.
+    pub fn call(&self, check: &Check) -> Callout {
+        let body = serde_json::json!({
+            "namespace": check.namespace, "object": check.object, "relation": check.relation, "subject": check.subject,
+        });
+        let headers = [
+            (":method", "POST"),
+            (":path", &self.path),
+            (":authority", &self.provider.authority),
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+            ("authorization", &format!("Bearer {}", self.api_key.reveal())),
+        ];
+        Callout {
+            cluster: self.provider.cluster.clone(),
+            headers: headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
+            body: body.to_string().into_bytes(),
+            timeout: self.provider.timeout,
+        }
+    }
+
+    /// What identifies the answer: the endpoint, as whom it is asked, and the check.
+    pub fn key(&self, seed: Seed, check: &Check) -> FactKey {
+        let Provider { cluster, authority, .. } = &self.provider;
+        let Check { namespace, object, relation, subject } = check;
+        let parts = [
+            "permission",
+            cluster,
+            authority,
+            &self.path,
+            self.api_key.reveal(),
+            namespace,
+            object,
+            relation,
+            subject,
+        ];
+        FactKey::of(seed, &parts.map(str::as_bytes))
+    }
+}
+
+/// Reads the body of a 200: whether the relationship exists.
+///
+/// # Errors
+/// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `allowed`.
+pub fn parse(body: &[u8]) -> Result<bool, Unusable> {
+    match TokenInfo::parse(body)?.member("allowed")? {
+        Some(crate::introspect::reply::Value::Bool(allowed)) => Ok(*allowed),
+        _ => Err(Unusable::BadReply),
+    }
+}
+
+/// Proof that every permission a route asks for was granted, or that it asks for none. Made by [`Checks::outcome`] only.
+#[derive(Clone, Debug)]
+pub struct Granted(());
+
+/// The checks of one request, some of them still open.
+#[derive(Clone, Debug)]
+pub struct Checks {
+    all: Vec<Answer>,
+    any: Vec<Answer>,
+}
+
+/// What is known about one check.
+#[derive(Clone, Debug)]
+enum Answer {
+    Open,
+    Known(Result<bool, Refusal>),
+}
+
+/// Which check of a request an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// One of those that must all hold.
+    All(usize),
+    /// One of those of which one must hold.
+    Any(usize),
+}
+
+impl Checks {
+    /// So many open checks that must all hold, and so many of which one must.
+    pub fn open(all: usize, any: usize) -> Self {
+        Self { all: vec![Answer::Open; all], any: vec![Answer::Open; any] }
+    }
+
+    /// Notes an answer.
+    pub fn note(&mut self, slot: Slot, answer: Result<bool, Refusal>) {
+        let place = match slot {
+            Slot::All(nth) => self.all.get_mut(nth),
+            Slot::Any(nth) => self.any.get_mut(nth),
+        };
+        if let Some(place) = place {
+            *place = Answer::Known(answer);
+        }
+    }
+
+    /// Gives every open check this failure: nobody waits any longer.
+    pub fn close(&mut self, failure: &Refusal) {
+        for answer in self.all.iter_mut().chain(&mut self.any) {
+            if matches!(answer, Answer::Open) {
+                *answer = Answer::Known(Err(failure.clone()));
+            }
+        }
+    }
+
+    /// The decision, as soon as the answers so far are decisive; `None` while they are not.
+    ///
+    /// A clear no outranks a failure: a caller who is not permitted hears so although another check broke.
+    pub fn outcome(&self) -> Option<Result<Granted, Refusal>> {
+        let no = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Known(Ok(false))));
+        let yes = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Known(Ok(true))));
+        let is_open = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Open));
+        let failure = |answers: &[Answer]| {
+            answers.iter().find_map(|a| match a {
+                Answer::Known(Err(refusal)) => Some(refusal.clone()),
+                _ => None,
+            })
+        };
+        let any_holds = self.any.is_empty() || yes(&self.any);
+        let any_failed = !any_holds && !is_open(&self.any);
+        let denied = || Some(Err(crate::refusal::Denial::PermissionDenied.into()));
+        if no(&self.all) || (any_failed && failure(&self.any).is_none()) {
+            return denied();
+        }
+        if is_open(&self.all) || (!any_holds && !any_failed) {
+            return None;
+        }
+        // An unusable answer must not hide behind an outage, or a route that opens on outages would open on what a caller can provoke.
+        let mut failures: Vec<Refusal> = Vec::new();
+        failures.extend(self.all.iter().chain(if any_holds { &[][..] } else { &self.any }).filter_map(|a| {
+            match a {
+                Answer::Known(Err(refusal)) => Some(refusal.clone()),
+                _ => None,
+            }
+        }));
+        let worst = failures.iter().find(|f| !matches!(f, Refusal::Outage(_))).or(failures.first());
+        match worst {
+            Some(refusal) => Some(Err(refusal.clone())),
+            None => Some(Ok(Granted(()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::{Denial, Outage};
+
+    #[test]
+    fn only_exactly_one_boolean_allowed_is_an_answer() {
+        assert_eq!(parse(br#"{"allowed":true,"x":[]}"#), Ok(true));
+        assert_eq!(parse(br#"{"allowed":false}"#), Ok(false));
+        for body in [
+            "",
+            "true",
+            "{}",
+            r#"{"allowed":"true"}"#,
+            r#"{"allowed":1}"#,
+            r#"{"allowed":true,"allowed":true}"#,
+            "[true]",
+        ] {
+            assert_eq!(parse(body.as_bytes()), Err(Unusable::BadReply), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_first_decisive_answer_decides() {
+        fn outage<T>() -> Result<T, Refusal> {
+            Err(Refusal::Outage(Outage::Timeout))
+        }
+        fn unusable<T>() -> Result<T, Refusal> {
+            Err(Refusal::Unusable(Unusable::Status))
+        }
+        let denied = Some(Err(Refusal::Deny(Denial::PermissionDenied)));
+        let outcome = |all: &[Option<Result<bool, Refusal>>], any: &[Option<Result<bool, Refusal>>]| {
+            let mut checks = Checks::open(all.len(), any.len());
+            for (nth, answer) in all.iter().enumerate() {
+                if let Some(answer) = answer {
+                    checks.note(Slot::All(nth), answer.clone());
+                }
+            }
+            for (nth, answer) in any.iter().enumerate() {
+                if let Some(answer) = answer {
+                    checks.note(Slot::Any(nth), answer.clone());
+                }
+            }
+            checks.outcome().map(|o| o.map(|_| ()))
+        };
+        assert_eq!(outcome(&[], &[]), Some(Ok(())));
+        assert_eq!(outcome(&[Some(Ok(true)), None], &[]), None);
+        assert_eq!(outcome(&[Some(Ok(false)), None], &[]), denied);
+        assert_eq!(outcome(&[Some(outage()), Some(Ok(false))], &[]), denied, "a clear no outranks a failure");
+        assert_eq!(outcome(&[Some(outage()), None], &[]), None, "the open one may still say no");
+        assert_eq!(outcome(&[Some(outage()), Some(Ok(true))], &[]), Some(outage()));
+        assert_eq!(
+            outcome(&[Some(outage()), Some(unusable())], &[]),
+            Some(unusable()),
+            "what a caller can provoke is not opened"
+        );
+        assert_eq!(outcome(&[], &[Some(Ok(false)), None]), None);
+        assert_eq!(outcome(&[], &[Some(Ok(false)), Some(Ok(true))]), Some(Ok(())));
+        assert_eq!(outcome(&[], &[Some(outage()), Some(Ok(true))]), Some(Ok(())));
+        assert_eq!(outcome(&[], &[Some(outage()), Some(Ok(false))]), Some(outage()));
+        assert_eq!(outcome(&[], &[Some(Ok(false)), Some(Ok(false))]), denied);
+        assert_eq!(outcome(&[Some(Ok(true))], &[None, Some(Ok(true))]), Some(Ok(())));
+        assert_eq!(outcome(&[None], &[Some(Ok(false))]), denied);
+        assert_eq!(outcome(&[Some(outage())], &[Some(Ok(false))]), denied);
+    }
+}

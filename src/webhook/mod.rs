@@ -1,0 +1,262 @@
+//! Webhook signatures: the head is checked at once, the body is hashed as it arrives.
+
+pub mod scheme;
+
+pub use scheme::Scheme;
+
+use crate::http::head::{Reading, RequestHead};
+use crate::refusal::Denial;
+use crate::secret::Secret;
+use crate::time::Timestamp;
+use hmac::{Hmac, Mac};
+use scheme::Signed;
+use sha2::Sha256;
+use std::time::Duration;
+
+/// One configured webhook.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How its provider signs.
+    pub scheme: Scheme,
+    /// The accepted keys, several while one is replaced.
+    pub secrets: Vec<Secret<Vec<u8>>>,
+    /// How far the signed time may be from now, both ways; not read where the scheme signs none.
+    pub tolerance: Duration,
+    /// The longest body that is taken, in bytes.
+    pub max_body_bytes: usize,
+    /// How long the body may take.
+    pub body_timeout: Duration,
+    /// Whether refusals are only counted.
+    pub shadow: bool,
+}
+
+/// A delivery whose head holds and whose body is being hashed.
+#[derive(Clone)]
+pub struct Verification {
+    signature: [u8; 32],
+    macs: Vec<Hmac<Sha256>>,
+    timestamp: Option<String>,
+}
+
+/// Proof that a delivery's signature holds. Made by [`Verification::finish`] only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    timestamp: Option<String>,
+    secret_index: usize,
+}
+
+impl Webhook {
+    /// Judges the head of a delivery.
+    ///
+    /// # Errors
+    /// [`Denial::InvalidSignature`] where a header is missing, damaged or doubled; [`Denial::StaleTimestamp`] where the signed time is out of
+    /// tolerance; [`Denial::BodyTooLarge`] where the announced length is too long.
+    pub fn begin(&self, head: &RequestHead<'_>, now: Timestamp) -> Result<Verification, Denial> {
+        let Reading::One(signature) = head.read(self.scheme.signature) else {
+            return Err(Denial::InvalidSignature);
+        };
+        let signature = self.scheme.encoding.decode(&signature).ok_or(Denial::InvalidSignature)?;
+        let timestamp = self.scheme.timestamp.map(|name| self.timestamp(head, name, now)).transpose()?;
+        if announced_length(head).is_some_and(|length| length > self.max_body_bytes) {
+            return Err(Denial::BodyTooLarge);
+        }
+        let mut macs = Vec::with_capacity(self.secrets.len());
+        for secret in &self.secrets {
+            // HMAC takes keys of any length; an error would be ours, and must not let anything pass.
+            let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.reveal())
+                .map_err(|_| Denial::InvalidSignature)?;
+            for piece in self.scheme.prefix {
+                match piece {
+                    Signed::Timestamp => mac.update(timestamp.as_deref().unwrap_or_default().as_bytes()),
+                    Signed::Literal(bytes) => mac.update(bytes),
+                }
+            }
+            macs.push(mac);
+        }
+        Ok(Verification { signature, macs, timestamp })
+    }
+
+    /// Plain decimal digits without sign or leading zero, near enough to now.
+    fn timestamp(&self, head: &RequestHead<'_>, name: &str, now: Timestamp) -> Result<String, Denial> {
+        let Reading::One(value) = head.read(name) else {
+            return Err(Denial::InvalidSignature);
+        };
+        let text = std::str::from_utf8(&value).map_err(|_| Denial::InvalidSignature)?;
+        let is_plain = !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'));
+        if !is_plain {
+            return Err(Denial::InvalidSignature);
+        }
+        // Well-formed, but beyond what fits: as far from now as can be.
+        let signed = text.parse::<u64>().map_err(|_| Denial::StaleTimestamp)?;
+        if now.as_secs().abs_diff(signed) > self.tolerance.as_secs() {
+            return Err(Denial::StaleTimestamp);
+        }
+        Ok(text.to_owned())
+    }
+}
+
+impl Verification {
+    /// Hashes the next bytes of the body.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        for mac in &mut self.macs {
+            mac.update(chunk);
+        }
+    }
+
+    /// Compares, once the body is complete: every secret, each in constant time.
+    ///
+    /// # Errors
+    /// [`Denial::InvalidSignature`] where no secret made this signature.
+    pub fn finish(self) -> Result<Verified, Denial> {
+        let mut found = None;
+        for (nth, mac) in self.macs.into_iter().enumerate() {
+            let holds = mac.verify_slice(&self.signature).is_ok();
+            if holds && found.is_none() {
+                found = Some(nth);
+            }
+        }
+        let secret_index = found.ok_or(Denial::InvalidSignature)?;
+        Ok(Verified { timestamp: self.timestamp, secret_index })
+    }
+}
+
+impl Verified {
+    /// What the service is told.
+    pub fn headers(&self) -> Vec<(&'static str, String)> {
+        let mut headers = vec![("x-avnology-webhook-verified", "true".to_owned())];
+        if let Some(timestamp) = &self.timestamp {
+            headers.push(("x-avnology-webhook-timestamp", timestamp.clone()));
+        }
+        headers.push(("x-avnology-webhook-secret-index", self.secret_index.to_string()));
+        headers
+    }
+}
+
+/// `Content-Length`, where there is one. Envoy has seen to it that it is one number.
+fn announced_length(head: &RequestHead<'_>) -> Option<usize> {
+    let text = std::str::from_utf8(head.values("content-length").next()?).ok()?;
+    // A number that does not fit is a length that is too long.
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::pairs;
+
+    const KEY: &[u8] = b"whsec_0123456789abcdef";
+    const NOW: u64 = 1_700_000_000;
+
+    fn webhook(scheme: Scheme, keys: &[&[u8]]) -> Webhook {
+        Webhook {
+            name: "w".into(),
+            scheme,
+            secrets: keys.iter().map(|k| Secret::new(k.to_vec())).collect(),
+            tolerance: Duration::from_secs(300),
+            max_body_bytes: 10,
+            body_timeout: Duration::from_secs(1),
+            shadow: false,
+        }
+    }
+
+    fn sign(key: &[u8], content: &[u8]) -> String {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap();
+        mac.update(content);
+        mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn verify(webhook: &Webhook, headers: &[(&str, &str)], body: &[u8]) -> Result<Verified, Denial> {
+        let bytes = pairs::encode(headers);
+        let head = RequestHead::parse(&bytes, false).unwrap();
+        let mut verification = webhook.begin(&head, Timestamp::from_secs(NOW))?;
+        for chunk in body.chunks(2) {
+            verification.feed(chunk);
+        }
+        verification.finish()
+    }
+
+    #[test]
+    fn a_known_vector() {
+        // RFC 4231, test case 2.
+        assert_eq!(
+            sign(b"Jefe", b"what do ya want for nothing?"),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    #[test]
+    fn signatures() {
+        let webhook = webhook(scheme::AVNOLOGY, &[b"another key, long enough", KEY]);
+        let good = sign(KEY, format!("{NOW}.body").as_bytes());
+        let now = NOW.to_string();
+        let check = |signature: &str, timestamp: &str, body: &[u8]| {
+            verify(
+                &webhook,
+                &[("x-avnology-signature", signature), ("x-avnology-timestamp", timestamp)],
+                body,
+            )
+        };
+        assert_eq!(
+            check(&good, &now, b"body").map(|v| v.headers()),
+            Ok(vec![
+                ("x-avnology-webhook-verified", "true".into()),
+                ("x-avnology-webhook-timestamp", now.clone()),
+                ("x-avnology-webhook-secret-index", "1".into()),
+            ])
+        );
+        let invalid = Err(Denial::InvalidSignature);
+        assert_eq!(check(&good, &now, b"bodY"), invalid);
+        assert_eq!(check(&good.to_uppercase(), &now, b"body"), invalid);
+        assert_eq!(check(&good[..62], &now, b"body"), invalid);
+        assert_eq!(check(&format!("{good}00"), &now, b"body"), invalid);
+        assert_eq!(check("", &now, b"body"), invalid);
+        assert_eq!(check(&good, &(NOW + 1).to_string(), b"body"), invalid);
+        for damaged in ["", "+1700000000", "-1", "01700000000", "1.7e9", "1700000000.0", " 1", "x"] {
+            assert_eq!(check(&good, damaged, b"body"), invalid, "{damaged}");
+        }
+        for stale in ["0", "99999999999999999999999", &(NOW - 301).to_string(), &(NOW + 301).to_string()] {
+            assert_eq!(check(&good, stale, b"body"), Err(Denial::StaleTimestamp), "{stale}");
+        }
+        for near in [NOW - 300, NOW + 300] {
+            let signature = sign(KEY, format!("{near}.body").as_bytes());
+            assert!(check(&signature, &near.to_string(), b"body").is_ok(), "{near}");
+        }
+        let doubled = [
+            ("x-avnology-signature", good.as_str()),
+            ("x-avnology-signature", &good),
+            ("x-avnology-timestamp", &now),
+        ];
+        assert_eq!(verify(&webhook, &doubled, b"body"), invalid);
+        let folded = [
+            ("x-avnology-signature", good.as_str()),
+            ("x-avnology-timestamp", &now),
+            ("x_avnology_timestamp", "1"),
+        ];
+        assert_eq!(verify(&webhook, &folded, b"body"), invalid);
+        let long = [
+            ("x-avnology-signature", good.as_str()),
+            ("x-avnology-timestamp", &now),
+            ("content-length", "11"),
+        ];
+        assert_eq!(verify(&webhook, &long, b"body"), Err(Denial::BodyTooLarge));
+    }
+
+    #[test]
+    fn body_only_does_not_take_the_timestamped_signature() {
+        let webhook = webhook(scheme::AVNOLOGY_BODY_ONLY, &[KEY]);
+        let now = NOW.to_string();
+        let check = |signature: &str| {
+            verify(
+                &webhook,
+                &[("x-avnology-signature", signature), ("x-avnology-timestamp", "junk")],
+                b"body",
+            )
+        };
+        assert!(check(&sign(KEY, b"body")).is_ok());
+        assert_eq!(check(&sign(KEY, format!("{now}.body").as_bytes())), Err(Denial::InvalidSignature));
+    }
+}

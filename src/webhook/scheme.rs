@@ -1,0 +1,63 @@
+//! Signature schemes as data: which headers, which encoding, what is signed.
+
+/// How a provider signs its deliveries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// The header with the signature.
+    pub signature: &'static str,
+    /// How the signature is written.
+    pub encoding: Encoding,
+    /// The header with the signed time; `None` where none is signed.
+    pub timestamp: Option<&'static str>,
+    /// What is signed before the body.
+    pub prefix: &'static [Signed],
+}
+
+/// How signature bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Lower-case hexadecimal, nothing else.
+    LowerHex,
+}
+
+/// A piece of what is signed before the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// The timestamp header's value.
+    Timestamp,
+    /// These bytes.
+    Literal(&'static [u8]),
+}
+
+/// Avnology: HMAC-SHA256 over `<timestamp>.<body>`.
+pub const AVNOLOGY: Scheme = Scheme {
+    signature: "x-avnology-signature",
+    encoding: Encoding::LowerHex,
+    timestamp: Some("x-avnology-timestamp"),
+    prefix: &[Signed::Timestamp, Signed::Literal(b".")],
+};
+
+/// Avnology's helpers that sign the body alone.
+pub const AVNOLOGY_BODY_ONLY: Scheme =
+    Scheme { signature: "x-avnology-signature", encoding: Encoding::LowerHex, timestamp: None, prefix: &[] };
+
+impl Encoding {
+    /// The 32 bytes of an HMAC-SHA256; `None` where the text is not exactly their encoding.
+    pub fn decode(self, text: &[u8]) -> Option<[u8; 32]> {
+        let Self::LowerHex = self;
+        let nibble = |b: u8| match b {
+            b'0'..=b'9' => Some(b.wrapping_sub(b'0')),
+            b'a'..=b'f' => Some(b.wrapping_sub(b'a').wrapping_add(10)),
+            _ => None,
+        };
+        let mut bytes = [0; 32];
+        let (pairs, []) = text.as_chunks::<2>() else { return None };
+        if pairs.len() != bytes.len() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = nibble(*high)?.wrapping_shl(4) | nibble(*low)?;
+        }
+        Some(bytes)
+    }
+}
