@@ -1,0 +1,391 @@
+//! Reads a JSON document member by member, and goes on after a problem, so that all are reported at once.
+
+use super::error::Problems;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::cell::RefCell;
+use std::fmt;
+use std::time::Duration;
+
+/// A JSON value that keeps a member which stands twice, so that it can be refused.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    Number(f64),
+    Text(String),
+    List(Vec<Node>),
+    Object(Vec<(String, Node)>),
+}
+
+/// Where problems go.
+pub(super) type Sink = RefCell<Problems>;
+
+/// An object being read. What is left when it is finished was not known.
+pub(super) struct Section<'a> {
+    path: String,
+    members: Vec<(&'a str, &'a Node)>,
+    asked: Vec<&'static str>,
+    sink: &'a Sink,
+}
+
+impl Node {
+    /// What the value is, for a message; never a value that may be a secret.
+    fn kind(&self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(b) => format!("`{b}`"),
+            Self::Number(n) => format!("`{n}`"),
+            Self::Text(_) => "a string".to_owned(),
+            Self::List(_) => "a list".to_owned(),
+            Self::Object(_) => "an object".to_owned(),
+        }
+    }
+}
+
+/// A member's path; the object's own where the name is empty.
+pub(super) fn join(path: &str, name: &str) -> String {
+    match (path, name) {
+        (path, "") => path.to_owned(),
+        ("", name) => name.to_owned(),
+        (path, name) => format!("{path}.{name}"),
+    }
+}
+
+impl<'a> Section<'a> {
+    /// Opens an object; a problem where the node is none.
+    pub(super) fn open(path: String, node: &'a Node, sink: &'a Sink) -> Option<Self> {
+        let Node::Object(members) = node else {
+            sink.borrow_mut().push(path, node.kind(), "an object");
+            return None;
+        };
+        let mut seen: Vec<(&str, &Node)> = Vec::with_capacity(members.len());
+        for (name, value) in members {
+            if seen.iter().any(|(n, _)| n == name) {
+                sink.borrow_mut().push(join(&path, name), "the field twice", "it once");
+            } else {
+                seen.push((name, value));
+            }
+        }
+        Some(Self { path, members: seen, asked: Vec::new(), sink })
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn problem(&self, name: &str, found: impl Into<String>, expected: impl Into<String>) {
+        self.sink.borrow_mut().push(join(&self.path, name), found, expected);
+    }
+
+    pub(super) fn sink_problem(&self, path: String, found: &str, expected: &str) {
+        self.sink.borrow_mut().push(path, found, expected);
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|(n, _)| *n == name)
+    }
+
+    /// Takes a member out.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<(String, &'a Node)> {
+        self.asked.push(name);
+        let at = self.members.iter().position(|(n, _)| *n == name)?;
+        let (_, node) = self.members.remove(at);
+        Some((join(&self.path, name), node))
+    }
+
+    pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
+        let (path, node) = self.take(name)?;
+        self.as_text(path, node)
+    }
+
+    fn as_text(&self, path: String, node: &Node) -> Option<String> {
+        match node {
+            Node::Text(text) if !text.is_empty() => Some(text.clone()),
+            Node::Text(_) => {
+                self.sink.borrow_mut().push(path, "an empty string", "a string");
+                None
+            }
+            other => {
+                self.sink.borrow_mut().push(path, other.kind(), "a string");
+                None
+            }
+        }
+    }
+
+    /// A string that must be there.
+    pub(super) fn required_text(&mut self, name: &'static str) -> Option<String> {
+        if !self.has(name) {
+            self.asked.push(name);
+            self.problem(name, "nothing", "a string");
+            return None;
+        }
+        self.text(name)
+    }
+
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        let (path, node) = self.take(name)?;
+        match node {
+            Node::Bool(flag) => Some(*flag),
+            other => {
+                self.sink.borrow_mut().push(path, other.kind(), "`true` or `false`");
+                None
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub(super) fn number(&mut self, name: &'static str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
+        let (path, node) = self.take(name)?;
+        let expected = || format!("a whole number from {} to {}", range.start(), range.end());
+        match node {
+            Node::Number(n)
+                if n.fract() == 0.0 && *n >= f64::from(*range.start()) && *n <= f64::from(*range.end()) =>
+            {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "within the range"
+                )]
+                Some(*n as u32)
+            }
+            other => {
+                self.sink.borrow_mut().push(path, other.kind(), expected());
+                None
+            }
+        }
+    }
+
+    /// A number with `ms`, `s`, `m` or `h`, within a range.
+    pub(super) fn duration(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let (path, node) = self.take(name)?;
+        let found = match node {
+            Node::Text(text) => match duration(text) {
+                Some(duration) if range.contains(&duration) => return Some(duration),
+                _ => format!("`{text}`"),
+            },
+            other => other.kind(),
+        };
+        let expected =
+            format!("a duration such as `250ms` or `5s`, from {:?} to {:?}", range.start(), range.end());
+        self.sink.borrow_mut().push(path, found, expected);
+        None
+    }
+
+    /// One of these words.
+    pub(super) fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let (path, node) = self.take(name)?;
+        let found = match node {
+            Node::Text(text) => match words.iter().find(|(word, _)| word == text) {
+                Some((_, value)) => return Some(*value),
+                None => format!("`{text}`"),
+            },
+            other => other.kind(),
+        };
+        self.sink.borrow_mut().push(path, found, alternatives(words.iter().map(|(word, _)| *word)));
+        None
+    }
+
+    /// A list of strings, none empty, each once; an empty list is a problem.
+    pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
+        let items = self.list(name)?;
+        let mut texts = Vec::with_capacity(items.len());
+        for (path, node) in items {
+            let Some(text) = self.as_text(path.clone(), node) else { continue };
+            if texts.contains(&text) {
+                self.sink.borrow_mut().push(path, format!("`{text}` twice"), "it once");
+            } else {
+                texts.push(text);
+            }
+        }
+        Some(texts)
+    }
+
+    /// A list's items with their paths; an empty list is a problem.
+    pub(super) fn list(&mut self, name: &'static str) -> Option<Vec<(String, &'a Node)>> {
+        let (path, node) = self.take(name)?;
+        match node {
+            Node::List(items) if !items.is_empty() => {
+                Some(items.iter().enumerate().map(|(nth, item)| (format!("{path}[{nth}]"), item)).collect())
+            }
+            Node::List(_) => {
+                self.sink.borrow_mut().push(path, "an empty list", "at least one item");
+                None
+            }
+            other => {
+                self.sink.borrow_mut().push(path, other.kind(), "a list");
+                None
+            }
+        }
+    }
+
+    /// A list's objects.
+    pub(super) fn sections(&mut self, name: &'static str) -> Option<Vec<Self>> {
+        let items = self.list(name)?;
+        let sink = self.sink;
+        Some(items.into_iter().filter_map(|(path, node)| Self::open(path, node, sink)).collect())
+    }
+
+    pub(super) fn section(&mut self, name: &'static str) -> Option<Self> {
+        let (path, node) = self.take(name)?;
+        Self::open(path, node, self.sink)
+    }
+
+    /// An object whose names are the user's: its members with their paths.
+    pub(super) fn map(&mut self, name: &'static str) -> Option<Vec<(String, String, &'a Node)>> {
+        let section = self.section(name)?;
+        Some(
+            section
+                .members
+                .iter()
+                .map(|(n, node)| ((*n).to_owned(), join(&section.path, n), *node))
+                .collect(),
+        )
+    }
+
+    /// An object of strings whose names are the user's.
+    pub(super) fn text_map(&mut self, name: &'static str) -> Option<Vec<(String, String)>> {
+        let members = self.map(name)?;
+        Some(members.into_iter().filter_map(|(n, path, node)| Some((n, self.as_text(path, node)?))).collect())
+    }
+
+    /// A field whose behaviour is not built yet: never accepted and ignored.
+    pub(super) fn not_built(&mut self, names: &[&'static str]) {
+        for name in names {
+            if let Some((path, _)) = self.take(name) {
+                // It is no alternative to offer for an unknown name.
+                self.asked.pop();
+                self.sink.borrow_mut().push(
+                    path,
+                    "the field",
+                    format!("no `{name}`: it is not supported yet"),
+                );
+            } else {
+                self.asked.pop();
+            }
+        }
+    }
+
+    /// Everything that was not asked for is unknown.
+    pub(super) fn finish(self) {
+        for (name, _) in &self.members {
+            let expected = alternatives(self.asked.iter().copied());
+            self.sink.borrow_mut().push(join(&self.path, name), "an unknown field", expected);
+        }
+    }
+}
+
+fn alternatives<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<String> = words.map(|w| format!("`{w}`")).collect();
+    match words.split_last() {
+        Some((last, front)) if !front.is_empty() => format!("{} or {last}", front.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => "nothing".to_owned(),
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let scale = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    let starts_and_ends_in_digits = |n: &str| !n.starts_with('.') && !n.ends_with('.');
+    let number = Some(number).filter(|n| starts_and_ends_in_digits(n))?.parse::<f64>().ok()?;
+    Duration::try_from_secs_f64(number * scale).ok()
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, b: bool) -> Result<Node, E> {
+        Ok(Node::Bool(b))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "no number of a configuration is that large")]
+    fn visit_i64<E>(self, n: i64) -> Result<Node, E> {
+        Ok(Node::Number(n as f64))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "no number of a configuration is that large")]
+    fn visit_u64<E>(self, n: u64) -> Result<Node, E> {
+        Ok(Node::Number(n as f64))
+    }
+
+    fn visit_f64<E>(self, n: f64) -> Result<Node, E> {
+        Ok(Node::Number(n))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(node) = seq.next_element()? {
+            list.push(node);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(Node::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let cases = [
+            ("250ms", Some(Duration::from_millis(250))),
+            ("1s", Some(Duration::from_secs(1))),
+            ("1.5s", Some(Duration::from_millis(1500))),
+            ("2m", Some(Duration::from_secs(120))),
+            ("1h", Some(Duration::from_secs(3600))),
+            ("0s", Some(Duration::ZERO)),
+            ("1", None),
+            ("s", None),
+            ("-1s", None),
+            ("1 s", None),
+            ("1d", None),
+            (".5s", None),
+            ("1.s", None),
+            ("1.2.3s", None),
+            ("1e3s", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+    }
+}

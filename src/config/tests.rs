@@ -1,0 +1,323 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "SECRET" => Some("a-secret-of-enough-bytes\n".to_owned()),
+        "SHORT" => Some("short".to_owned()),
+        "BLANK" => Some(" \n".to_owned()),
+        _ => None,
+    }
+}
+
+fn base() -> Value {
+    json!({
+        "provider": {
+            "cluster": "avnology", "authority": "id.example",
+            "introspection": {"credentials": {"method": "client_secret_post", "client_id": "cli", "client_secret": {"env": "SECRET"}}},
+            "permissions": {"api_key": {"env": "SECRET"}}
+        },
+        "routes": [
+            {"name": "a", "match": {"path": "/a/{id}"}, "require": {"audience": ["api"], "permissions": {"all": [{"relation": "editor", "object": "project:{path.id}"}]}}},
+            {"name": "w", "match": {"methods": ["POST"], "path": "/w"}, "webhook": "hook"}
+        ],
+        "webhooks": {"hook": {"format": "avnology", "secrets": [{"env": "SECRET"}]}}
+    })
+}
+
+fn merged(patch: &Value) -> Value {
+    fn merge(into: &mut Value, patch: &Value) {
+        match (into, patch) {
+            (Value::Object(into), Value::Object(patch)) => {
+                for (name, value) in patch {
+                    if value.is_null() {
+                        into.remove(name);
+                    } else {
+                        merge(into.entry(name).or_insert(Value::Null), value);
+                    }
+                }
+            }
+            (into, patch) => *into = patch.clone(),
+        }
+    }
+    let mut document = base();
+    merge(&mut document, patch);
+    document
+}
+
+fn lines(document: &Value) -> Vec<String> {
+    load(document.to_string().as_bytes(), &env).map(|_| Vec::new()).unwrap_or_else(|p| p.lines())
+}
+
+#[test]
+fn the_base_holds_without_warnings() {
+    let loaded = load(base().to_string().as_bytes(), &env).unwrap();
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn every_problem_is_told_word_for_word() {
+    let route = |route: Value| json!({"routes": [route]});
+    let cases = [
+        (
+            json!({"cashe": 1}),
+            "cashe: found an unknown field, expected `provider`, `credentials`, `identity_headers`, `mode`, `default_access`, `clock_skew`, `strip_credential`, `strip_headers`, `keep_override_headers`, `refused_token_prefixes`, `filter_state`, `challenge`, `routes` or `webhooks`",
+        ),
+        (json!({"cache": {}}), "cache: found the field, expected no `cache`: it is not supported yet"),
+        (json!({"routes": null}), "routes: found nothing, expected a list of routes"),
+        (json!({"routes": []}), "routes: found an empty list, expected at least one item"),
+        (
+            json!({"default_access": "allow"}),
+            "default_access: found `allow`, expected `deny`, `required` or `public`",
+        ),
+        (
+            json!({"clock_skew": 5}),
+            "clock_skew: found `5`, expected a duration such as `250ms` or `5s`, from 0ns to 300s",
+        ),
+        (
+            json!({"provider": {"timeout": "0s"}}),
+            "provider.timeout: found `0s`, expected a duration such as `250ms` or `5s`, from 1ms to 60s",
+        ),
+        (
+            json!({"provider": {"timeout": "900us"}}),
+            "provider.timeout: found `900us`, expected a duration such as `250ms` or `5s`, from 1ms to 60s",
+        ),
+        (
+            json!({"provider": {"authority": "a b"}}),
+            "provider.authority: found `a b`, expected a host name with an optional port",
+        ),
+        (
+            json!({"provider": {"sessions": {}}}),
+            "provider.sessions: found the field, expected no `sessions`: it is not supported yet",
+        ),
+        (
+            json!({"provider": {"introspection": {"path": "/a b"}}}),
+            "provider.introspection.path: found `/a b`, expected a path that begins with `/`, in visible ASCII",
+        ),
+        (
+            json!({"provider": {"introspection": {"credentials": {"client_id": null}}}}),
+            "provider.introspection.credentials.client_id: found nothing, expected a value: the method needs it",
+        ),
+        (
+            json!({"provider": {"introspection": {"credentials": {"client_secret": {"env": "GONE"}}}}}),
+            "provider.introspection.credentials.client_secret: found no environment variable `GONE`, expected it to be set, and handed to the plugin",
+        ),
+        (
+            json!({"provider": {"introspection": {"credentials": {"client_secret": {"env": "BLANK"}}}}}),
+            "provider.introspection.credentials.client_secret: found the environment variable `BLANK` that is empty, expected a secret",
+        ),
+        (
+            json!({"provider": {"permissions": {"subject": "identities:me"}}}),
+            "provider.permissions.subject: found `identities:me`, expected a `{token.…}` in it: anybody would be the same subject",
+        ),
+        (
+            json!({"webhooks": {"hook": {"format": "svix"}}}),
+            "webhooks.hook.format: found `svix`, expected `avnology`",
+        ),
+        (
+            json!({"webhooks": {"hook": {"replay": {}}}}),
+            "webhooks.hook.replay: found the field, expected no `replay`: it is not supported yet",
+        ),
+        (
+            json!({"webhooks": {"hook": {"secrets": [{"env": "SHORT"}]}}}),
+            "webhooks.hook.secrets[0]: found a key that is too short, expected at least 16 bytes, or `allow_short_key`",
+        ),
+        (
+            json!({"webhooks": {"hook": {"secrets": []}}}),
+            "webhooks.hook.secrets: found an empty list, expected at least one item",
+        ),
+        (
+            json!({"webhooks": {"hook": {"body_only": true, "tolerance": "5s"}}}),
+            "webhooks.hook.tolerance: found a tolerance, expected no `tolerance` beside `body_only`: no time is signed",
+        ),
+        (
+            json!({"webhooks": {"two": {"format": "avnology", "secrets": [{"env": "SECRET"}]}}}),
+            "webhooks.two.secrets[0]: found a secret that `webhooks.hook` has too, expected a secret of its own: a delivery to one would pass at the other",
+        ),
+        (
+            json!({"identity_headers": {"authorization": "{token.sub}"}}),
+            "identity_headers.authorization: found `authorization`, expected a header that is not a credential",
+        ),
+        (
+            json!({"identity_headers": {"x-envoy-y": "{token.sub}"}}),
+            "identity_headers.x-envoy-y: found `x-envoy-y`, expected a header that is not Envoy's own",
+        ),
+        (
+            json!({"identity_headers": {":path": "{token.sub}"}}),
+            "identity_headers.:path: found `:path`, expected a header that is not a pseudo-header",
+        ),
+        (
+            json!({"identity_headers": {"x-a": "{token.sub"}}),
+            "identity_headers.x-a: found `{token.sub`, expected text with `{path.NAME}`, `{query.NAME}`, `{header.NAME}` or `{token.CLAIM}` in it",
+        ),
+        (
+            json!({"identity_headers": {"x-a": "{header.x-avnology-b}"}}),
+            "identity_headers.x-a: found `{header.x-avnology-b}`, expected a header that a client may set",
+        ),
+        (
+            json!({"challenge": {"realm": "a\nb"}}),
+            "challenge.realm: found bytes outside visible ASCII, expected visible ASCII and spaces",
+        ),
+        (
+            json!({"credentials": [{"header": "a", "query": "b"}]}),
+            "credentials[0]: found not exactly one place, expected one of `header`, `cookie` and `query`",
+        ),
+        (
+            route(json!({"match": {"path": "a"}, "access": "public"})),
+            "routes[0].match.path: found `a`, expected a path that begins with `/`",
+        ),
+        (
+            route(json!({"match": {}, "access": "public"})),
+            "routes[0].match.path: found nothing, expected a string",
+        ),
+        (
+            route(json!({"match": {"path": "/", "methods": ["get"]}, "access": "public"})),
+            "routes[0].match.methods[0]: found `get`, expected a method in upper case",
+        ),
+        (
+            route(json!({"match": {"path": "/", "hosts": ["a:80"]}, "access": "public"})),
+            "routes[0].match.hosts[0]: found `a:80`, expected a host without port, or `*.` and a suffix",
+        ),
+        (
+            route(json!({"match": {"path": "/"}, "access": "public", "require": {"audience": ["a"]}})),
+            "routes[0].require: found the field beside `access: public`, expected no such field: no credential is looked at",
+        ),
+        (
+            route(json!({"match": {"path": "/"}, "require": {}})),
+            "routes[0].require: found no rule, expected at least one rule, or no `require`",
+        ),
+        (
+            route(json!({"match": {"path": "/"}, "webhook": "hook", "access": "public"})),
+            "routes[0].access: found the field beside `webhook`, expected no such field: the signature is the credential",
+        ),
+        (
+            route(json!({"match": {"path": "/"}, "webhook": "gone"})),
+            "routes[0].webhook: found `gone`, expected a name that stands under `webhooks`",
+        ),
+        (
+            route(json!({"match": {"path": "/"}, "sessions": true})),
+            "routes[0].sessions: found the field, expected no `sessions`: it is not supported yet",
+        ),
+        (
+            route(json!({"match": {"path": "/"}, "require": {"scopes": {"all": ["a b"]}}})),
+            "routes[0].require.scopes.all[0]: found `a b`, expected one scope, without spaces and quotes",
+        ),
+        (
+            route(json!({"match": {"path": "/"}, "require": {"claims": {"org": "{path.org}"}}})),
+            "routes[0].require.claims.org: found `{path.org}`, expected a parameter of the route's path",
+        ),
+        (
+            route(
+                json!({"match": {"path": "/"}, "require": {"permissions": {"all": [{"relation": "r", "object": "{token.sub}"}]}}}),
+            ),
+            "routes[0].require.permissions.all[0].object: found no type, expected `namespace` beside it, or a type before a colon, as in `project:{path.id}`",
+        ),
+    ];
+    for (patch, expected) in cases {
+        assert!(
+            lines(&merged(&patch)).contains(&expected.to_owned()),
+            "{patch}\n{:#?}",
+            lines(&merged(&patch))
+        );
+    }
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    let patch = json!({"mode": "off", "clock_skew": "1d", "routes": [{"match": {"path": "a"}}, {"match": {"path": "/x"}, "acess": "public"}]});
+    let lines = lines(&merged(&patch));
+    for place in ["mode: ", "clock_skew: ", "routes[0].match.path: ", "routes[1].acess: "] {
+        assert!(lines.iter().any(|l| l.starts_with(place)), "{place} {lines:#?}");
+    }
+}
+
+#[test]
+fn routes_that_name_the_same_request_are_refused() {
+    let patch = json!({"routes": [
+        {"match": {"path": "/x/{a}", "methods": ["GET"]}, "access": "public"},
+        {"match": {"path": "/x/{b}", "methods": ["HEAD"]}, "access": "public"},
+    ]});
+    assert_eq!(
+        lines(&merged(&patch)),
+        [
+            "routes[1].match: found the host, path and a method of routes[0], expected a request that only one route names"
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_json_says_what_it_is() {
+    let message = |bytes: &[u8]| load(bytes, &env).unwrap_err().to_string();
+    assert_eq!(message(b""), "found nothing, expected a JSON document, as a `google.protobuf.StringValue`");
+    let protobuf = b"\x0a\x10\x0a\x04mode\x12\x08\x1a\x06shadow";
+    assert_eq!(
+        message(protobuf),
+        "found protobuf bytes, as of a `google.protobuf.Struct`, expected a JSON document, as a `google.protobuf.StringValue`"
+    );
+    assert_eq!(
+        message(b"{\n\"a\" 1}"),
+        "found something else at line 2, column 5, expected a JSON document, as a `google.protobuf.StringValue`"
+    );
+    assert_eq!(message(b"\n[]"), "found a list, expected an object");
+    assert!(
+        message(br#"{"mode":"shadow","mode":"enforce"}"#)
+            .contains("mode: found the field twice, expected it once")
+    );
+}
+
+#[test]
+fn warnings() {
+    let warnings = |patch: &Value| load(merged(patch).to_string().as_bytes(), &env).unwrap().warnings;
+    let routes = json!({"routes": [
+        {"match": {"path": "/{*all}"}, "access": "public"},
+        {"match": {"path": "/admin", "hosts": ["admin.example"]}, "credentials": [{"cookie": "s"}]},
+    ]});
+    assert_eq!(
+        warnings(&routes),
+        [
+            "no route requires an `audience` or a `client_id`: a token that any client was given passes",
+            "routes[0] lets every host in, also the one that routes[1] guards, for paths that no other route names",
+            "routes[1].credentials[0] is a cookie without `origins`: pages of other sites can send it",
+            "webhooks.hook stands on no route",
+        ]
+    );
+}
+
+#[test]
+fn no_secret_shows_in_a_policy_or_a_problem() {
+    let loaded = load(base().to_string().as_bytes(), &env).unwrap();
+    assert!(!format!("{loaded:?}").contains("a-secret-of-enough"));
+    let literal = json!({"webhooks": {"hook": {"secrets": ["hunter2"]}}, "provider": {"permissions": {"api_key": "hunter2\u{e9}"}}});
+    let lines = lines(&merged(&literal)).join("\n");
+    assert!(
+        lines.contains("too short") && lines.contains("visible ASCII") && !lines.contains("hunter2"),
+        "{lines}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn hostile_documents_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = load(&bytes, &env);
+    }
+
+    #[test]
+    fn a_document_with_any_member_replaced_never_panics(nth in 0usize..60, with in prop_oneof![Just(json!(null)), Just(json!(1e300)), Just(json!("")), Just(json!([])), Just(json!({})), Just(json!([[[]]])), Just(json!(true)), Just(json!("{"))]) {
+        fn replace(value: &mut Value, nth: &mut usize, with: &Value) {
+            if *nth == 0 {
+                *value = with.clone();
+            }
+            *nth = nth.wrapping_sub(1);
+            match value {
+                Value::Array(items) => items.iter_mut().for_each(|v| replace(v, nth, with)),
+                Value::Object(members) => members.values_mut().for_each(|v| replace(v, nth, with)),
+                _ => {}
+            }
+        }
+        let mut document = base();
+        let mut nth = nth;
+        replace(&mut document, &mut nth, &with);
+        let _ = load(document.to_string().as_bytes(), &env);
+    }
+}

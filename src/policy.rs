@@ -1,0 +1,156 @@
+//! A compiled configuration: what is true, immutable, and free of request data.
+
+use crate::credential::Source;
+use crate::http::head::{fold, folds_to};
+use crate::introspect::{IntrospectionEndpoint, Requirement};
+use crate::permission::{CheckTemplate, PermissionEndpoint};
+use crate::route::RouteTable;
+use crate::template::{RequestValue, Template};
+use crate::webhook::Webhook;
+use std::rc::Rc;
+
+/// One plugin's rules.
+#[derive(Debug)]
+pub struct Policy {
+    pub(crate) table: RouteTable,
+    /// Indexed as the table says.
+    pub(crate) routes: Vec<Route>,
+    /// For what no route names; `None`: refused.
+    pub(crate) fallback: Option<Route>,
+    /// Where tokens stand, for requests that no route claims.
+    pub(crate) sources: Vec<Source>,
+    pub(crate) endpoints: Vec<IntrospectionEndpoint>,
+    pub(crate) permissions: Option<PermissionEndpoint>,
+    pub(crate) webhooks: Vec<Webhook>,
+    pub(crate) identity_headers: Vec<(String, Template)>,
+    pub(crate) owned: OwnedHeaders,
+    pub(crate) refused_token_prefixes: Vec<String>,
+    pub(crate) realm: String,
+    pub(crate) format: AnswerFormat,
+    /// Whether refusals that belong to no route are only counted.
+    pub(crate) shadow: bool,
+    /// Whether allowed requests are told to the access log too.
+    pub(crate) record_allowed: bool,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    pub(crate) name: Option<Rc<str>>,
+    /// The names of the pattern's parameters, in order.
+    pub(crate) parameters: Vec<String>,
+    pub(crate) access: Access,
+    pub(crate) shadow: bool,
+    pub(crate) preflight: bool,
+}
+
+/// What a route asks for.
+#[derive(Debug)]
+pub enum Access {
+    /// Nothing; no credential is looked at.
+    Public,
+    /// A token.
+    Token(Box<TokenRules>),
+    /// A webhook signature: an index into the policy's webhooks.
+    Webhook(usize),
+}
+
+/// What a route asks of a token and its bearer.
+#[derive(Debug)]
+pub struct TokenRules {
+    /// Whether a request without a credential passes.
+    pub(crate) optional: bool,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) strip_credential: bool,
+    /// An index into the policy's introspection endpoints.
+    pub(crate) endpoint: usize,
+    pub(crate) requirement: Requirement,
+    pub(crate) all: Vec<CheckTemplate>,
+    pub(crate) any: Vec<CheckTemplate>,
+    /// What the templates of rules and identity headers read of the request.
+    pub(crate) inputs: Vec<RequestValue>,
+    /// Whether an outage lets the request pass.
+    pub(crate) open_on_outage: bool,
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerFormat {
+    /// `{"error","message"}`.
+    Json,
+    /// RFC 9457.
+    Problem,
+}
+
+/// The header names that only the gate may set, and those that would make a service see another request than the gate did.
+#[derive(Clone, Debug, Default)]
+pub struct OwnedHeaders {
+    /// In lower case, as configured: keys of `identity_headers`, `strip_headers`, the override headers.
+    names: Vec<String>,
+}
+
+impl OwnedHeaders {
+    /// These names beside the ones that are always owned.
+    pub fn new(names: Vec<String>) -> Self {
+        Self { names }
+    }
+
+    /// Whether a client must not send this header or trailer.
+    ///
+    /// Compared with every non-alphanumeric byte read as `-`: that is how servers which hand headers on as environment variables read them.
+    pub fn contain(&self, name: &[u8]) -> bool {
+        if is_reserved(name) {
+            return name != b"x-avnology-signature" && name != b"x-avnology-timestamp";
+        }
+        self.names.iter().any(|owned| folds_to(name, owned.as_bytes()))
+    }
+}
+
+/// Whether the name is in the gate's own space, `x-avnology-`.
+pub(crate) fn is_reserved(name: &[u8]) -> bool {
+    const RESERVED: &[u8] = b"x-avnology-";
+    name.len() >= RESERVED.len() && name.iter().zip(RESERVED).all(|(a, b)| fold(*a) == *b)
+}
+
+impl Policy {
+    /// The route of this index; the fallback where there is none.
+    pub(crate) fn route(&self, index: Option<usize>) -> Option<&Route> {
+        match index {
+            Some(index) => self.routes.get(index),
+            None => self.fallback.as_ref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owned_names_in_every_spelling() {
+        let owned = OwnedHeaders::new(vec!["x-user".into()]);
+        for name in [
+            "x-avnology-user-id",
+            "X.Avnology_User~Id",
+            "x_avnology_signature",
+            "x-avnology-signature2",
+            "x-avnology-",
+            "x-user",
+            "X_USER",
+            "x.user",
+        ] {
+            assert!(owned.contain(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "x-avnology-signature",
+            "x-avnology-timestamp",
+            "x-avnology",
+            "x-users",
+            "xx-user",
+            ":path",
+            "\u{e9}",
+        ] {
+            assert!(!owned.contain(name.as_bytes()), "{name}");
+        }
+    }
+}

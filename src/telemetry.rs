@@ -1,0 +1,92 @@
+//! What is told to the operator about a decision: counter, filter state, log line.
+
+use crate::refusal::Reason;
+use std::rc::Rc;
+
+/// What was done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Decision {
+    /// Every rule holds; forwarded.
+    Allow,
+    /// Refused.
+    Deny,
+    /// Would have been refused; forwarded, because the rule is in shadow.
+    ShadowDeny,
+    /// The provider is away; forwarded, because the route says so.
+    FailOpen,
+}
+
+impl Decision {
+    /// The stable id.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::ShadowDeny => "shadow_deny",
+            Self::FailOpen => "fail_open",
+        }
+    }
+}
+
+/// What was decided about one request, and why. Holds no token, secret or body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub(crate) decision: Decision,
+    pub(crate) reason: Reason,
+    pub(crate) route: Option<Rc<str>>,
+    pub(crate) subject: Option<String>,
+    /// Whether the access log is to know.
+    pub(crate) recorded: bool,
+}
+
+impl Event {
+    /// What was done.
+    pub fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The route's name, where one was found that has one.
+    pub fn route(&self) -> Option<&str> {
+        self.route.as_deref()
+    }
+
+    /// The token's `sub`, where one was introspected.
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// What tells this event's counter from others.
+    pub fn counter_key(&self) -> (Decision, Reason) {
+        (self.decision, self.reason)
+    }
+
+    /// The name of this event's counter.
+    pub fn counter_name(&self) -> String {
+        format!("avnology_gate.decision.{}.{}", self.decision.id(), self.reason.id())
+    }
+
+    /// JSON for the filter state `wasm.avnology_gate`; `None` where the configuration wants none.
+    pub fn filter_state(&self) -> Option<String> {
+        self.recorded.then(|| {
+            serde_json::json!({
+                "route": self.route(), "decision": self.decision.id(), "reason": self.reason.id(), "subject": self.subject(),
+            })
+            .to_string()
+        })
+    }
+
+    /// One line for the log, at debug.
+    pub fn log_line(&self) -> String {
+        format!(
+            "avnology_gate: {} {} route={}",
+            self.decision.id(),
+            self.reason.id(),
+            self.route().unwrap_or("-")
+        )
+    }
+}

@@ -1,0 +1,69 @@
+//! Permits: what unlocks the upstream is a value that only a proof can make.
+
+use crate::introspect::Identity;
+use crate::permission::Granted;
+use crate::policy::{Access, Route};
+use crate::refusal::Reason;
+use crate::webhook::Verified;
+
+/// Leave to forward one request.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    grant: Grant,
+}
+
+#[derive(Clone, Debug)]
+enum Grant {
+    Public,
+    Anonymous,
+    Preflight,
+    Identified,
+    Webhook(Verified),
+}
+
+impl Permit {
+    /// For a route that asks for nothing.
+    pub fn public(route: &Route) -> Option<Self> {
+        matches!(route.access, Access::Public).then_some(Self { grant: Grant::Public })
+    }
+
+    /// For a request without a credential, on a route that lets those pass.
+    pub fn anonymous(route: &Route) -> Option<Self> {
+        matches!(&route.access, Access::Token(rules) if rules.optional)
+            .then_some(Self { grant: Grant::Anonymous })
+    }
+
+    /// For a CORS preflight, on a route that lets those pass.
+    pub fn preflight(route: &Route) -> Option<Self> {
+        route.preflight.then_some(Self { grant: Grant::Preflight })
+    }
+
+    /// For a bearer who was admitted and has every permission that the route asks for.
+    pub fn identified(_: &Identity, _: Granted) -> Self {
+        Self { grant: Grant::Identified }
+    }
+
+    /// For a delivery whose signature holds.
+    pub fn webhook(verified: Verified) -> Self {
+        Self { grant: Grant::Webhook(verified) }
+    }
+
+    /// The reason for which the request passes.
+    pub fn reason(&self) -> Reason {
+        match self.grant {
+            Grant::Public => Reason::Public,
+            Grant::Anonymous => Reason::Anonymous,
+            Grant::Preflight => Reason::Preflight,
+            Grant::Identified => Reason::Authenticated,
+            Grant::Webhook(_) => Reason::WebhookVerified,
+        }
+    }
+
+    /// What a verified delivery tells the service.
+    pub fn verified(&self) -> Option<&Verified> {
+        match &self.grant {
+            Grant::Webhook(verified) => Some(verified),
+            _ => None,
+        }
+    }
+}

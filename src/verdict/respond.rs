@@ -1,0 +1,132 @@
+//! The one home of status codes, challenges and bodies.
+
+use super::Dossier;
+use crate::http::LocalReply;
+use crate::policy::{Access, AnswerFormat};
+use crate::refusal::{Challenge, Entry, Refusal, Unusable};
+use std::time::Duration;
+
+/// The answer to a refused request.
+pub(super) fn respond(refusal: &Refusal, dossier: &Dossier) -> LocalReply {
+    let entry = refusal.reason().entry();
+    let mut headers = vec![("cache-control".to_owned(), "no-store".to_owned())];
+    if let Some(challenge) = challenge(entry, dossier) {
+        headers.push(("www-authenticate".to_owned(), challenge));
+    }
+    if entry.status == 503 {
+        headers.push(("retry-after".to_owned(), retry_after(refusal).to_string()));
+    }
+    let body = if dossier.grpc {
+        // Envoy makes it the `grpc-message` of a trailers-only answer.
+        entry.message.to_owned()
+    } else {
+        let (media_type, body) = body(entry, dossier.policy.format);
+        headers.push(("content-type".to_owned(), media_type.to_owned()));
+        // RFC 9110 section 9.3.2: an answer to HEAD has no content.
+        if dossier.head_only { String::new() } else { body }
+    };
+    LocalReply {
+        status: entry.status,
+        headers,
+        body,
+        details: format!("avnology_gate{{{}}}", entry.id),
+        grpc_status: dossier.grpc.then(|| grpc_status(entry.status)),
+    }
+}
+
+/// What the caller gets where even the policy is unknown.
+pub(super) fn undecidable() -> LocalReply {
+    let entry = crate::refusal::Reason::Internal.entry();
+    let (media_type, body) = body(entry, AnswerFormat::Json);
+    LocalReply {
+        status: entry.status,
+        headers: [("cache-control", "no-store"), ("retry-after", "1"), ("content-type", media_type)]
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .into(),
+        body,
+        details: format!("avnology_gate{{{}}}", entry.id),
+        grpc_status: None,
+    }
+}
+
+fn challenge(entry: Entry, dossier: &Dossier) -> Option<String> {
+    let realm = quoted(&dossier.policy.realm);
+    match entry.challenge {
+        Challenge::None => None,
+        Challenge::Bearer => Some(format!("Bearer realm={realm}")),
+        Challenge::BearerError => Some(format!("Bearer realm={realm}, error={}", quoted(entry.error))),
+        Challenge::BearerScope => {
+            let scopes = match dossier.route().map(|r| &r.access) {
+                Some(Access::Token(rules)) => rules.requirement.scopes().collect::<Vec<_>>().join(" "),
+                _ => String::new(),
+            };
+            Some(format!("Bearer realm={realm}, error={}, scope={}", quoted(entry.error), quoted(&scopes)))
+        }
+        Challenge::Signature => Some(format!("Signature realm={realm}")),
+    }
+}
+
+/// A quoted-string (RFC 9110 section 5.6.4) of visible ASCII and spaces; the configuration has refused everything else.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars().filter(|c| (' '..='~').contains(c)) {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+fn body(entry: Entry, format: AnswerFormat) -> (&'static str, String) {
+    match format {
+        AnswerFormat::Json => {
+            ("application/json", serde_json::json!({"error": entry.error, "message": entry.message}).to_string())
+        }
+        AnswerFormat::Problem => (
+            "application/problem+json",
+            // RFC 9457 section 4.2.1: without a `type`, the title is the status's own phrase.
+            serde_json::json!({
+                "type": "about:blank", "title": phrase(entry.status), "status": entry.status, "detail": entry.message, "error": entry.error,
+            })
+            .to_string(),
+        ),
+    }
+}
+
+/// Seconds: the provider's own wish on 429, at most [`MAX_RETRY_AFTER`].
+fn retry_after(refusal: &Refusal) -> u64 {
+    match refusal {
+        Refusal::Unusable(Unusable::RateLimited(Some(wish))) => (*wish).min(MAX_RETRY_AFTER).as_secs().max(1),
+        _ => 1,
+    }
+}
+
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        503 => "Service Unavailable",
+        _ => "Error",
+    }
+}
+
+/// Passed explicitly: left alone, Envoy would make 13 (INTERNAL) of a 400.
+fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 => 3,
+        401 => 16,
+        403 => 7,
+        408 => 4,
+        409 => 6,
+        413 => 8,
+        503 => 14,
+        _ => 2,
+    }
+}
