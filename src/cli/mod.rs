@@ -1,0 +1,76 @@
+//! The verbs of the command line.
+
+use avnology_gate::config;
+use clap::{Parser, Subcommand};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Avnology Gate: judge a configuration before Envoy does.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Read a plugin configuration (JSON) and report every problem and warning.
+    ///
+    /// Ends with 0 where the configuration holds, with 1 where it does not, with 2 where it cannot be read.
+    Check {
+        /// The file; `-` is standard input.
+        file: PathBuf,
+        /// Read secrets from this process's environment, instead of taking every variable as set.
+        #[arg(long)]
+        env: bool,
+    },
+}
+
+/// Runs the command line.
+pub(crate) fn main() -> ExitCode {
+    let Verb::Check { file, env } = Arguments::parse().verb;
+    let mut document = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut document).map(drop)
+    } else {
+        std::fs::read(&file).map(|bytes| document = bytes)
+    };
+    if let Err(error) = read {
+        say(&mut std::io::stderr(), &format!("{}: {error}", file.display()));
+        return ExitCode::from(2);
+    }
+    check(&document, env)
+}
+
+fn check(document: &[u8], env: bool) -> ExitCode {
+    let read = |name: &str| {
+        // Distinct values: two webhooks that name different variables do not share a secret.
+        if env {
+            std::env::var(name).ok()
+        } else {
+            Some(format!("stand-in for the value of {name}")).map(|v| v.replace(' ', "-"))
+        }
+    };
+    match config::load(document, &read) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                say(&mut std::io::stdout(), &format!("warning: {warning}"));
+            }
+            say(&mut std::io::stdout(), "the configuration holds");
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            for line in problems.lines() {
+                say(&mut std::io::stdout(), &format!("problem: {line}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a line; a reader that went away is no reason to panic.
+fn say(out: &mut impl Write, line: &str) {
+    let _ = writeln!(out, "{line}");
+}

@@ -1,0 +1,69 @@
+//! Slots that all workers of a process share. What stands in one may have been written by anybody.
+
+use crate::secret::{FactKey, Seed};
+
+/// A store with compare-and-set, shared by all workers. Keys must come from a small fixed set: a host never frees one.
+pub trait SharedSlots {
+    /// The slot's value and its version; `None` where it was never written.
+    fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)>;
+
+    /// Writes if the version is still this one, or if the slot is absent where it is `None`. Returns whether it wrote.
+    fn compare_and_set(&mut self, slot: &str, value: &[u8], version: Option<u32>) -> bool;
+}
+
+/// Whether these warnings were not said before, in this process: every worker reads the same configuration.
+pub(super) fn is_first_to_say(slots: &mut dyn SharedSlots, warnings: &[String]) -> bool {
+    if warnings.is_empty() {
+        return false;
+    }
+    let parts: Vec<&[u8]> = warnings.iter().map(|w| w.as_bytes()).collect();
+    // The same in every VM, so not seeded; a collision costs a warning, nothing else.
+    let digest = format!("{:?}", FactKey::of(Seed([0; 16]), &parts));
+    let slot = format!("avnology_gate/1/said/{}", digest.bytes().fold(0_u8, u8::wrapping_add) % SLOTS);
+    match slots.get(&slot) {
+        Some((said, _)) if said == digest.as_bytes() => false,
+        Some((_, version)) => slots.compare_and_set(&slot, digest.as_bytes(), Some(version)),
+        None => slots.compare_and_set(&slot, digest.as_bytes(), None),
+    }
+}
+
+const SLOTS: u8 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[derive(Default)]
+    struct Map(HashMap<String, (Vec<u8>, u32)>);
+
+    impl SharedSlots for Map {
+        fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
+            self.0.get(slot).cloned()
+        }
+
+        fn compare_and_set(&mut self, slot: &str, value: &[u8], version: Option<u32>) -> bool {
+            let current = self.0.get(slot).map(|(_, v)| *v);
+            if current != version {
+                return false;
+            }
+            self.0.insert(slot.to_owned(), (value.to_vec(), current.unwrap_or(0) + 1));
+            true
+        }
+    }
+
+    #[test]
+    fn a_process_is_warned_once() {
+        let mut slots = Map::default();
+        let a = vec!["a".to_owned()];
+        let b = vec!["b".to_owned()];
+        assert!(!is_first_to_say(&mut slots, &[]));
+        assert!(is_first_to_say(&mut slots, &a));
+        assert!(!is_first_to_say(&mut slots, &a));
+        assert!(is_first_to_say(&mut slots, &b));
+        for n in 0..100 {
+            is_first_to_say(&mut slots, &[n.to_string()]);
+        }
+        assert!(slots.0.len() <= usize::from(SLOTS));
+    }
+}

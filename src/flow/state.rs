@@ -1,0 +1,109 @@
+//! What a stream is while it is undecided: one struct per state, each with exactly its data.
+
+use super::{FlightId, RootId, StreamId};
+use crate::introspect::Identity;
+use crate::permission::{Checks, Slot};
+use crate::secret::FactKey;
+use crate::template::Inputs;
+use crate::time::Timestamp;
+use crate::verdict::Dossier;
+use crate::webhook::Verification;
+
+/// A stream that the engine knows.
+#[cfg_attr(test, derive(Clone))]
+pub(super) enum Stream {
+    /// Undecided.
+    Pending(Box<Pending>),
+    /// Forwarded.
+    Open,
+    /// Answered in the service's place.
+    Answered,
+}
+
+/// An undecided stream.
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Pending {
+    pub(super) root: RootId,
+    pub(super) dossier: Dossier,
+    /// When it is decided at the latest.
+    pub(super) deadline: Timestamp,
+    /// When the tick looks at it next.
+    pub(super) alarm: Timestamp,
+    pub(super) state: State,
+}
+
+/// ```text
+/// begin ─┬─▶ Introspecting ─┬─▶ Checking ─┬─▶ decided
+///        ├─▶ Receiving ─────┼─────────────┤
+///        └──────────────────┴─────────────┘
+/// ```
+#[cfg_attr(test, derive(Clone))]
+pub(super) enum State {
+    /// Waits for the answer about its token.
+    Introspecting(Introspecting),
+    /// Waits for the answers about its permissions.
+    Checking(Checking),
+    /// Its body is being hashed.
+    Receiving(Receiving),
+}
+
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Introspecting {
+    pub(super) inputs: Inputs,
+}
+
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Checking {
+    pub(super) inputs: Inputs,
+    pub(super) identity: Identity,
+    pub(super) checks: Checks,
+}
+
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Receiving {
+    pub(super) verification: Verification,
+    /// The longest body that is taken.
+    pub(super) limit: usize,
+    /// Bytes hashed so far, which the host holds.
+    pub(super) held: usize,
+    /// Whether any body callback came: on a plugin entry without `allow_on_headers_stop_iteration` none ever does.
+    pub(super) heard: bool,
+    /// `request.total_size` right after the head.
+    pub(super) size_at_head: Option<u64>,
+}
+
+/// One callout and the streams that wait for it. No stream is special: the answer is read by whoever is still there.
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Flight {
+    pub(super) root: RootId,
+    pub(super) key: FactKey,
+    pub(super) question: Question,
+    pub(super) started: Timestamp,
+    pub(super) deadline: Timestamp,
+    pub(super) waiters: Vec<(StreamId, Ticket)>,
+}
+
+/// What a flight asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Whether a token is active.
+    Introspection,
+    /// Whether a permission is granted.
+    Permission,
+}
+
+/// What a waiter wants the answer for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ticket {
+    /// Its token.
+    Token,
+    /// One of its checks.
+    Check(Slot),
+}
+
+/// What the tick looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alarm {
+    Flight(FlightId),
+    Stream(StreamId),
+}

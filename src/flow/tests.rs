@@ -1,0 +1,348 @@
+use super::*;
+use crate::config;
+use crate::http::pairs;
+use crate::telemetry::Decision;
+use crate::verdict::Action;
+use std::collections::HashSet;
+
+const ROOT: RootId = RootId(1);
+const STREAM: StreamId = StreamId(7);
+const KEY: &str = "a webhook key of enough bytes";
+
+struct NoSlots;
+
+impl SharedSlots for NoSlots {
+    fn get(&self, _: &str) -> Option<(Vec<u8>, u32)> {
+        None
+    }
+
+    fn compare_and_set(&mut self, _: &str, _: &[u8], _: Option<u32>) -> bool {
+        true
+    }
+}
+
+fn engine() -> Engine {
+    let document = serde_json::json!({
+        "provider": {
+            "cluster": "avnology", "authority": "id.example", "timeout": "1s",
+            "introspection": {"credentials": {"method": "none"}}, "permissions": {"api_key": "key"}
+        },
+        "routes": [
+            {"name": "token", "match": {"path": "/token"}},
+            {"name": "public", "match": {"path": "/public"}, "access": "public"},
+            {"name": "check", "match": {"path": "/check/{id}"},
+             "require": {"permissions": {"all": [{"relation": "a", "object": "x:{path.id}"}, {"relation": "b", "object": "x:{path.id}"}]}}},
+            {"name": "open", "match": {"path": "/open/{id}"}, "on_provider_error": "allow",
+             "require": {"permissions": {"all": [{"relation": "a", "object": "x:{path.id}"}]}}},
+            {"name": "hook", "match": {"path": "/hook"}, "webhook": "hook"}
+        ],
+        "webhooks": {"hook": {"format": "avnology", "secrets": [KEY], "body_only": true, "max_body_bytes": 8}}
+    });
+    let mut engine = Engine::new(Seed([3; 16]));
+    let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
+    engine.configure(ROOT, loaded, &mut NoSlots);
+    while engine.poll().is_some() {}
+    engine
+}
+
+fn head(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut all = vec![(":method", "POST"), (":path", path), (":authority", "api.example")];
+    all.extend(headers);
+    pairs::encode(&all)
+}
+
+fn bearer(path: &str) -> Vec<u8> {
+    head(path, &[("authorization", "Bearer t")])
+}
+
+fn signed(body: &[u8]) -> String {
+    use hmac::Mac;
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(KEY.as_bytes()).unwrap();
+    mac.update(body);
+    mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn answer(status: &str) -> Vec<u8> {
+    pairs::encode(&[(":status", status), ("x-envoy-upstream-service-time", "1")])
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_nanos(1_700_000_000_000_000_000 + millis * 1_000_000)
+}
+
+fn land(engine: &mut Engine, flight: FlightId, body: &str, now: Timestamp) {
+    engine.landed(flight, Reply::Answer { headers: &answer("200"), body: body.as_bytes() }, now);
+}
+
+/// Drains the engine: flights asked for, and decisions.
+fn drain(engine: &mut Engine) -> (Vec<FlightId>, Vec<(StreamId, Decision, Reason)>) {
+    let (mut flights, mut decisions) = (Vec::new(), Vec::new());
+    while let Some(output) = engine.poll() {
+        match output {
+            Output::Dispatch { flight, .. } => flights.push(flight),
+            Output::Decide { stream, verdict } => {
+                decisions.push((stream, verdict.event().decision(), verdict.event().reason()));
+            }
+            Output::Measure { .. } | Output::Log { .. } => {}
+        }
+    }
+    (flights, decisions)
+}
+
+#[test]
+fn a_flight_is_shared_by_all_who_wait_and_outlives_the_first() {
+    let mut engine = engine();
+    for n in 0..200 {
+        assert!(matches!(engine.begin(StreamId(n), ROOT, &bearer("/token"), true, at(0)), Step::Wait));
+    }
+    engine.gone(StreamId(0));
+    let (flights, decisions) = drain(&mut engine);
+    assert_eq!((flights.len(), decisions.len()), (1, 0));
+    land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(5));
+    let (flights, decisions) = drain(&mut engine);
+    assert_eq!(flights, []);
+    assert_eq!(decisions.len(), 199);
+    assert!(decisions.iter().all(|(_, d, r)| (*d, *r) == (Decision::Allow, Reason::Authenticated)));
+    assert_eq!((engine.waiting(), engine.next_deadline(ROOT)), (0, None));
+}
+
+#[test]
+fn a_callout_that_never_returns_is_answered_by_the_tick() {
+    let mut engine = engine();
+    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(0)), Step::Wait));
+    let (flights, _) = drain(&mut engine);
+    let deadline = engine.next_deadline(ROOT).unwrap();
+    assert!(deadline > at(1000) && deadline <= at(2000));
+    engine.tick(ROOT, at(999));
+    assert_eq!(drain(&mut engine).1, []);
+    engine.tick(ROOT, deadline);
+    assert_eq!(drain(&mut engine).1, [(STREAM, Decision::Deny, Reason::ProviderTimeout)]);
+    assert_eq!(engine.next_deadline(ROOT), None);
+    // The answer comes after all: nobody is resumed twice.
+    land(&mut engine, flights[0], r#"{"active":true}"#, at(1500));
+    assert_eq!(drain(&mut engine), (vec![], vec![]));
+}
+
+#[test]
+fn the_first_decisive_permission_decides_and_the_other_lands_in_the_void() {
+    let mut engine = engine();
+    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/check/1"), true, at(0)), Step::Wait));
+    let (flights, _) = drain(&mut engine);
+    land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(1));
+    let (checks, decisions) = drain(&mut engine);
+    assert_eq!((checks.len(), decisions.len()), (2, 0));
+    land(&mut engine, checks[1], r#"{"allowed":false}"#, at(2));
+    assert_eq!(drain(&mut engine).1, [(STREAM, Decision::Deny, Reason::PermissionDenied)]);
+    land(&mut engine, checks[0], r#"{"allowed":true}"#, at(3));
+    assert_eq!(drain(&mut engine), (vec![], vec![]));
+}
+
+#[test]
+fn an_outage_opens_only_what_the_request_itself_does_not_forbid() {
+    let cases = [
+        ("/open/1", Decision::FailOpen, Reason::ProviderUnreachable),
+        ("/open/a%3Ab", Decision::Deny, Reason::UnresolvedTemplate),
+    ];
+    for (path, decision, reason) in cases {
+        let mut engine = engine();
+        assert!(matches!(engine.begin(STREAM, ROOT, &bearer(path), true, at(0)), Step::Wait));
+        let (flights, _) = drain(&mut engine);
+        engine.landed(
+            flights[0],
+            Reply::Answer { headers: &pairs::encode(&[(":status", "503")]), body: b"" },
+            at(1),
+        );
+        assert_eq!(drain(&mut engine).1, [(STREAM, decision, reason)], "{path}");
+    }
+    for reply in [
+        Reply::NotStarted,
+        Reply::TooLarge,
+        Reply::Answer { headers: &answer("404"), body: b"" },
+        Reply::Answer { headers: &answer("200"), body: b"x" },
+    ] {
+        let mut engine = engine();
+        assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/open/1"), true, at(0)), Step::Wait));
+        let (flights, _) = drain(&mut engine);
+        engine.landed(flights[0], reply, at(1));
+        assert_eq!(drain(&mut engine).1[0].1, Decision::Deny, "{reply:?}: a caller may provoke it");
+    }
+}
+
+#[test]
+fn bodies_are_bounded_in_all() {
+    let mut engine = engine();
+    let good = signed(b"12345678");
+    let request = head("/hook", &[("x-avnology-signature", &good)]);
+    assert!(matches!(engine.begin(STREAM, ROOT, &request, false, at(0)), Step::NeedBody));
+    engine.held = MAX_HELD - 4;
+    assert!(matches!(engine.body(STREAM, 4, false, &mut |_, n| Some(vec![0; n]), at(1)), Step::NeedBody));
+    let Step::Decided(verdict) = engine.body(STREAM, 5, false, &mut |_, n| Some(vec![0; n]), at(1)) else {
+        panic!("decided")
+    };
+    assert_eq!(verdict.event().reason(), Reason::BodyMemory);
+    assert_eq!(engine.held, MAX_HELD - 4, "what a decided stream held is given back");
+}
+
+#[test]
+fn a_host_that_calls_no_body_callback_is_found_out() {
+    let mut engine = engine();
+    let request = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+    assert!(matches!(engine.begin(STREAM, ROOT, &request, false, at(0)), Step::NeedBody));
+    engine.measured(STREAM, 133, at(0));
+    engine.tick(ROOT, engine.next_deadline(ROOT).unwrap());
+    assert!(matches!(engine.poll(), Some(Output::Measure { stream: STREAM })));
+    engine.measured(STREAM, 133, at(250));
+    assert_eq!(drain(&mut engine).1, [], "a silent client is not a deaf host");
+    engine.tick(ROOT, engine.next_deadline(ROOT).unwrap());
+    engine.measured(STREAM, 136, at(500));
+    assert_eq!(drain(&mut engine).1, [(STREAM, Decision::Deny, Reason::NoBodyCallbacks)]);
+}
+
+#[test]
+fn a_root_takes_its_streams_and_flights_with_it() {
+    let mut engine = engine();
+    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(0)), Step::Wait));
+    let (flights, _) = drain(&mut engine);
+    engine.root_gone(ROOT, at(1));
+    assert_eq!(drain(&mut engine).1, [(STREAM, Decision::Deny, Reason::Internal)]);
+    assert_eq!(engine.next_deadline(ROOT), None);
+    land(&mut engine, flights[0], r#"{"active":true}"#, at(2));
+    assert_eq!(drain(&mut engine), (vec![], vec![]));
+    let Step::Decided(verdict) = engine.begin(StreamId(8), ROOT, &bearer("/public"), true, at(3)) else {
+        panic!("decided")
+    };
+    assert_eq!(verdict.event().decision(), Decision::Deny, "without a policy nothing passes");
+}
+
+/// What a host may report, in any order, lies included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Report {
+    Headers { last: bool },
+    Body { last: bool },
+    Trailers,
+    Answer { yes: bool },
+    Tick,
+    Gone,
+}
+
+const REPORTS: [Report; 9] = [
+    Report::Headers { last: false },
+    Report::Headers { last: true },
+    Report::Body { last: false },
+    Report::Body { last: true },
+    Report::Trailers,
+    Report::Answer { yes: true },
+    Report::Answer { yes: false },
+    Report::Tick,
+    Report::Gone,
+];
+
+/// One history of a stream, and what it has led to.
+#[derive(Clone)]
+struct History {
+    engine: Engine,
+    flights: VecDeque<FlightId>,
+    decided: u32,
+    open: bool,
+    received: usize,
+    reports: Vec<Report>,
+}
+
+impl History {
+    /// One report more. Holds the engine to the gate's invariant: no byte before the stream is open, and one decision.
+    fn then(&self, request: &[u8], report: Report) -> Self {
+        let mut next = self.clone();
+        next.reports.push(report);
+        let now = at(u64::try_from(self.reports.len()).unwrap() * 600);
+        let engine = &mut next.engine;
+        let mut step = None;
+        match report {
+            Report::Headers { last } => step = Some(engine.begin(STREAM, ROOT, request, last, now)),
+            Report::Body { last } => {
+                next.received += 3;
+                step = Some(engine.body(STREAM, next.received, last, &mut |_, n| Some(vec![b'x'; n]), now));
+            }
+            Report::Trailers => step = Some(engine.trailers(STREAM, ROOT, &[], now).0),
+            Report::Answer { yes } => {
+                let body = if yes {
+                    r#"{"active":true,"sub":"u","allowed":true}"#
+                } else {
+                    r#"{"active":false,"allowed":false}"#
+                };
+                if let Some(flight) = next.flights.pop_front() {
+                    land(engine, flight, body, now);
+                }
+            }
+            Report::Tick => engine.tick(ROOT, now),
+            Report::Gone => {
+                engine.gone(STREAM);
+                (next.decided, next.open, next.received) = (0, false, 0);
+            }
+        }
+        let passes = match &step {
+            Some(Step::Decided(verdict)) => {
+                next.open = matches!(verdict.action(), Action::Forward(_));
+                next.decided += 1;
+                next.open
+            }
+            Some(Step::Continue) => true,
+            Some(Step::Wait | Step::NeedBody) | None => false,
+        };
+        while let Some(output) = next.engine.poll() {
+            match output {
+                Output::Dispatch { flight, .. } => next.flights.push_back(flight),
+                Output::Decide { stream, verdict } => {
+                    assert_eq!(stream, STREAM);
+                    next.open = matches!(verdict.action(), Action::Forward(_));
+                    next.decided += 1;
+                }
+                Output::Measure { .. } | Output::Log { .. } => {}
+            }
+        }
+        assert!(!passes || next.open, "a byte passed before the stream was open: {:?}", next.reports);
+        assert!(next.decided <= 1, "decided twice: {:?}", next.reports);
+        next
+    }
+
+    /// All continuations of up to so many reports; returns how many were played.
+    fn enumerate(&self, request: &[u8], depth: usize) -> usize {
+        if depth == 0 {
+            return 1;
+        }
+        REPORTS.into_iter().map(|report| self.then(request, report).enumerate(request, depth - 1)).sum()
+    }
+}
+
+#[test]
+fn no_sequence_of_callbacks_passes_a_byte_undecided_or_decides_twice() {
+    let requests = [
+        bearer("/token"),
+        bearer("/check/1"),
+        head("/public", &[]),
+        head("/hook", &[("x-avnology-signature", &signed(b"xxx"))]),
+    ];
+    for request in &requests {
+        let start = History {
+            engine: engine(),
+            flights: VecDeque::new(),
+            decided: 0,
+            open: false,
+            received: 0,
+            reports: Vec::new(),
+        };
+        assert_eq!(start.enumerate(request, 6), REPORTS.len().pow(6));
+    }
+}
+
+#[test]
+fn the_gate_opens_for_open_streams_only() {
+    let phases = [Phase::Unknown, Phase::Waiting, Phase::Receiving, Phase::Open, Phase::Answered];
+    let callbacks = [Callback::Headers, Callback::Body, Callback::Trailers];
+    let open: HashSet<_> = phases
+        .into_iter()
+        .flat_map(|p| callbacks.into_iter().map(move |c| (p, c)))
+        .filter(|(p, c)| gate::gate(*p, *c) == Gate::Continue)
+        .map(|(p, _)| p)
+        .collect();
+    assert_eq!(open, HashSet::from([Phase::Open]));
+}
