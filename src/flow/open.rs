@@ -43,7 +43,9 @@ pub(super) fn open(
         grpc: false,
         head_only: false,
     };
-    let Ok(head) = RequestHead::parse(bytes, end_of_stream) else {
+    // A request has at least a method: an empty map is one that the host could not hand over.
+    let head = RequestHead::parse(bytes, end_of_stream).ok().filter(|head| !head.pairs().is_empty());
+    let Some(head) = head else {
         return (dossier, Opening::Decided(Err(Denial::MalformedRequest.into())));
     };
     dossier.grpc = head.is_grpc();

@@ -1,9 +1,14 @@
+use super::gate::{Callback, Gate, Phase};
+use super::steps::MAX_HELD;
 use super::*;
 use crate::config;
+use crate::http::Reply;
 use crate::http::pairs;
+use crate::refusal::Reason;
 use crate::telemetry::Decision;
+use crate::time::Timestamp;
 use crate::verdict::Action;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 const ROOT: RootId = RootId(1);
 const STREAM: StreamId = StreamId(7);

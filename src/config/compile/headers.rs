@@ -1,0 +1,245 @@
+//! Headers that the gate sets, removes and reads, and the templates in between.
+
+use super::Compiler;
+use crate::config::raw::Document;
+use crate::credential::Source;
+use crate::http::host::Host;
+use crate::policy::{OwnedHeaders, is_reserved};
+use crate::template::{Part, RequestValue, Template};
+
+impl Compiler<'_> {
+    pub(super) fn owned_names(&mut self, document: &Document) {
+        for (nth, name) in document.strip_headers.iter().enumerate() {
+            let danger = danger_of_edit(name);
+            if let Some(danger) = danger {
+                self.problems.push(
+                    format!("strip_headers[{nth}]"),
+                    format!("`{name}`"),
+                    format!("a header that is not {danger}"),
+                );
+            }
+        }
+    }
+
+    pub(super) fn identity_headers(&mut self, document: &Document) -> Vec<(String, Template)> {
+        let mut seen: Vec<String> = Vec::new();
+        let mut headers = Vec::new();
+        let read_by_templates = headers_read_by_templates(document);
+        for (name, text) in &document.identity_headers {
+            let at = format!("identity_headers.{name}");
+            let lower = name.to_ascii_lowercase();
+            let folds = |other: &String| crate::http::head::folds_to(lower.as_bytes(), other.as_bytes());
+            let danger = danger_of_edit(name)
+                .or_else(|| lower.starts_with("content-").then_some("about the content"))
+                .or_else(|| lower.starts_with("x-envoy-").then_some("Envoy's own"))
+                .or_else(|| self.read_by_credentials.iter().any(folds).then_some("read as a credential"))
+                .or_else(|| read_by_templates.iter().any(folds).then_some("read by a template"))
+                .or_else(|| {
+                    matches!(lower.as_str(), "x-avnology-signature" | "x-avnology-timestamp")
+                        .then_some("a webhook's own")
+                });
+            if let Some(danger) = danger {
+                self.problems.push(&at, format!("`{name}`"), format!("a header that is not {danger}"));
+            }
+            if seen.iter().any(folds) {
+                self.problems.push(&at, format!("`{name}` beside another spelling of it"), "it once");
+            }
+            seen.push(lower.clone());
+            let Some(template) = self.template(&at, text) else { continue };
+            let literal_is_plain = template.parts().iter().all(|part| match part {
+                Part::Text(text) => text.bytes().all(|b| (b' '..=b'~').contains(&b)),
+                _ => true,
+            });
+            if !literal_is_plain {
+                self.problems.push(&at, "bytes outside visible ASCII", "visible ASCII around the variables");
+            }
+            headers.push((lower, template));
+        }
+        headers
+    }
+
+    pub(super) fn template(&mut self, at: &str, text: &str) -> Option<Template> {
+        let template = match Template::parse(text) {
+            Ok(template) => template,
+            Err(error) => {
+                self.problems.push(at, format!("`{text}`"), error.to_string());
+                return None;
+            }
+        };
+        for value in template.request_values() {
+            let RequestValue::Header(name) = value else { continue };
+            if self.owned.contain(name.as_bytes()) {
+                self.problems.push(at, format!("`{{header.{name}}}`"), "a header that a client may set");
+            } else if matches!(name.as_str(), "authorization" | "cookie")
+                || self.read_by_credentials.contains(name)
+            {
+                self.problems.push(at, format!("`{{header.{name}}}`"), "a header that carries no credential");
+            } else if !is_token(name) {
+                self.problems.push(at, format!("`{{header.{name}}}`"), "a header name");
+            }
+        }
+        Some(template)
+    }
+
+    pub(super) fn sources(&mut self, sources: &[(String, Source)]) -> Vec<Source> {
+        let mut compiled: Vec<Source> = Vec::new();
+        for (at, source) in sources {
+            match source {
+                Source::Header { name, scheme } => {
+                    let lower = name.to_ascii_lowercase();
+                    if !is_token(name)
+                        || matches!(lower.as_str(), "host" | "cookie")
+                        || is_reserved(lower.as_bytes())
+                        || is_hop_by_hop(&lower)
+                    {
+                        self.problems.push(
+                            format!("{at}.header"),
+                            format!("`{name}`"),
+                            "a header that may carry a credential",
+                        );
+                    }
+                    if let Some(scheme) = scheme
+                        && !is_token(scheme)
+                    {
+                        self.problems.push(
+                            format!("{at}.scheme"),
+                            format!("`{scheme}`"),
+                            "an authentication scheme",
+                        );
+                    }
+                }
+                Source::Cookie { name, origins } => {
+                    if !is_token(name) {
+                        self.problems.push(format!("{at}.cookie"), format!("`{name}`"), "a cookie name");
+                    }
+                    for (nth, origin) in origins.iter().enumerate() {
+                        if !is_origin(origin) {
+                            let expected = "an origin such as `https://app.example.com`, without path";
+                            self.problems.push(
+                                format!("{at}.origins[{nth}]"),
+                                format!("`{origin}`"),
+                                expected,
+                            );
+                        }
+                    }
+                }
+                Source::Query { name } => {
+                    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) {
+                        self.problems.push(
+                            format!("{at}.query"),
+                            format!("`{name}`"),
+                            "letters, digits, `-`, `.`, `_` and `~`",
+                        );
+                    }
+                }
+            }
+            let source = match source {
+                Source::Header { name, scheme } => {
+                    Source::Header { name: name.to_ascii_lowercase(), scheme: scheme.clone() }
+                }
+                other => other.clone(),
+            };
+            if compiled.contains(&source) {
+                self.problems.push(at, "the same place twice", "it once");
+            }
+            compiled.push(source);
+        }
+        compiled
+    }
+}
+
+/// Every header that some source reads, the default's too.
+pub(super) fn credential_headers(document: &Document) -> Vec<String> {
+    let routes = document.routes.iter().filter_map(|r| r.credentials.as_ref());
+    let mut names: Vec<String> = document
+        .credentials
+        .iter()
+        .chain(routes)
+        .flatten()
+        .filter_map(|(_, source)| source.header_name().map(str::to_ascii_lowercase))
+        .collect();
+    names.push("authorization".to_owned());
+    names
+}
+
+pub(super) fn headers_read_by_templates(document: &Document) -> Vec<String> {
+    let requires = document.routes.iter().filter_map(|r| r.require.as_ref());
+    let checks = requires.clone().flat_map(|r| r.all.iter().chain(&r.any));
+    let texts = requires
+        .flat_map(|r| r.claims.iter().map(|(_, text)| text))
+        .chain(checks.flat_map(|c| c.object.iter().chain(&c.subject)))
+        .chain(document.identity_headers.iter().map(|(_, text)| text))
+        .chain(document.provider.iter().filter_map(|p| p.permissions.as_ref()).map(|p| &p.subject));
+    texts
+        .filter_map(|text| Template::parse(text).ok())
+        .flat_map(|t| t.request_values().cloned().collect::<Vec<_>>())
+        .filter_map(|value| match value {
+            RequestValue::Header(name) => Some(name),
+            _ => None,
+        })
+        .collect()
+}
+
+pub(super) fn owned_headers(document: &Document) -> OwnedHeaders {
+    let mut names: Vec<String> =
+        document.identity_headers.iter().map(|(n, _)| n.to_ascii_lowercase()).collect();
+    names.extend(document.strip_headers.iter().map(|n| n.to_ascii_lowercase()));
+    if !document.keep_override_headers {
+        names.extend(OVERRIDE_HEADERS.iter().map(|n| (*n).to_owned()));
+    }
+    // The gate's own space is owned without being listed.
+    names.retain(|n| !is_reserved(n.as_bytes()));
+    OwnedHeaders::new(names)
+}
+
+/// With these a client can make a framework see another method or path than the gate did.
+pub(super) const OVERRIDE_HEADERS: [&str; 6] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-envoy-original-path",
+];
+
+/// Why the gate must neither set nor remove a header.
+pub(super) fn danger_of_edit(name: &str) -> Option<&'static str> {
+    let lower = name.to_ascii_lowercase();
+    match lower.as_str() {
+        _ if lower.starts_with(':') => Some("a pseudo-header"),
+        _ if !is_token(&lower) => Some("malformed"),
+        "host" => Some("the authority"),
+        "authorization" | "cookie" => Some("a credential"),
+        _ if is_hop_by_hop(&lower) => Some("about the connection"),
+        _ => None,
+    }
+}
+
+/// RFC 9110 section 7.6.1.
+pub(super) fn is_hop_by_hop(lower: &str) -> bool {
+    matches!(
+        lower,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// RFC 9110 section 5.6.2.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+pub(super) fn is_origin(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, authority)| {
+        matches!(scheme, "http" | "https")
+            && Host::parse(authority.as_bytes()).is_some()
+            && !authority.bytes().any(|b| b.is_ascii_uppercase())
+    })
+}

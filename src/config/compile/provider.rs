@@ -1,0 +1,191 @@
+//! The provider's endpoints, and the secrets that the gate shows them.
+
+use super::Compiler;
+use crate::config::raw::{self, From, Method, SecretSource};
+use crate::http::host::Host;
+use crate::introspect::{ClientAuthentication, IntrospectionEndpoint, Provider};
+use crate::permission::PermissionEndpoint;
+use crate::secret::Secret;
+use crate::template::{Part, Template};
+
+impl Compiler<'_> {
+    pub(super) fn provider(&mut self, provider: &raw::Provider) -> Option<Provider> {
+        if provider.cluster.is_none() {
+            self.problems.push("provider.cluster", "nothing", "the name of an Envoy cluster");
+        }
+        match &provider.authority {
+            None => self.problems.push("provider.authority", "nothing", "the provider's host name"),
+            Some(authority) if Host::parse(authority.as_bytes()).is_none() => {
+                self.problems.push(
+                    "provider.authority",
+                    format!("`{authority}`"),
+                    "a host name with an optional port",
+                );
+            }
+            Some(_) => {}
+        }
+        Some(Provider {
+            cluster: provider.cluster.clone()?,
+            authority: provider.authority.clone()?,
+            timeout: provider.timeout,
+        })
+    }
+
+    pub(super) fn request_path(&mut self, at: &str, path: &str) {
+        if !path.starts_with('/') || !path.bytes().all(|b| (b'!'..=b'~').contains(&b) && b != b'#') {
+            self.problems.push(at, format!("`{path}`"), "a path that begins with `/`, in visible ASCII");
+        }
+    }
+
+    /// The index of the endpoint with these credentials, shared by those who ask as the same client.
+    pub(super) fn endpoint(
+        &mut self,
+        provider: Option<&Provider>,
+        path: &str,
+        raw: &raw::ClientCredentials,
+    ) -> Option<usize> {
+        let credentials = self.client_authentication(raw)?;
+        let endpoint =
+            IntrospectionEndpoint { provider: provider?.clone(), path: path.to_owned(), credentials };
+        Some(self.endpoints.iter().position(|e| *e == endpoint).unwrap_or_else(|| {
+            self.endpoints.push(endpoint);
+            self.endpoints.len().saturating_sub(1)
+        }))
+    }
+
+    pub(super) fn client_authentication(
+        &mut self,
+        raw: &raw::ClientCredentials,
+    ) -> Option<ClientAuthentication> {
+        let at = |name: &str| format!("{}.{name}", raw.path);
+        let method = raw.method?;
+        let (wants_client, wants_token) = match method {
+            Method::Post | Method::Basic => (true, false),
+            Method::Bearer => (false, true),
+            Method::None => (false, false),
+        };
+        for (name, wanted, is_there) in [
+            ("client_id", wants_client, raw.client_id.is_some()),
+            ("client_secret", wants_client, raw.client_secret.is_some()),
+            ("token", wants_token, raw.token.is_some()),
+        ] {
+            match (wanted, is_there) {
+                (true, false) => self.problems.push(at(name), "nothing", "a value: the method needs it"),
+                (false, true) => {
+                    self.problems.push(at(name), "a value", "nothing: the method does not use it")
+                }
+                _ => {}
+            }
+        }
+        Some(match method {
+            Method::Post | Method::Basic => {
+                let client_id = raw.client_id.clone();
+                let client_secret = raw.client_secret.as_ref().and_then(|s| self.secret(s));
+                let (client_id, client_secret) = (client_id?, client_secret?);
+                if method == Method::Post {
+                    ClientAuthentication::Post { client_id, client_secret }
+                } else {
+                    ClientAuthentication::Basic { client_id, client_secret }
+                }
+            }
+            Method::Bearer => {
+                ClientAuthentication::Bearer { token: self.header_secret(raw.token.as_ref()?)? }
+            }
+            Method::None => ClientAuthentication::None,
+        })
+    }
+
+    pub(super) fn secret(&mut self, source: &SecretSource) -> Option<Secret<String>> {
+        let (value, place) = match &source.from {
+            From::Env(name) => match (self.env)(name) {
+                Some(value) => (value, format!("the environment variable `{name}`")),
+                None => {
+                    self.problems.push(
+                        &source.at,
+                        format!("no environment variable `{name}`"),
+                        "it to be set, and handed to the plugin",
+                    );
+                    return None;
+                }
+            },
+            From::Literal(value) => (value.clone(), "a string".to_owned()),
+        };
+        // A line end behind a secret is a habit of files, never part of one.
+        let value = value.trim();
+        if value.is_empty() {
+            self.problems.push(&source.at, format!("{place} that is empty"), "a secret");
+            return None;
+        }
+        Some(Secret::new(value.to_owned()))
+    }
+
+    /// A secret that stands in a header as it is.
+    pub(super) fn header_secret(&mut self, source: &SecretSource) -> Option<Secret<String>> {
+        let secret = self.secret(source)?;
+        if !secret.reveal().bytes().all(|b| (b'!'..=b'~').contains(&b)) {
+            self.problems.push(
+                &source.at,
+                "a secret with bytes outside visible ASCII",
+                "one that can stand in a header",
+            );
+            return None;
+        }
+        Some(secret)
+    }
+
+    pub(super) fn permissions(
+        &mut self,
+        provider: Option<&Provider>,
+        raw: &raw::Permissions,
+    ) -> Option<PermissionEndpoint> {
+        self.request_path("provider.permissions.path", &raw.path);
+        let api_key = self.header_secret(raw.api_key.as_ref()?)?;
+        Some(PermissionEndpoint { provider: provider?.clone(), path: raw.path.clone(), api_key })
+    }
+
+    pub(super) fn subject(
+        &mut self,
+        at: &str,
+        text: &str,
+        namespaces: &[(String, String)],
+    ) -> Option<Template> {
+        let template = self.check_template(at, text)?;
+        if !template.reads_token() {
+            self.problems.push(
+                at,
+                format!("`{text}`"),
+                "a `{token.…}` in it: anybody would be the same subject",
+            );
+        }
+        match template.split_type() {
+            Some((kind, rest)) => Some(rest.prefixed(format!("{}:", alias(&kind, namespaces)))),
+            None => {
+                self.problems.push(
+                    at,
+                    format!("`{text}`"),
+                    "a type before a colon, as in `identities:{token.sub}`",
+                );
+                None
+            }
+        }
+    }
+
+    pub(super) fn check_template(&mut self, at: &str, text: &str) -> Option<Template> {
+        let template = self.template(at, text)?;
+        let is_plain = |part: &Part| match part {
+            Part::Text(text) => text.bytes().all(|b| (b'!'..=b'~').contains(&b)),
+            _ => true,
+        };
+        if !template.parts().iter().all(is_plain) {
+            self.problems.push(at, format!("`{text}`"), "visible ASCII without spaces around the variables");
+        }
+        Some(template)
+    }
+}
+
+pub(super) fn alias(kind: &str, namespaces: &[(String, String)]) -> String {
+    namespaces
+        .iter()
+        .find(|(name, _)| name == kind)
+        .map_or_else(|| kind.to_owned(), |(_, namespace)| namespace.clone())
+}

@@ -1,0 +1,343 @@
+//! Routes and their rules.
+
+use super::headers::is_token;
+use super::provider::alias;
+use super::{Compiler, Shared};
+use crate::config::raw::{self, DefaultAccess};
+use crate::introspect::Requirement;
+use crate::permission::CheckTemplate;
+use crate::policy::{Access, Route, TokenRules};
+use crate::route::{Conflict, HostPattern, Methods, Pattern, RouteTable};
+use crate::template::{RequestValue, Template};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+impl Compiler<'_> {
+    pub(super) fn routes(&mut self, raws: &[raw::Route], shared: &Shared) -> (RouteTable, Vec<Route>) {
+        let mut table = RouteTable::default();
+        let mut routes: Vec<Route> = Vec::with_capacity(raws.len());
+        let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        for raw in raws {
+            if let Some(name) = &raw.name
+                && let Some(first) = names.insert(name, &raw.at)
+            {
+                self.problems.push(
+                    format!("{}.name", raw.at),
+                    format!("`{name}`, the name of {first} too"),
+                    "a name of its own",
+                );
+            }
+            let pattern = raw.path.as_ref().and_then(|path| match Pattern::parse(path) {
+                Ok(pattern) => Some(pattern),
+                Err(error) => {
+                    self.problems.push(
+                        format!("{}.match.path", raw.at),
+                        format!("`{path}`"),
+                        error.to_string(),
+                    );
+                    None
+                }
+            });
+            let methods = self.methods(raw);
+            let hosts = self.hosts(raw);
+            let parameters =
+                pattern.as_ref().map(|p| p.names().map(str::to_owned).collect()).unwrap_or_default();
+            let route = self.route(raw, parameters, shared);
+            // The index stands even for a route with problems, so that later messages name the right one.
+            let index = routes.len();
+            routes.push(route);
+            let Some(pattern) = pattern else { continue };
+            for host in hosts {
+                if let Err(Conflict { with }) = table.insert(index, &host, &pattern, &methods) {
+                    let other = raws.get(with).map(|r| r.at.as_str()).unwrap_or_default();
+                    let found = format!("the host, path and a method of {other}");
+                    self.problems.push(
+                        format!("{}.match", raw.at),
+                        found,
+                        "a request that only one route names",
+                    );
+                }
+            }
+        }
+        (table, routes)
+    }
+
+    pub(super) fn methods(&mut self, raw: &raw::Route) -> Methods {
+        let Some(names) = &raw.methods else { return Methods::Any };
+        for (nth, name) in names.iter().enumerate() {
+            if !is_token(name) || name.bytes().any(|b| b.is_ascii_lowercase()) {
+                self.problems.push(
+                    format!("{}.match.methods[{nth}]", raw.at),
+                    format!("`{name}`"),
+                    "a method in upper case",
+                );
+            }
+        }
+        Methods::Only(names.clone())
+    }
+
+    pub(super) fn hosts(&mut self, raw: &raw::Route) -> Vec<HostPattern> {
+        let Some(names) = &raw.hosts else { return vec![HostPattern::Any] };
+        let mut hosts = Vec::with_capacity(names.len());
+        for (nth, name) in names.iter().enumerate() {
+            match HostPattern::parse(name) {
+                Some(host) => hosts.push(host),
+                None => {
+                    let expected = "a host without port, or `*.` and a suffix";
+                    self.problems.push(
+                        format!("{}.match.hosts[{nth}]", raw.at),
+                        format!("`{name}`"),
+                        expected,
+                    );
+                }
+            }
+        }
+        hosts
+    }
+
+    pub(super) fn route(&mut self, raw: &raw::Route, parameters: Vec<String>, shared: &Shared) -> Route {
+        let at = |name: &str| format!("{}.{name}", raw.at);
+        let access = if let Some(name) = &raw.webhook {
+            for (field, is_there) in [
+                ("access", raw.access.is_some()),
+                ("require", raw.require.is_some()),
+                ("credentials", raw.has_credentials),
+                ("introspection", raw.introspection.is_some()),
+                ("on_provider_error", raw.open_on_outage.is_some()),
+                ("strip_credential", raw.strip_credential.is_some()),
+                ("preflight", raw.preflight),
+            ] {
+                if is_there {
+                    self.problems.push(
+                        at(field),
+                        "the field beside `webhook`",
+                        "no such field: the signature is the credential",
+                    );
+                }
+            }
+            match shared.webhooks.iter().position(|w| w == name) {
+                Some(index) => Access::Webhook(index),
+                None => {
+                    self.problems.push(
+                        at("webhook"),
+                        format!("`{name}`"),
+                        "a name that stands under `webhooks`",
+                    );
+                    Access::Webhook(usize::MAX)
+                }
+            }
+        } else if raw.access == Some(raw::Access::Public) {
+            for (field, is_there) in [
+                ("require", raw.require.is_some()),
+                ("credentials", raw.has_credentials),
+                ("introspection", raw.introspection.is_some()),
+                ("on_provider_error", raw.open_on_outage.is_some()),
+                ("strip_credential", raw.strip_credential.is_some()),
+            ] {
+                if is_there {
+                    self.problems.push(
+                        at(field),
+                        "the field beside `access: public`",
+                        "no such field: no credential is looked at",
+                    );
+                }
+            }
+            Access::Public
+        } else {
+            self.token_rules(raw, &parameters, shared)
+                .map_or(Access::Public, |rules| Access::Token(Box::new(rules)))
+        };
+        Route {
+            name: raw.name.as_deref().map(Rc::from),
+            parameters,
+            access,
+            shadow: raw.shadow,
+            preflight: raw.preflight,
+        }
+    }
+
+    /// `None` only with a problem noted.
+    pub(super) fn token_rules(
+        &mut self,
+        raw: &raw::Route,
+        parameters: &[String],
+        shared: &Shared,
+    ) -> Option<TokenRules> {
+        let endpoint = match &raw.introspection {
+            Some(credentials) => {
+                if shared.introspection_path.is_empty() {
+                    self.problems.push(
+                        "provider.introspection",
+                        "nothing",
+                        format!("it: {} wants a token", raw.at),
+                    );
+                }
+                self.endpoint(shared.provider.as_ref(), &shared.introspection_path, credentials)
+            }
+            None => self.default_endpoint(&raw.at, shared),
+        };
+        let empty = raw::Require::default();
+        let require = raw.require.as_ref().unwrap_or(&empty);
+        if let Some(require) = &raw.require
+            && require.is_empty()
+        {
+            self.problems.push(&require.at, "no rule", "at least one rule, or no `require`");
+        }
+        let sources = raw.credentials.as_ref().map(|s| self.sources(s));
+        let requirement = self.requirement(require, parameters, shared);
+        let all = self.checks(&require.all, parameters, shared);
+        let any = self.checks(&require.any, parameters, shared);
+        let checks = || all.iter().chain(&any);
+        let mut inputs: Vec<RequestValue> =
+            requirement.claims.iter().flat_map(|(_, t)| t.request_values().cloned()).collect();
+        inputs.extend(
+            checks().flat_map(|c| c.object.request_values().chain(c.subject.request_values())).cloned(),
+        );
+        inputs.extend(shared.identity_values.iter().cloned());
+        inputs.sort();
+        inputs.dedup();
+        Some(TokenRules {
+            optional: raw.access == Some(raw::Access::Optional),
+            sources: sources.unwrap_or_else(|| shared.sources.clone()),
+            strip_credential: raw.strip_credential.unwrap_or(shared.strip_credential),
+            endpoint: endpoint?,
+            requirement,
+            all,
+            any,
+            inputs,
+            open_on_outage: raw.open_on_outage.unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn default_endpoint(&mut self, who: &str, shared: &Shared) -> Option<usize> {
+        if shared.introspection_path.is_empty() {
+            self.problems.push("provider.introspection", "nothing", format!("it: {who} wants a token"));
+        }
+        shared.default_endpoint
+    }
+
+    pub(super) fn requirement(
+        &mut self,
+        raw: &raw::Require,
+        parameters: &[String],
+        shared: &Shared,
+    ) -> Requirement {
+        for (name, scopes) in [("all", &raw.scopes_all), ("any", &raw.scopes_any)] {
+            for (nth, scope) in scopes.iter().enumerate() {
+                // RFC 6749 section 3.3; it stands in the challenge.
+                if !scope.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
+                    let path = format!("{}.scopes.{name}[{nth}]", raw.at);
+                    self.problems.push(path, format!("`{scope}`"), "one scope, without spaces and quotes");
+                }
+            }
+        }
+        let mut claims = Vec::with_capacity(raw.claims.len());
+        for (name, text) in &raw.claims {
+            let at = format!("{}.claims.{name}", raw.at);
+            if let Some(template) = self.template(&at, text) {
+                self.parameters(&at, &template, parameters);
+                claims.push((name.clone(), template));
+            }
+        }
+        Requirement {
+            scopes_all: raw.scopes_all.clone(),
+            scopes_any: raw.scopes_any.clone(),
+            audience: raw.audience.clone(),
+            issuer: raw.issuer.clone(),
+            client_id: raw.client_id.clone(),
+            claims,
+            clock_skew: shared.clock_skew,
+        }
+    }
+
+    pub(super) fn parameters(&mut self, at: &str, template: &Template, parameters: &[String]) {
+        for value in template.request_values() {
+            if let RequestValue::Path(name) = value
+                && !parameters.contains(name)
+            {
+                self.problems.push(at, format!("`{{path.{name}}}`"), "a parameter of the route's path");
+            }
+        }
+    }
+
+    pub(super) fn checks(
+        &mut self,
+        raws: &[raw::Check],
+        parameters: &[String],
+        shared: &Shared,
+    ) -> Vec<CheckTemplate> {
+        raws.iter().filter_map(|raw| self.check(raw, parameters, shared)).collect()
+    }
+
+    pub(super) fn check(
+        &mut self,
+        raw: &raw::Check,
+        parameters: &[String],
+        shared: &Shared,
+    ) -> Option<CheckTemplate> {
+        let at = |name: &str| format!("{}.{name}", raw.at);
+        let Some((default_subject, namespaces)) = &shared.permissions else {
+            self.problems.push(
+                "provider.permissions",
+                "nothing usable",
+                format!("it: {} is a permission check", raw.at),
+            );
+            return None;
+        };
+        let object = raw.object.as_ref().and_then(|text| self.check_template(&at("object"), text))?;
+        let (namespace, object) = match &raw.namespace {
+            Some(namespace) => (namespace.clone(), object),
+            None => match object.split_type() {
+                Some((kind, rest)) => (alias(&kind, namespaces), rest),
+                None => {
+                    let expected =
+                        "`namespace` beside it, or a type before a colon, as in `project:{path.id}`";
+                    self.problems.push(at("object"), "no type", expected);
+                    return None;
+                }
+            },
+        };
+        let relation = raw.relation.clone()?;
+        for (field, text) in [("namespace", &namespace), ("relation", &relation)] {
+            if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+                self.problems.push(at(field), format!("`{text}`"), "letters, digits, `-`, `_` and `.`");
+            }
+        }
+        let subject = match &raw.subject {
+            Some(text) => self.subject(&at("subject"), text, namespaces)?,
+            None => default_subject.clone(),
+        };
+        self.parameters(&at("object"), &object, parameters);
+        self.parameters(&at("subject"), &subject, parameters);
+        Some(CheckTemplate { namespace, object, relation, subject })
+    }
+
+    pub(super) fn fallback(&mut self, access: DefaultAccess, shared: &Shared) -> Option<Route> {
+        let access = match access {
+            DefaultAccess::Deny => return None,
+            DefaultAccess::Public => Access::Public,
+            DefaultAccess::Required => Access::Token(Box::new(TokenRules {
+                optional: false,
+                sources: shared.sources.clone(),
+                strip_credential: shared.strip_credential,
+                endpoint: self.default_endpoint("default_access", shared)?,
+                requirement: Requirement { clock_skew: shared.clock_skew, ..Requirement::default() },
+                all: Vec::new(),
+                any: Vec::new(),
+                inputs: shared.identity_values.clone(),
+                open_on_outage: false,
+            })),
+        };
+        Some(Route { name: None, parameters: Vec::new(), access, shadow: false, preflight: false })
+    }
+}
+
+impl raw::Require {
+    fn is_empty(&self) -> bool {
+        let lists = [&self.scopes_all, &self.scopes_any, &self.audience, &self.issuer, &self.client_id];
+        lists.iter().all(|l| l.is_empty())
+            && self.claims.is_empty()
+            && self.all.is_empty()
+            && self.any.is_empty()
+    }
+}

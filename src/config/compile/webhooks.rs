@@ -1,0 +1,55 @@
+//! Webhooks and their keys.
+
+use super::Compiler;
+use crate::config::raw;
+use crate::secret::Secret;
+use crate::webhook::{Webhook, scheme};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+impl Compiler<'_> {
+    pub(super) fn webhooks(&mut self, raws: &[raw::Webhook]) -> Vec<Webhook> {
+        let mut owners: BTreeMap<String, String> = BTreeMap::new();
+        let mut webhooks = Vec::with_capacity(raws.len());
+        for raw in raws {
+            let mut secrets = Vec::with_capacity(raw.secrets.len());
+            for source in &raw.secrets {
+                let Some(secret) = self.secret(source) else { continue };
+                let key = secret.reveal();
+                if key.len() < MIN_KEY && !raw.allow_short_key {
+                    let expected = format!("at least {MIN_KEY} bytes, or `allow_short_key`");
+                    self.problems.push(&source.at, "a key that is too short", expected);
+                }
+                match owners.get(key) {
+                    Some(owner) if *owner == raw.name => {
+                        self.problems.push(&source.at, "the same secret twice", "it once")
+                    }
+                    Some(owner) => self.problems.push(
+                        &source.at,
+                        format!("a secret that `webhooks.{owner}` has too"),
+                        "a secret of its own: a delivery to one would pass at the other",
+                    ),
+                    None => drop(owners.insert(key.clone(), raw.name.clone())),
+                }
+                secrets.push(Secret::new(key.clone().into_bytes()));
+            }
+            if raw.body_only && raw.tolerance.is_some() {
+                let expected = "no `tolerance` beside `body_only`: no time is signed";
+                self.problems.push(format!("{}.tolerance", raw.at), "a tolerance", expected);
+            }
+            webhooks.push(Webhook {
+                name: raw.name.clone(),
+                scheme: if raw.body_only { scheme::AVNOLOGY_BODY_ONLY } else { scheme::AVNOLOGY },
+                secrets,
+                tolerance: raw.tolerance.unwrap_or(Duration::from_secs(300)),
+                max_body_bytes: raw.max_body_bytes,
+                body_timeout: raw.body_timeout,
+                shadow: raw.shadow,
+            });
+        }
+        webhooks
+    }
+}
+
+/// Bytes of an HMAC key.
+const MIN_KEY: usize = 16;

@@ -1,0 +1,231 @@
+//! What a host may report, and what the engine does about it.
+
+use super::gate::{self, Callback, Gate};
+use super::open::{self, Opening};
+use super::state::{Alarm, Flight, Question, State, Stream, Ticket};
+use super::{FlightId, Level, Output, RootId, Seed, SharedSlots, Step, StreamId, reply, slots};
+use crate::config::Loaded;
+use crate::http::Reply;
+use crate::introspect::{Fact, Introspection};
+use crate::permission;
+use crate::policy::Policy;
+use crate::refusal::{Outage, Reason, Refusal, Unusable};
+use crate::secret::FactKey;
+use crate::time::Timestamp;
+use crate::verdict;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+
+/// The state of one VM: policies by root, undecided streams, flights.
+#[cfg_attr(test, derive(Clone))]
+pub struct Engine {
+    pub(super) seed: Seed,
+    pub(super) policies: HashMap<RootId, Rc<Policy>>,
+    pub(super) streams: HashMap<StreamId, Stream>,
+    pub(super) flights: HashMap<FlightId, Flight>,
+    /// Keyed by root too: Envoy drops a root's callouts with the root.
+    pub(super) by_key: HashMap<(RootId, FactKey), FlightId>,
+    pub(super) next_flight: u64,
+    pub(super) alarms: BTreeSet<(RootId, Timestamp, Alarm)>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) pending: usize,
+    /// Webhook bytes that the host holds for this worker.
+    pub(super) held: usize,
+    /// When a reason was last told to the operator.
+    pub(super) told: HashMap<Reason, Timestamp>,
+}
+
+impl Engine {
+    /// An engine without policies. `seed`: random, one per VM.
+    pub fn new(seed: Seed) -> Self {
+        Self {
+            seed,
+            policies: HashMap::new(),
+            streams: HashMap::new(),
+            flights: HashMap::new(),
+            by_key: HashMap::new(),
+            next_flight: 0,
+            alarms: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            pending: 0,
+            held: 0,
+            told: HashMap::new(),
+        }
+    }
+
+    /// Takes a root's policy. Streams of other roots, and of this one's predecessor, keep theirs.
+    pub fn configure(&mut self, root: RootId, loaded: Loaded, slots: &mut dyn SharedSlots) {
+        if slots::is_first_to_say(slots, &loaded.warnings) {
+            for warning in loaded.warnings {
+                self.log(Level::Warn, format!("avnology_gate: configuration: {warning}"));
+            }
+        }
+        self.policies.insert(root, Rc::new(loaded.policy));
+    }
+
+    /// A request's head. `head`: the host's serialised header map; `end_of_stream`: neither body nor trailers follow.
+    pub fn begin(
+        &mut self,
+        stream: StreamId,
+        root: RootId,
+        head: &[u8],
+        end_of_stream: bool,
+        now: Timestamp,
+    ) -> Step {
+        match gate::gate(self.phase(stream), Callback::Headers) {
+            Gate::Begin => {}
+            Gate::Continue => return Step::Continue,
+            Gate::Pause | Gate::Feed => return Step::Wait,
+        }
+        let Some(policy) = self.policies.get(&root).map(Rc::clone) else {
+            self.streams.insert(stream, Stream::Answered);
+            return Step::Decided(verdict::undecidable());
+        };
+        let (dossier, opening) = open::open(&policy, head, end_of_stream, now);
+        match opening {
+            Opening::Decided(outcome) => Step::Decided(self.settle(stream, dossier, outcome, now)),
+            _ if self.pending >= MAX_PENDING => {
+                Step::Decided(self.settle(stream, dossier, Err(Unusable::OverLimit.into()), now))
+            }
+            Opening::Introspect(token, inputs) => self.introspect(stream, root, dossier, &token, inputs, now),
+            Opening::Receive(verification) => self.receive(stream, root, dossier, verification, now),
+        }
+    }
+
+    /// More of a request's body: `received` bytes are held by the host by now, of which `fetch(from, len)` copies a range.
+    pub fn body(
+        &mut self,
+        stream: StreamId,
+        received: usize,
+        end_of_stream: bool,
+        fetch: &mut dyn FnMut(usize, usize) -> Option<Vec<u8>>,
+        now: Timestamp,
+    ) -> Step {
+        match gate::gate(self.phase(stream), Callback::Body) {
+            Gate::Continue => return Step::Continue,
+            Gate::Pause | Gate::Begin => return Step::Wait,
+            Gate::Feed => {}
+        }
+        match self.feed(stream, received, fetch) {
+            Err(refusal) => self.finish_body(stream, Some(refusal), now),
+            Ok(()) if end_of_stream => self.finish_body(stream, None, now),
+            Ok(()) => Step::NeedBody,
+        }
+    }
+
+    /// A request's trailers, and with them its end. Returns beside the step the trailers that must leave before anything else.
+    pub fn trailers(
+        &mut self,
+        stream: StreamId,
+        root: RootId,
+        trailers: &[u8],
+        now: Timestamp,
+    ) -> (Step, Vec<Vec<u8>>) {
+        let owned = |name: &[u8]| self.policies.get(&root).is_none_or(|policy| policy.owned.contain(name));
+        let removed =
+            reply::names(trailers).into_iter().filter(|name| owned(name)).map(<[u8]>::to_vec).collect();
+        let step = match gate::gate(self.phase(stream), Callback::Trailers) {
+            Gate::Continue => Step::Continue,
+            Gate::Pause | Gate::Begin => Step::Wait,
+            // With trailers no body callback ever says that the body is complete.
+            Gate::Feed => self.finish_body(stream, None, now),
+        };
+        (step, removed)
+    }
+
+    /// A callout's answer.
+    pub fn landed(&mut self, flight: FlightId, reply: Reply<'_>, now: Timestamp) {
+        let Some(landed) = self.take_flight(flight) else { return };
+        let body = reply::body_of(&reply);
+        match landed.question {
+            Question::Introspection => {
+                let answer =
+                    body.and_then(|b| Ok(Introspection::parse(b)?)).map(|i| Fact::new(i, landed.started));
+                self.advise(answer.as_ref().err(), now);
+                for (stream, _) in landed.waiters {
+                    self.introspected(stream, answer.clone(), now);
+                }
+            }
+            Question::Permission => {
+                let answer = body.and_then(|b| Ok(permission::parse(b)?));
+                self.advise(answer.as_ref().err(), now);
+                for (stream, ticket) in landed.waiters {
+                    if let Ticket::Check(slot) = ticket {
+                        self.checked(stream, slot, answer.clone(), now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Time has passed: answers what no callback does.
+    pub fn tick(&mut self, root: RootId, now: Timestamp) {
+        while let Some(alarm) = self.due(root, now) {
+            match alarm {
+                Alarm::Flight(flight) => {
+                    let Some(late) = self.take_flight(flight) else { continue };
+                    let timeout = Refusal::from(Outage::Timeout);
+                    self.advise(Some(&timeout), now);
+                    for (stream, ticket) in late.waiters {
+                        match ticket {
+                            Ticket::Token => self.introspected(stream, Err(timeout.clone()), now),
+                            Ticket::Check(slot) => self.checked(stream, slot, Err(timeout.clone()), now),
+                        }
+                    }
+                }
+                Alarm::Stream(stream) => self.overdue(stream, now),
+            }
+        }
+    }
+
+    /// How many bytes of a request have arrived, head included. Called right after [`Step::NeedBody`], and for [`Output::Measure`].
+    pub fn measured(&mut self, stream: StreamId, total_size: u64, now: Timestamp) {
+        let Some(Stream::Pending(pending)) = self.streams.get_mut(&stream) else { return };
+        let State::Receiving(receiving) = &mut pending.state else { return };
+        let size_at_head = *receiving.size_at_head.get_or_insert(total_size);
+        if !receiving.heard && total_size > size_at_head {
+            self.refuse(stream, Unusable::NoBodyCallbacks.into(), now);
+        }
+    }
+
+    /// A stream has ended. Its flight goes on: the answer is for whoever still waits.
+    pub fn gone(&mut self, stream: StreamId) {
+        drop(self.take_pending(stream));
+        self.streams.remove(&stream);
+    }
+
+    /// A root has ended, and with it its callouts.
+    pub fn root_gone(&mut self, root: RootId, now: Timestamp) {
+        self.policies.remove(&root);
+        let flights: Vec<FlightId> =
+            self.flights.iter().filter(|(_, f)| f.root == root).map(|(id, _)| *id).collect();
+        for flight in flights {
+            drop(self.take_flight(flight));
+        }
+        let is_its = |stream: &Stream| matches!(stream, Stream::Pending(pending) if pending.root == root);
+        let orphans: Vec<StreamId> =
+            self.streams.iter().filter(|(_, s)| is_its(s)).map(|(id, _)| *id).collect();
+        for stream in orphans {
+            self.refuse(stream, Unusable::Internal.into(), now);
+        }
+    }
+
+    /// What the host is to do next.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When a root's tick is needed next; `None` while nothing of it waits.
+    pub fn next_deadline(&self, root: RootId) -> Option<Timestamp> {
+        let first = (root, Timestamp::from_nanos(0), Alarm::Flight(FlightId(0)));
+        self.alarms.range(first..).next().filter(|(r, ..)| *r == root).map(|(_, at, _)| *at)
+    }
+
+    /// How many streams wait; for tests and metrics.
+    pub fn waiting(&self) -> usize {
+        self.pending
+    }
+}
+
+/// Undecided streams of one worker.
+const MAX_PENDING: usize = 20_000;
