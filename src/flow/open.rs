@@ -41,7 +41,6 @@ pub(super) fn open(
         identity_headers: Vec::new(),
         subject: None,
         grpc: false,
-        head_only: false,
     };
     // A request has at least a method: an empty map is one that the host could not hand over.
     let head = RequestHead::parse(bytes, end_of_stream).ok().filter(|head| !head.pairs().is_empty());
@@ -49,7 +48,6 @@ pub(super) fn open(
         return (dossier, Opening::Decided(Err(Denial::MalformedRequest.into())));
     };
     dossier.grpc = head.is_grpc();
-    dossier.head_only = head.method() == "HEAD";
     // First of all, on every path: whatever is decided later, these do not pass.
     strip_owned(policy, &head, &mut dossier.base_edits);
     let opening = match locate(policy, &head) {

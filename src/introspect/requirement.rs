@@ -66,7 +66,7 @@ impl Requirement {
         let is = |name: &str, allowed: &[&str]| -> Result<bool, Refusal> {
             Ok(info.text(name)?.is_none_or(|text| allowed.iter().any(|a| text.eq_ignore_ascii_case(a))))
         };
-        if !is("token_type", &["Bearer", "access_token"])? || !is("token_use", &["access", "access_token"])? {
+        if !is("token_type", &["Bearer", "access_token"])? || !is("token_use", &["access"])? {
             return Err(Denial::TokenType.into());
         }
         // RFC 7800 section 3.1: the presenter must prove possession of a key, which cannot be checked here yet.

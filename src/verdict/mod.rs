@@ -26,7 +26,6 @@ pub struct Dossier {
     /// The token's `sub`, once introspected.
     pub(crate) subject: Option<String>,
     pub(crate) grpc: bool,
-    pub(crate) head_only: bool,
 }
 
 /// Where in the policy a request stands.

@@ -22,8 +22,8 @@ pub(super) fn respond(refusal: &Refusal, dossier: &Dossier) -> LocalReply {
     } else {
         let (media_type, body) = body(entry, dossier.policy.format);
         headers.push(("content-type".to_owned(), media_type.to_owned()));
-        // RFC 9110 section 9.3.2: an answer to HEAD has no content.
-        if dossier.head_only { String::new() } else { body }
+        // For HEAD too: the host leaves the content out (RFC 9110 section 9.3.2), and keeps the headers that describe it.
+        body
     };
     LocalReply {
         status: entry.status,
