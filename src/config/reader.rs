@@ -34,7 +34,10 @@ impl Node {
         match self {
             Self::Null => "null".to_owned(),
             Self::Bool(b) => format!("`{b}`"),
-            Self::Number(n) => format!("`{n}`"),
+            // An integer is shown; other numbers are not, since to print them costs the module more than it tells.
+            #[expect(clippy::cast_possible_truncation, reason = "checked to be small")]
+            Self::Number(n) if n.fract() == 0.0 && n.abs() < 1e15 => format!("`{}`", *n as i64),
+            Self::Number(_) => "a number".to_owned(),
             Self::Text(_) => "a string".to_owned(),
             Self::List(_) => "a list".to_owned(),
             Self::Object(_) => "an object".to_owned(),

@@ -94,7 +94,8 @@ impl<'a> RequestHead<'a> {
     ///
     /// Exactly what Envoy takes for one: its local replies are made trailers-only for these and no others.
     pub fn is_grpc(&self) -> bool {
-        let rest = self.values("content-type").next().and_then(|value| value.strip_prefix(b"application/grpc"));
+        let rest =
+            self.values("content-type").next().and_then(|value| value.strip_prefix(b"application/grpc"));
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
     }
 

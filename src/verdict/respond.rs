@@ -80,19 +80,35 @@ fn quoted(text: &str) -> String {
 }
 
 fn body(entry: Entry, format: AnswerFormat) -> (&'static str, String) {
+    let Entry { status, error, message, .. } = entry;
+    // Strings and a number: their JSON cannot fail.
     match format {
         AnswerFormat::Json => {
-            ("application/json", serde_json::json!({"error": entry.error, "message": entry.message}).to_string())
+            ("application/json", serde_json::to_string(&Body { error, message }).unwrap_or_default())
         }
-        AnswerFormat::Problem => (
-            "application/problem+json",
-            // RFC 9457 section 4.2.1: without a `type`, the title is the status's own phrase.
-            serde_json::json!({
-                "type": "about:blank", "title": phrase(entry.status), "status": entry.status, "detail": entry.message, "error": entry.error,
-            })
-            .to_string(),
-        ),
+        AnswerFormat::Problem => {
+            let problem =
+                Problem { kind: "about:blank", title: phrase(status), status, detail: message, error };
+            ("application/problem+json", serde_json::to_string(&problem).unwrap_or_default())
+        }
     }
+}
+
+#[derive(serde::Serialize)]
+struct Body {
+    error: &'static str,
+    message: &'static str,
+}
+
+/// RFC 9457 section 4.2.1: with `about:blank` the title is the status's own phrase.
+#[derive(serde::Serialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    error: &'static str,
 }
 
 /// Seconds: the provider's own wish on 429, at most [`MAX_RETRY_AFTER`].
