@@ -174,6 +174,32 @@ fn an_outage_opens_only_what_the_request_itself_does_not_forbid() {
 }
 
 #[test]
+fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
+    let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
+    let mut engine = Engine::new(Seed([3; 16]));
+    engine.configure(ROOT, config::load(document, &|_| None).unwrap(), &mut NoSlots);
+    let mut truncated = head("/public", &[("x-avnology-user-id", "usr_root")]);
+    truncated.pop();
+    for (nth, unreadable) in
+        [&truncated[..], b"", b"\xff\xff\xff\xff", &pairs::encode::<&str, &str>(&[])].iter().enumerate()
+    {
+        let stream = StreamId(u32::try_from(nth).unwrap());
+        let Step::Decided(verdict) = engine.begin(stream, ROOT, unreadable, true, at(0)) else {
+            panic!("decided")
+        };
+        assert_eq!(
+            (verdict.event().decision(), verdict.event().reason()),
+            (Decision::Deny, Reason::MalformedRequest)
+        );
+    }
+    let readable = head("/elsewhere", &[]);
+    let Step::Decided(verdict) = engine.begin(STREAM, ROOT, &readable, true, at(0)) else {
+        panic!("decided")
+    };
+    assert_eq!(verdict.event().decision(), Decision::ShadowDeny);
+}
+
+#[test]
 fn bodies_are_bounded_in_all() {
     let mut engine = engine();
     let good = signed(b"12345678");

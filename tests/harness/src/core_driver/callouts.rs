@@ -1,0 +1,137 @@
+//! Callouts, from the engine's wish to its answer.
+
+use std::time::Duration;
+
+use avnology_gate::flow::{FlightId, Output, RootId, StreamId};
+use avnology_gate::http::{Callout, Reply};
+use avnology_gate::verdict::Verdict;
+
+use super::host::{Landing, UNREACHABLE, landing, synthetic};
+use super::{Happening, Stream, World};
+
+impl World<'_> {
+    /// Takes everything that the engine wants; the decision for `current`, if there is one, is the running callback's return value.
+    pub(super) fn drain(&mut self, worker: usize, current: Option<StreamId>) -> Option<Verdict> {
+        let mut returned = None;
+        while let Some(output) = self.workers[worker].engine.poll() {
+            match output {
+                Output::Dispatch { flight, root, callout } => self.dispatch(worker, flight, root, &callout),
+                Output::Decide { stream, verdict } if Some(stream) == current => {
+                    if returned.replace(verdict).is_some() {
+                        self.problem("two decisions for the stream whose callback is running");
+                    }
+                }
+                Output::Decide { stream, verdict } => self.decide(worker, stream, verdict),
+                Output::Measure { stream } => {
+                    if let Some(total) = self.workers[worker].streams.get(&stream).map(Stream::total_size) {
+                        self.workers[worker].engine.measured(stream, total, self.now);
+                    }
+                }
+                Output::Log { message, .. } => self.no_secret("the log", &message),
+            }
+        }
+        if current.is_none() {
+            self.open(worker);
+        }
+        returned
+    }
+
+    pub(super) fn dispatch(&mut self, worker: usize, flight: FlightId, root: RootId, callout: &Callout) {
+        self.hold_to_rules(worker, root, callout);
+        let host = &mut self.workers[worker];
+        if host.flights.insert(flight, root).is_some() {
+            self.problem("two callouts of one flight");
+        }
+        let known =
+            callout.cluster == "avnology" && !self.case.listener.empty_clusters.contains(&callout.cluster);
+        if !known {
+            let host = &mut self.workers[worker];
+            host.flights.remove(&flight);
+            host.engine.landed(flight, Reply::NotStarted, self.now);
+            return;
+        }
+        if self.provider_down {
+            self.schedule(
+                Duration::ZERO,
+                Happening::Landed { worker, flight, landing: synthetic(503, UNREACHABLE) },
+            );
+            return;
+        }
+        let named = |name: &str| {
+            callout
+                .headers
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, value)| value.as_str())
+                .unwrap_or_default()
+        };
+        let headers: Vec<(String, String)> =
+            callout.headers.iter().filter(|(name, _)| !name.starts_with(':')).cloned().collect();
+        let request = standin::Request {
+            method: named(":method"),
+            path: named(":path"),
+            headers: &headers,
+            body: &callout.body,
+        };
+        let answer = self.provider.respond(&request, self.now.as_secs());
+        if self.lose_callouts {
+            return;
+        }
+        let (after, landing) = landing(answer, callout.timeout);
+        self.schedule(after, Happening::Landed { worker, flight, landing });
+    }
+
+    pub(super) fn hold_to_rules(&mut self, worker: usize, root: RootId, callout: &Callout) {
+        let Some(of) = self.workers[worker].roots.get(&root) else {
+            self.problem("a callout for a root that there is not");
+            return;
+        };
+        let mut wrong = Vec::new();
+        if of.cluster.as_ref() != Some(&callout.cluster) {
+            wrong.push(format!("a callout to cluster {}", callout.cluster));
+        }
+        if callout.timeout < Duration::from_millis(1) {
+            wrong.push(format!(
+                "a callout with a timeout of {:?}, which a host takes for none",
+                callout.timeout
+            ));
+        }
+        for needed in [":method", ":path", ":authority"] {
+            if callout.headers.iter().filter(|(name, _)| name == needed).count() != 1 {
+                wrong.push(format!("a callout without one {needed}"));
+            }
+        }
+        for (name, value) in &callout.headers {
+            if value.bytes().any(|b| b < 0x20 || b == 0x7f)
+                || name.bytes().any(|b| b <= 0x20 || b.is_ascii_uppercase())
+            {
+                wrong.push(format!("a callout whose header {name} holds a control character"));
+            }
+            if ["host", "transfer-encoding", "connection", "upgrade"].contains(&name.as_str()) {
+                wrong
+                    .push(format!("a callout with {name}, which would reach the wire beside the host's own"));
+            }
+            if name == ":path" && !value.bytes().all(|b| b.is_ascii_graphic()) {
+                wrong.push(format!("a callout with the path {value:?}"));
+            }
+        }
+        for problem in wrong {
+            self.problem(problem);
+        }
+    }
+
+    pub(super) fn land(&mut self, worker: usize, flight: FlightId, landing: &Landing) {
+        let host = &mut self.workers[worker];
+        if host.flights.remove(&flight).is_none() {
+            return;
+        }
+        let reply = match landing {
+            Landing::Answer { headers, body } => Reply::Answer { headers, body },
+            Landing::Broken => Reply::Broken,
+            Landing::TooLarge => Reply::TooLarge,
+        };
+        host.engine.landed(flight, reply, self.now);
+        self.drain(worker, None);
+        self.retire(worker);
+    }
+}
