@@ -40,7 +40,8 @@ pub struct Route {
     /// The names of the pattern's parameters, in order.
     pub(crate) parameters: Vec<String>,
     pub(crate) access: Access,
-    pub(crate) shadow: bool,
+    /// Whether refusals are only counted, where the route says so or not.
+    pub(crate) shadow: Option<bool>,
     pub(crate) preflight: bool,
 }
 

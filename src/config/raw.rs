@@ -107,7 +107,7 @@ pub(super) struct Route {
     pub(super) open_on_outage: Option<bool>,
     pub(super) strip_credential: Option<bool>,
     pub(super) preflight: bool,
-    pub(super) shadow: bool,
+    pub(super) shadow: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ pub(super) struct Webhook {
     pub(super) tolerance: Option<Duration>,
     pub(super) max_body_bytes: usize,
     pub(super) body_timeout: Duration,
-    pub(super) shadow: bool,
+    pub(super) shadow: Option<bool>,
 }
 
 /// Reads the document's root.
@@ -161,7 +161,7 @@ pub(super) fn read(node: &Node, sink: &Sink) -> Document {
         provider: root.section("provider").map(provider),
         credentials: sources(&mut root),
         identity_headers: root.text_map("identity_headers").unwrap_or_else(default_identity_headers),
-        shadow: mode(&mut root),
+        shadow: mode(&mut root).unwrap_or_default(),
         default_access: root
             .choice(
                 "default_access",
@@ -215,8 +215,9 @@ fn default_identity_headers() -> Vec<(String, String)> {
     .into()
 }
 
-fn mode(section: &mut Section<'_>) -> bool {
-    section.choice("mode", &[("enforce", false), ("shadow", true)]).unwrap_or_default()
+/// Whether in shadow; `None` where nothing is said.
+fn mode(section: &mut Section<'_>) -> Option<bool> {
+    section.choice("mode", &[("enforce", false), ("shadow", true)])
 }
 
 fn provider(mut section: Section<'_>) -> Provider {

@@ -1,6 +1,6 @@
 //! The query of a request target: pairs split at `&`, decoded once, `+` as a space.
 
-use super::head::Reading;
+use super::head::{self, Reading};
 use std::borrow::Cow;
 
 /// The query's bytes, without the `?`; `None` where the target has none.
@@ -10,21 +10,25 @@ pub fn of(target: &[u8]) -> Option<&[u8]> {
 
 /// The decoded value of the pair of this exact name, if no other pair could be read as it.
 ///
-/// Frameworks differ in case, in `name[]` and `name[0]`, and in which of two pairs wins: a second pair that any of them reads as this one
-/// makes the name ambiguous.
+/// Frameworks differ in which of two pairs wins, and in what they take for one name: another case, `name[]`, `[name]`, `name]`, `user.id`
+/// for `user_id`, and `;` between pairs. A second pair that any of them reads as this one makes the name ambiguous, and so does a value with
+/// a raw `;` in it, which some of them cut short.
 pub fn read<'a>(query: &'a [u8], name: &str) -> Reading<'a> {
     let mut found = Reading::Missing;
     let mut seen = false;
-    for (pair_name, pair_value) in pairs(query) {
-        if !folds_to(&pair_name, name) {
-            continue;
-        }
-        if seen {
-            return Reading::Ambiguous;
-        }
-        seen = true;
-        if pair_name == name.as_bytes() {
-            found = Reading::One(decode(pair_value));
+    for pair in query.split(|b| *b == b'&') {
+        for part in pair.split(|b| *b == b';') {
+            if !folds_to(&decode(split(part).0), name) {
+                continue;
+            }
+            if seen || pair.contains(&b';') {
+                return Reading::Ambiguous;
+            }
+            seen = true;
+            let (exact, value) = split(pair);
+            if decode(exact) == name.as_bytes() {
+                found = Reading::One(decode(value));
+            }
         }
     }
     found
@@ -33,30 +37,24 @@ pub fn read<'a>(query: &'a [u8], name: &str) -> Reading<'a> {
 /// The target without every pair that could be read as one of `names`; `None` where there is none to cut.
 pub fn cut(target: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let query = of(target)?;
-    let is_named = |raw: &[u8]| {
-        let (name, _) = split(raw);
-        let name = decode(name);
-        names.iter().any(|n| folds_to(&name, n))
+    // A pair with a `;` is cut as a whole: what some take for a value is a pair to others.
+    let is_named = |pair: &[u8]| {
+        pair.split(|b| *b == b';').any(|part| {
+            let name = decode(split(part).0);
+            names.iter().any(|n| folds_to(&name, n))
+        })
     };
-    let raws = || query.split(|b| *b == b'&');
-    if !raws().any(is_named) {
+    let pairs = || query.split(|b| *b == b'&');
+    if !pairs().any(is_named) {
         return None;
     }
-    let kept: Vec<&[u8]> = raws().filter(|raw| !is_named(raw)).collect();
     let path_len = target.len().saturating_sub(query.len()).saturating_sub(1);
     let mut out = target.get(..path_len)?.to_vec();
-    for (nth, pair) in kept.into_iter().enumerate() {
+    for (nth, pair) in pairs().filter(|pair| !is_named(pair)).enumerate() {
         out.push(if nth == 0 { b'?' } else { b'&' });
         out.extend(pair);
     }
     Some(out)
-}
-
-fn pairs(query: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, &[u8])> {
-    query.split(|b| *b == b'&').map(|raw| {
-        let (name, value) = split(raw);
-        (decode(name), value)
-    })
 }
 
 fn split(raw: &[u8]) -> (&[u8], &[u8]) {
@@ -74,12 +72,17 @@ fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     percent_encoding::percent_decode(raw).into()
 }
 
-/// Compared decoded, without case, cut at the first `[`.
+/// Whether some framework reads a decoded name as the other: without case, every other byte alike, cut at the first bracket or NUL, or with
+/// its brackets left out.
 fn folds_to(name: &[u8], other: &str) -> bool {
-    let stem = |n: &[u8]| n.iter().position(|b| *b == b'[').unwrap_or(n.len());
-    let name = name.get(..stem(name)).unwrap_or_default();
-    let other = other.as_bytes();
-    name.eq_ignore_ascii_case(other.get(..stem(other)).unwrap_or_default())
+    let leading = name.iter().take_while(|b| b"[] ".contains(b)).count();
+    let name = name.get(leading..).unwrap_or_default();
+    let stem = |n: &[u8]| n.iter().position(|b| b"[]\0".contains(b)).unwrap_or(n.len());
+    let stems_fold = head::folds_to(
+        name.get(..stem(name)).unwrap_or_default(),
+        other.as_bytes().get(..stem(other.as_bytes())).unwrap_or_default(),
+    );
+    stems_fold || head::folds_to(name, other.as_bytes())
 }
 
 #[cfg(test)]
@@ -98,21 +101,33 @@ mod tests {
             ("x=1&id=a+b%2B", one("a b+")),
             ("id", one("")),
             ("idx=1", Reading::Missing),
+            ("id=1&id]=2", Reading::Ambiguous),
+            ("id=1&[id]=2", Reading::Ambiguous),
+            ("id=1&+id=2", Reading::Ambiguous),
+            ("id=1&id%00x=2", Reading::Ambiguous),
+            ("id=1&x=y;id=2", Reading::Ambiguous),
+            ("id=1;2", Reading::Ambiguous),
+            ("x=y;id=2", Reading::Ambiguous),
+            ("x=1;y=2&id=3", one("3")),
         ];
         for (query, expected) in cases {
             assert_eq!(read(query.as_bytes(), "id"), expected, "{query}");
         }
+        assert_eq!(read(b"user_id=1&user.id=2", "user_id"), Reading::Ambiguous);
+        assert_eq!(read(b"user_id=1&user[id=2", "user_id"), Reading::Ambiguous);
     }
 
     #[test]
     fn every_spelling_of_a_credential_is_cut() {
-        const CASES: [(&str, Option<&str>); 6] = [
+        const CASES: [(&str, Option<&str>); 8] = [
             ("/a", None),
             ("/a?x=1", None),
             ("/a?access_token=t", Some("/a")),
             ("/a?x=1&access_token=t&y=2", Some("/a?x=1&y=2")),
             ("/a?Access_Token=t&access%5Ftoken[]=u&y", Some("/a?y")),
             ("/a?", None),
+            ("/a?x=1;access_token=t&y", Some("/a?y")),
+            ("/a?[access_token]=t&access.token=u", Some("/a")),
         ];
         for (target, expected) in CASES {
             assert_eq!(

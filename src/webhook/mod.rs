@@ -28,8 +28,8 @@ pub struct Webhook {
     pub max_body_bytes: usize,
     /// How long the body may take.
     pub body_timeout: Duration,
-    /// Whether refusals are only counted.
-    pub shadow: bool,
+    /// Whether refusals are only counted, where the webhook says so or not.
+    pub shadow: Option<bool>,
 }
 
 /// A delivery whose head holds and whose body is being hashed.
@@ -159,7 +159,7 @@ mod tests {
             tolerance: Duration::from_secs(300),
             max_body_bytes: 10,
             body_timeout: Duration::from_secs(1),
-            shadow: false,
+            shadow: None,
         }
     }
 

@@ -145,7 +145,7 @@ impl Compiler<'_> {
             Access::Public
         } else {
             self.token_rules(raw, &parameters, shared)
-                .map_or(Access::Public, |rules| Access::Token(Box::new(rules)))
+                .map_or(Access::Webhook(usize::MAX), |rules| Access::Token(Box::new(rules)))
         };
         Route {
             name: raw.name.as_deref().map(Rc::from),
@@ -328,7 +328,7 @@ impl Compiler<'_> {
                 open_on_outage: false,
             })),
         };
-        Some(Route { name: None, parameters: Vec::new(), access, shadow: false, preflight: false })
+        Some(Route { name: None, parameters: Vec::new(), access, shadow: None, preflight: false })
     }
 }
 
