@@ -17,8 +17,8 @@ pub struct Policy {
     pub(crate) routes: Vec<Route>,
     /// For what no route names; `None`: refused.
     pub(crate) fallback: Option<Route>,
-    /// Where tokens stand, for requests that no route claims.
-    pub(crate) sources: Vec<Source>,
+    /// Every query parameter that carries a credential somewhere: cut from requests that no route claims.
+    pub(crate) credential_queries: Vec<String>,
     pub(crate) endpoints: Vec<IntrospectionEndpoint>,
     pub(crate) permissions: Option<PermissionEndpoint>,
     pub(crate) webhooks: Vec<Webhook>,
@@ -122,6 +122,16 @@ impl Policy {
         }
     }
 }
+
+/// With these a client can make a framework see another method or path than the gate did.
+pub(crate) const OVERRIDE_HEADERS: [&str; 6] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-envoy-original-path",
+];
 
 #[cfg(test)]
 mod tests {

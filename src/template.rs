@@ -86,6 +86,14 @@ impl Inputs {
         Self { values: wanted.iter().map(|w| (w.clone(), value(w))).collect() }
     }
 
+    /// Roughly how many bytes they are.
+    pub fn weight(&self) -> usize {
+        self.values.iter().fold(0, |sum, (_, input)| match input {
+            Input::Value(value) => sum.saturating_add(value.len()),
+            Input::Missing | Input::Ambiguous => sum,
+        })
+    }
+
     fn get(&self, wanted: &RequestValue) -> &Input {
         self.values.iter().find(|(v, _)| v == wanted).map_or(&Input::Missing, |(_, input)| input)
     }

@@ -1,31 +1,35 @@
 //! What is allowed and probably not meant.
 
-use super::raw::{Access, Document, Route};
+use super::raw::{Access, DefaultAccess, Document, Route};
 use crate::credential::Source;
 use crate::route::Pattern;
+use std::collections::HashMap;
 
 /// One sentence per finding.
 pub(super) fn warnings(document: &Document) -> Vec<String> {
     let mut warnings = Vec::new();
-    let wants_token = |r: &&Route| r.webhook.is_none() && r.access != Some(Access::Public);
+    let wants_token = |r: &Route| r.webhook.is_none() && r.access != Some(Access::Public);
     let names_client =
         |r: &Route| r.require.as_ref().is_some_and(|q| !q.audience.is_empty() || !q.client_id.is_empty());
-    if document.routes.iter().any(|r| wants_token(&r)) && !document.routes.iter().any(names_client) {
+    let some_want_a_token =
+        document.default_access == DefaultAccess::Required || document.routes.iter().any(wants_token);
+    if some_want_a_token && !document.routes.iter().any(names_client) {
         warnings.push(
             "no route requires an `audience` or a `client_id`: a token that any client was given passes"
                 .to_owned(),
         );
     }
-    for open in document.routes.iter().filter(|r| is_open_wildcard(r)) {
-        let stricter =
-            document.routes.iter().find(|r| r.hosts.is_some() && (r.webhook.is_some() || is_required(r)));
-        if let Some(stricter) = stricter {
-            warnings.push(format!(
-                "{} lets every host in, also the one that {} guards, for paths that no other route names",
-                open.at, stricter.at
-            ));
-        }
+    let stricter =
+        document.routes.iter().find(|r| r.hosts.is_some() && (r.webhook.is_some() || is_required(r)));
+    let open = document.routes.iter().filter(|r| is_open_wildcard(r)).map(|r| r.at.as_str());
+    let open_default = (document.default_access == DefaultAccess::Public).then_some("default_access");
+    for (open, stricter) in open.chain(open_default).zip(stricter.into_iter().cycle()) {
+        warnings.push(format!(
+            "{open} lets every host in, also the one that {} guards, for paths that no other route names",
+            stricter.at
+        ));
     }
+    warnings.extend(near_twins(&document.routes));
     let routes = document.routes.iter().filter_map(|r| r.credentials.as_ref());
     for (at, source) in document.credentials.iter().chain(routes).flatten() {
         if matches!(source, Source::Cookie { origins, .. } if origins.is_empty()) {
@@ -38,6 +42,26 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Routes whose paths differ only in ASCII case or a trailing slash, which frameworks behind the gate may ignore.
+fn near_twins(routes: &[Route]) -> Vec<String> {
+    let mut seen: HashMap<String, &Route> = HashMap::with_capacity(routes.len());
+    let mut twins = Vec::new();
+    for route in routes {
+        let Some(path) = &route.path else { continue };
+        let folded = path.to_ascii_lowercase();
+        let folded = folded.strip_suffix('/').unwrap_or(&folded).to_owned();
+        match seen.get(&folded) {
+            Some(first) if first.path.as_ref() != Some(path) => twins.push(format!(
+                "{} and {} differ only in case or a trailing slash, which services may ignore: they need the same rules",
+                first.at, route.at
+            )),
+            Some(_) => {}
+            None => drop(seen.insert(folded, route)),
+        }
+    }
+    twins
 }
 
 fn is_required(route: &Route) -> bool {

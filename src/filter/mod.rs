@@ -110,10 +110,12 @@ fn on_body(context: u32, received: usize, end_of_stream: bool) -> u32 {
 
 /// Answers as [`on_body`]. A request with trailers ends here, and not with a last body callback.
 fn on_trailers(context: u32) -> u32 {
-    let answer = stream_turn(context, |turn, stream, root| {
+    let answer = stream_turn(context, |turn, stream, _| {
         let Some(trailers) = host::map(Map::RequestTrailers) else { return turn.break_off(stream) };
         let now = turn.now();
-        let (step, owned) = turn.worker.engine.trailers(stream, root, &trailers, now);
+        let Some((step, owned)) = turn.worker.engine.trailers(stream, &trailers, now) else {
+            return turn.break_off(stream);
+        };
         if host::remove_trailers(&owned).is_err() {
             return turn.break_off(stream);
         }
@@ -135,7 +137,8 @@ fn on_reply(root: u32, token: u32, headers: u32, size: usize) {
             (head, body) = (host::map(Map::CalloutHeaders), host::bytes(Buffer::CalloutBody, 0, size));
             match (&head, &body) {
                 (Some(headers), Some(body)) => Reply::Answer { headers, body },
-                _ => Reply::Broken,
+                // A limit of our own: unlike a broken connection it must open nothing.
+                _ => Reply::TooLarge,
             }
         };
         let now = turn.now();

@@ -14,7 +14,7 @@ impl Engine {
     pub(super) fn phase(&self, stream: StreamId) -> Phase {
         match self.streams.get(&stream) {
             None => Phase::Unknown,
-            Some(Stream::Open) => Phase::Open,
+            Some(Stream::Open(_)) => Phase::Open,
             Some(Stream::Answered) => Phase::Answered,
             Some(Stream::Pending(pending)) => match pending.state {
                 State::Introspecting(_) | State::Checking(_) => Phase::Waiting,
@@ -25,8 +25,17 @@ impl Engine {
 
     pub(super) fn park(&mut self, stream: StreamId, pending: Pending) {
         self.alarms.insert((pending.root, pending.alarm, Alarm::Stream(stream)));
-        self.pending = self.pending.saturating_add(1);
+        *self.share_of(&pending.state) = self.share_of(&pending.state).saturating_add(1);
+        self.parked = self.parked.saturating_add(pending.weight);
         self.streams.insert(stream, Stream::Pending(Box::new(pending)));
+    }
+
+    /// The count that a stream in this state belongs to.
+    fn share_of(&mut self, state: &State) -> &mut usize {
+        match state {
+            State::Introspecting(_) | State::Checking(_) => &mut self.waiting,
+            State::Receiving(_) => &mut self.receiving,
+        }
     }
 
     pub(super) fn take_pending(&mut self, stream: StreamId) -> Option<Pending> {
@@ -35,14 +44,16 @@ impl Engine {
         }
         let Some(Stream::Pending(pending)) = self.streams.remove(&stream) else { return None };
         self.alarms.remove(&(pending.root, pending.alarm, Alarm::Stream(stream)));
-        self.pending = self.pending.saturating_sub(1);
+        *self.share_of(&pending.state) = self.share_of(&pending.state).saturating_sub(1);
+        self.parked = self.parked.saturating_sub(pending.weight);
         if let State::Receiving(receiving) = &pending.state {
             self.held = self.held.saturating_sub(receiving.held);
         }
         Some(*pending)
     }
 
-    /// Waits for the flight with this question, starting it where there is none.
+    /// Waits for the flight with this question, starting it where there is none. False where there are too many: of waiters, since those
+    /// whose clients have gone stay until the flight lands, or of flights of this kind.
     #[expect(clippy::too_many_arguments, reason = "one call, and each is another thing")]
     pub(super) fn join(
         &mut self,
@@ -53,11 +64,22 @@ impl Engine {
         timeout: Duration,
         now: Timestamp,
         call: impl FnOnce() -> Callout,
-    ) {
+    ) -> bool {
         if let Some(flight) = self.by_key.get(&(root, key)).and_then(|id| self.flights.get_mut(id)) {
-            flight.waiters.push(waiter);
-            return;
+            let has_room = flight.waiters.len() < MAX_WAITERS;
+            if has_room {
+                flight.waiters.push(waiter);
+            }
+            return has_room;
         }
+        let flights_of_kind = match question {
+            Question::Introspection => &mut self.introspections,
+            Question::Permission => &mut self.checks,
+        };
+        if *flights_of_kind >= MAX_FLIGHTS {
+            return false;
+        }
+        *flights_of_kind = flights_of_kind.saturating_add(1);
         let id = FlightId(self.next_flight);
         self.next_flight = self.next_flight.wrapping_add(1);
         // The host's own timeout answers first; this is for the case that it does not.
@@ -67,10 +89,16 @@ impl Engine {
         self.alarms.insert((root, deadline, Alarm::Flight(id)));
         self.flights.insert(id, flight);
         self.outputs.push_back(Output::Dispatch { flight: id, root, callout: call() });
+        true
     }
 
     pub(super) fn take_flight(&mut self, id: FlightId) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
+        let flights_of_kind = match flight.question {
+            Question::Introspection => &mut self.introspections,
+            Question::Permission => &mut self.checks,
+        };
+        *flights_of_kind = flights_of_kind.saturating_sub(1);
         self.by_key.remove(&(flight.root, flight.key));
         self.alarms.remove(&(flight.root, flight.deadline, Alarm::Flight(id)));
         Some(flight)
@@ -104,3 +132,7 @@ impl Engine {
 const GRACE: Duration = Duration::from_millis(50);
 /// How often one reason is told to the operator.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Waiters of one flight, those that have gone included.
+const MAX_WAITERS: usize = 20_000;
+/// Callouts of one kind under way for one worker: tokens must not keep permission checks from the provider.
+const MAX_FLIGHTS: usize = 10_000;

@@ -5,7 +5,7 @@ use super::open::{self, Opening};
 use super::state::{Alarm, Flight, Question, State, Stream, Ticket};
 use super::{FlightId, Level, Output, RootId, Seed, SharedSlots, Step, StreamId, reply, slots};
 use crate::config::Loaded;
-use crate::http::Reply;
+use crate::http::{Reply, pairs};
 use crate::introspect::{Fact, Introspection};
 use crate::permission;
 use crate::policy::Policy;
@@ -25,10 +25,17 @@ pub struct Engine {
     pub(super) flights: HashMap<FlightId, Flight>,
     /// Keyed by root too: Envoy drops a root's callouts with the root.
     pub(super) by_key: HashMap<(RootId, FactKey), FlightId>,
+    /// Flights under way, of each kind.
+    pub(super) introspections: usize,
+    pub(super) checks: usize,
     pub(super) next_flight: u64,
     pub(super) alarms: BTreeSet<(RootId, Timestamp, Alarm)>,
     pub(super) outputs: VecDeque<Output>,
-    pub(super) pending: usize,
+    /// Undecided streams that wait for the provider, and those whose body is received: a share each.
+    pub(super) waiting: usize,
+    pub(super) receiving: usize,
+    /// Bytes that undecided streams keep here.
+    pub(super) parked: usize,
     /// Webhook bytes that the host holds for this worker.
     pub(super) held: usize,
     /// When a reason was last told to the operator.
@@ -44,10 +51,14 @@ impl Engine {
             streams: HashMap::new(),
             flights: HashMap::new(),
             by_key: HashMap::new(),
+            introspections: 0,
+            checks: 0,
             next_flight: 0,
             alarms: BTreeSet::new(),
             outputs: VecDeque::new(),
-            pending: 0,
+            waiting: 0,
+            receiving: 0,
+            parked: 0,
             held: 0,
             told: HashMap::new(),
         }
@@ -84,8 +95,11 @@ impl Engine {
         let (dossier, opening) = open::open(&policy, head, end_of_stream, now);
         match opening {
             Opening::Decided(outcome) => Step::Decided(self.settle(stream, dossier, outcome, now)),
-            _ if self.pending >= MAX_PENDING => {
+            Opening::Introspect(..) if self.waiting >= MAX_WAITING || self.parked >= MAX_PARKED => {
                 Step::Decided(self.settle(stream, dossier, Err(Unusable::OverLimit.into()), now))
+            }
+            Opening::Receive(_) if self.receiving >= MAX_RECEIVING || self.parked >= MAX_PARKED => {
+                Step::Decided(self.settle(stream, dossier, Err(Unusable::BodyMemory.into()), now))
             }
             Opening::Introspect(token, inputs) => self.introspect(stream, root, dossier, &token, inputs, now),
             Opening::Receive(verification) => self.receive(stream, root, dossier, verification, now),
@@ -113,24 +127,30 @@ impl Engine {
         }
     }
 
-    /// A request's trailers, and with them its end. Returns beside the step the trailers that must leave before anything else.
+    /// A request's trailers, and with them its end. Returns beside the step the trailers that must leave before anything else; `None` where
+    /// the trailers cannot be read, and so cannot be cleaned: the request must not go on.
     pub fn trailers(
         &mut self,
         stream: StreamId,
-        root: RootId,
         trailers: &[u8],
         now: Timestamp,
-    ) -> (Step, Vec<Vec<u8>>) {
-        let owned = |name: &[u8]| self.policies.get(&root).is_none_or(|policy| policy.owned.contain(name));
-        let removed =
-            reply::names(trailers).into_iter().filter(|name| owned(name)).map(<[u8]>::to_vec).collect();
+    ) -> Option<(Step, Vec<Vec<u8>>)> {
+        let names = pairs::parse(trailers).ok()?.into_iter().map(|(name, _)| name);
+        // By the policy under which the stream began, whatever its root has now.
+        let policy = match self.streams.get(&stream) {
+            Some(Stream::Pending(pending)) => Some(&pending.dossier.policy),
+            Some(Stream::Open(policy)) => Some(policy),
+            Some(Stream::Answered) | None => None,
+        };
+        let is_owned = |name: &&[u8]| policy.is_none_or(|policy| policy.owned.contain(name));
+        let removed = names.filter(is_owned).map(<[u8]>::to_vec).collect();
         let step = match gate::gate(self.phase(stream), Callback::Trailers) {
             Gate::Continue => Step::Continue,
             Gate::Pause | Gate::Begin => Step::Wait,
             // With trailers no body callback ever says that the body is complete.
             Gate::Feed => self.finish_body(stream, None, now),
         };
-        (step, removed)
+        Some((step, removed))
     }
 
     /// A callout's answer.
@@ -223,9 +243,13 @@ impl Engine {
 
     /// How many streams wait; for tests and metrics.
     pub fn waiting(&self) -> usize {
-        self.pending
+        self.waiting.saturating_add(self.receiving)
     }
 }
 
-/// Undecided streams of one worker.
-const MAX_PENDING: usize = 20_000;
+/// Streams of one worker that wait for the provider.
+const MAX_WAITING: usize = 20_000;
+/// Streams of one worker whose body is received: whoever withholds bodies must not keep others from the provider.
+const MAX_RECEIVING: usize = 5_000;
+/// Bytes that a worker keeps of undecided requests.
+const MAX_PARKED: usize = 64 * 1024 * 1024;

@@ -2,11 +2,11 @@
 
 use crate::credential::{self, Source};
 use crate::http::Edit;
-use crate::http::head::{Reading, RequestHead};
+use crate::http::head::{Reading, RequestHead, folds_to};
 use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
 use crate::http::query;
-use crate::policy::{Access, Policy, Route, TokenRules};
+use crate::policy::{Access, OVERRIDE_HEADERS, Policy, Route, TokenRules};
 use crate::refusal::{Denial, Refusal, Unusable};
 use crate::route::Found;
 use crate::secret::Token;
@@ -52,7 +52,9 @@ pub(super) fn open(
     strip_owned(policy, &head, &mut dossier.base_edits);
     let opening = match locate(policy, &head) {
         Err(denial) => {
-            cut_query(&policy.sources, &head, &mut dossier.base_edits);
+            // Whose query it is cannot be said, so it is nobody's to log.
+            let names: Vec<&str> = policy.credential_queries.iter().map(String::as_str).collect();
+            cut_query(&names, &head, &mut dossier.base_edits);
             Opening::Decided(Err(denial.into()))
         }
         Ok((place, captures, is_preflight)) => {
@@ -119,9 +121,9 @@ fn look(
     if is_preflight {
         let sources = match &route.access {
             Access::Token(rules) => rules.sources.as_slice(),
-            _ => &policy.sources,
+            _ => &[],
         };
-        cut_query(sources, head, &mut dossier.base_edits);
+        cut_query(&query_names(sources), head, &mut dossier.base_edits);
         dossier.credential_edits = without_any_credential(sources, head);
         return Permit::preflight(route).map_or_else(internal, |permit| Opening::Decided(Ok(permit)));
     }
@@ -139,7 +141,7 @@ fn look(
             }
         }
         Access::Token(rules) => {
-            cut_query(&rules.sources, head, &mut dossier.base_edits);
+            cut_query(&query_names(&rules.sources), head, &mut dossier.base_edits);
             if rules.strip_credential {
                 dossier.credential_edits = without_credential(&rules.sources, head);
             }
@@ -180,20 +182,31 @@ fn strip_owned(policy: &Policy, head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
     }
 }
 
+fn query_names(sources: &[Source]) -> Vec<&str> {
+    sources.iter().filter_map(Source::query_name).collect()
+}
+
+/// The edits that remove every header which some service reads as one of these.
+fn without_headers(names: &[&str], head: &RequestHead<'_>) -> Vec<Edit> {
+    let mut found: Vec<&[u8]> = head.pairs().iter().map(|(name, _)| *name).collect();
+    found.retain(|found| names.iter().any(|name| folds_to(found, name.as_bytes())));
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().map(|name| Edit::Remove(name.to_vec())).collect()
+}
+
 /// A credential in the query must reach neither the service nor any log.
-fn cut_query(sources: &[Source], head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
-    let names: Vec<&str> = sources.iter().filter_map(Source::query_name).collect();
+fn cut_query(names: &[&str], head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
     if names.is_empty() {
         return;
     }
-    if let Some(path) = head.target().and_then(|target| query::cut(target, &names)) {
+    if let Some(path) = head.target().and_then(|target| query::cut(target, names)) {
         edits.push(Edit::Replace(b":path".to_vec(), path));
     }
 }
 
 /// The edits that take the places of these sources out of the request.
 fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
-    let mut edits = Vec::new();
     let cookies: Vec<&str> = sources
         .iter()
         .filter_map(|source| match source {
@@ -201,13 +214,14 @@ fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
             _ => None,
         })
         .collect();
-    for source in sources {
-        if let Source::Header { name, .. } = source
-            && head.has(name)
-        {
-            edits.push(Edit::Remove(name.as_bytes().to_vec()));
-        }
-    }
+    let headers: Vec<&str> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::Header { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut edits = without_headers(&headers, head);
     let lines: Vec<&[u8]> = head.values("cookie").collect();
     if lines.iter().any(|line| credential::without_cookies(line, &cookies).is_some()) {
         edits.push(Edit::Remove(b"cookie".to_vec()));
@@ -223,11 +237,7 @@ fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
 fn without_any_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
     let mut names = vec!["authorization", "cookie"];
     names.extend(sources.iter().filter_map(Source::header_name));
-    names.sort_unstable();
-    names.dedup();
-    names
-        .into_iter()
-        .filter(|name| head.has(name))
-        .map(|name| Edit::Remove(name.as_bytes().to_vec()))
-        .collect()
+    // Nor does it carry a method or path for the service to see in place of its own.
+    names.extend(OVERRIDE_HEADERS);
+    without_headers(&names, head)
 }

@@ -1,7 +1,7 @@
 //! What a callout's answer is worth, before its body is read.
 
+use crate::http::Reply;
 use crate::http::head::RequestHead;
-use crate::http::{Reply, pairs};
 use crate::refusal::{Outage, Reason, Refusal, Unusable};
 use std::time::Duration;
 
@@ -76,14 +76,10 @@ pub(super) fn advice(reason: Reason) -> Option<&'static str> {
     })
 }
 
-/// Whether header bytes are a map at all; kept here for the host's trailers too.
-pub(super) fn names(bytes: &[u8]) -> Vec<&[u8]> {
-    pairs::parse(bytes).map(|pairs| pairs.into_iter().map(|(name, _)| name).collect()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::pairs;
 
     #[test]
     fn only_a_200_is_an_answer() {

@@ -3,19 +3,21 @@
 use super::{FlightId, RootId, StreamId};
 use crate::introspect::Identity;
 use crate::permission::{Checks, Slot};
+use crate::policy::Policy;
 use crate::secret::FactKey;
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use crate::verdict::Dossier;
 use crate::webhook::Verification;
+use std::rc::Rc;
 
 /// A stream that the engine knows.
 #[cfg_attr(test, derive(Clone))]
 pub(super) enum Stream {
     /// Undecided.
     Pending(Box<Pending>),
-    /// Forwarded.
-    Open,
+    /// Forwarded, under this policy.
+    Open(Rc<Policy>),
     /// Answered in the service's place.
     Answered,
 }
@@ -29,6 +31,8 @@ pub(super) struct Pending {
     pub(super) deadline: Timestamp,
     /// When the tick looks at it next.
     pub(super) alarm: Timestamp,
+    /// Roughly how many bytes it keeps.
+    pub(super) weight: usize,
     pub(super) state: State,
 }
 

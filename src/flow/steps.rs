@@ -35,11 +35,13 @@ impl Engine {
         let timeout = endpoint.provider.timeout;
         // No decision takes longer than two callouts do, one after the other.
         let deadline = now.saturating_add(timeout.saturating_mul(2));
-        self.join(root, key, Question::Introspection, (stream, Ticket::Token), timeout, now, || {
-            endpoint.call(token)
-        });
+        let waiter = (stream, Ticket::Token);
+        if !self.join(root, key, Question::Introspection, waiter, timeout, now, || endpoint.call(token)) {
+            return Step::Decided(self.settle(stream, dossier, Err(Unusable::OverLimit.into()), now));
+        }
+        let weight = dossier.weight().saturating_add(inputs.weight());
         let state = State::Introspecting(Introspecting { inputs });
-        self.park(stream, Pending { root, dossier, deadline, alarm: deadline, state });
+        self.park(stream, Pending { root, dossier, deadline, alarm: deadline, weight, state });
         Step::Wait
     }
 
@@ -81,10 +83,12 @@ impl Engine {
         for (slot, check) in slots.zip(all.iter().chain(&any)) {
             let key = endpoint.key(self.seed, check);
             let waiter = (stream, Ticket::Check(slot));
-            self.join(root, key, Question::Permission, waiter, endpoint.provider.timeout, now, || {
-                endpoint.call(check)
-            });
+            let timeout = endpoint.provider.timeout;
+            if !self.join(root, key, Question::Permission, waiter, timeout, now, || endpoint.call(check)) {
+                return self.decide(stream, pending.dossier, Err(Unusable::OverLimit.into()), now);
+            }
         }
+        pending.weight = pending.dossier.weight().saturating_add(inputs.weight());
         pending.state = State::Checking(Checking { inputs, identity, checks });
         self.park(stream, pending);
     }
@@ -137,7 +141,8 @@ impl Engine {
         let limit = webhook.max_body_bytes;
         let state =
             State::Receiving(Receiving { verification, limit, held: 0, heard: false, size_at_head: None });
-        self.park(stream, Pending { root, dossier, deadline, alarm, state });
+        let weight = dossier.weight();
+        self.park(stream, Pending { root, dossier, deadline, alarm, weight, state });
         Step::NeedBody
     }
 
@@ -154,6 +159,10 @@ impl Engine {
             return Err(Unusable::Internal.into());
         };
         receiving.heard = true;
+        // What was hashed is still held: a host that holds less now has let something go.
+        if received < receiving.held {
+            return Err(Unusable::Internal.into());
+        }
         if received > receiving.limit {
             return Err(Denial::BodyTooLarge.into());
         }
@@ -240,9 +249,10 @@ impl Engine {
         if let Err(refusal @ Refusal::Unusable(_)) = &outcome {
             self.advise(Some(refusal), now);
         }
+        let policy = Rc::clone(&dossier.policy);
         let verdict = verdict::settle(dossier, outcome);
         let stream_state = match verdict.action() {
-            verdict::Action::Forward(_) => Stream::Open,
+            verdict::Action::Forward(_) => Stream::Open(policy),
             verdict::Action::Respond { .. } => Stream::Answered,
         };
         self.streams.insert(stream, stream_state);

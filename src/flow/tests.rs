@@ -207,6 +207,7 @@ fn bodies_are_bounded_in_all() {
     assert!(matches!(engine.begin(STREAM, ROOT, &request, false, at(0)), Step::NeedBody));
     engine.held = MAX_HELD - 4;
     assert!(matches!(engine.body(STREAM, 4, false, &mut |_, n| Some(vec![0; n]), at(1)), Step::NeedBody));
+    assert!(engine.trailers(StreamId(99), b"\x01", at(1)).is_none(), "what cannot be read is not let pass");
     let Step::Decided(verdict) = engine.body(STREAM, 5, false, &mut |_, n| Some(vec![0; n]), at(1)) else {
         panic!("decided")
     };
@@ -293,7 +294,7 @@ impl History {
                 next.received += 3;
                 step = Some(engine.body(STREAM, next.received, last, &mut |_, n| Some(vec![b'x'; n]), now));
             }
-            Report::Trailers => step = Some(engine.trailers(STREAM, ROOT, &[], now).0),
+            Report::Trailers => step = engine.trailers(STREAM, &[], now).map(|(step, _)| step),
             Report::Answer { yes } => {
                 let body = if yes {
                     r#"{"active":true,"sub":"u","allowed":true}"#

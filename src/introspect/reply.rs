@@ -123,9 +123,10 @@ impl TokenInfo {
         match self.member("scope")? {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text.split(' ').filter(|s| !s.is_empty()).collect())),
+            // An element with a space would be one scope here and two in the header that the service reads.
             Some(Value::List(list)) => list
                 .iter()
-                .map(Value::as_text)
+                .map(|v| v.as_text().filter(|scope| !scope.contains(' ')))
                 .collect::<Option<Vec<_>>>()
                 .map(Some)
                 .ok_or(Unusable::BadReply),

@@ -40,6 +40,17 @@ pub enum Place {
 }
 
 impl Dossier {
+    /// Roughly how many bytes it keeps.
+    pub(crate) fn weight(&self) -> usize {
+        let edits = self.base_edits.iter().chain(&self.credential_edits).map(|edit| match edit {
+            Edit::Remove(name) => name.len(),
+            Edit::Add(name, value) | Edit::Replace(name, value) => name.len().saturating_add(value.len()),
+        });
+        let headers =
+            self.identity_headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+        edits.chain(headers).fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
+    }
+
     /// The route, where one takes the request.
     pub fn route(&self) -> Option<&Route> {
         match self.place {
@@ -187,3 +198,8 @@ fn event(dossier: &Dossier, decision: Decision, reason: Reason) -> Event {
         recorded: decision != Decision::Allow || dossier.policy.record_allowed,
     }
 }
+
+/// Bytes of an undecided request beside its texts, roughly: its structs and its places in tables.
+const PENDING: usize = 512;
+/// Bytes of one text beside its characters, roughly.
+const PER_ITEM: usize = 64;

@@ -4,13 +4,15 @@ use super::Compiler;
 use crate::config::raw::Document;
 use crate::credential::Source;
 use crate::http::host::Host;
-use crate::policy::{OwnedHeaders, is_reserved};
+use crate::policy::{OVERRIDE_HEADERS, OwnedHeaders, is_reserved};
 use crate::template::{Part, RequestValue, Template};
 
 impl Compiler<'_> {
     pub(super) fn owned_names(&mut self, document: &Document) {
         for (nth, name) in document.strip_headers.iter().enumerate() {
-            let danger = danger_of_edit(name);
+            let lower = name.to_ascii_lowercase();
+            let danger =
+                danger_of_edit(name).or_else(|| is_webhooks_own(&lower).then_some("a webhook's own"));
             if let Some(danger) = danger {
                 self.problems.push(
                     format!("strip_headers[{nth}]"),
@@ -30,14 +32,10 @@ impl Compiler<'_> {
             let lower = name.to_ascii_lowercase();
             let folds = |other: &String| crate::http::head::folds_to(lower.as_bytes(), other.as_bytes());
             let danger = danger_of_edit(name)
-                .or_else(|| lower.starts_with("content-").then_some("about the content"))
                 .or_else(|| lower.starts_with("x-envoy-").then_some("Envoy's own"))
                 .or_else(|| self.read_by_credentials.iter().any(folds).then_some("read as a credential"))
                 .or_else(|| read_by_templates.iter().any(folds).then_some("read by a template"))
-                .or_else(|| {
-                    matches!(lower.as_str(), "x-avnology-signature" | "x-avnology-timestamp")
-                        .then_some("a webhook's own")
-                });
+                .or_else(|| is_webhooks_own(&lower).then_some("a webhook's own"));
             if let Some(danger) = danger {
                 self.problems.push(&at, format!("`{name}`"), format!("a header that is not {danger}"));
             }
@@ -91,6 +89,7 @@ impl Compiler<'_> {
                         || matches!(lower.as_str(), "host" | "cookie")
                         || is_reserved(lower.as_bytes())
                         || is_hop_by_hop(&lower)
+                        || lower.starts_with("content-")
                     {
                         self.problems.push(
                             format!("{at}.header"),
@@ -162,6 +161,13 @@ pub(super) fn credential_headers(document: &Document) -> Vec<String> {
     names
 }
 
+/// Every query parameter that some source reads.
+pub(super) fn credential_queries(document: &Document) -> Vec<String> {
+    let routes = document.routes.iter().filter_map(|r| r.credentials.as_ref());
+    let sources = document.credentials.iter().chain(routes).flatten();
+    sources.filter_map(|(_, source)| source.query_name().map(str::to_owned)).collect()
+}
+
 pub(super) fn headers_read_by_templates(document: &Document) -> Vec<String> {
     let requires = document.routes.iter().filter_map(|r| r.require.as_ref());
     let checks = requires.clone().flat_map(|r| r.all.iter().chain(&r.any));
@@ -192,15 +198,11 @@ pub(super) fn owned_headers(document: &Document) -> OwnedHeaders {
     OwnedHeaders::new(names)
 }
 
-/// With these a client can make a framework see another method or path than the gate did.
-pub(super) const OVERRIDE_HEADERS: [&str; 6] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-envoy-original-path",
-];
+/// Signed headers, and what the gate says of a delivery.
+fn is_webhooks_own(lower: &str) -> bool {
+    matches!(lower, "x-avnology-signature" | "x-avnology-timestamp")
+        || lower.starts_with("x-avnology-webhook-")
+}
 
 /// Why the gate must neither set nor remove a header.
 pub(super) fn danger_of_edit(name: &str) -> Option<&'static str> {
@@ -211,6 +213,7 @@ pub(super) fn danger_of_edit(name: &str) -> Option<&'static str> {
         "host" => Some("the authority"),
         "authorization" | "cookie" => Some("a credential"),
         _ if is_hop_by_hop(&lower) => Some("about the connection"),
+        _ if lower.starts_with("content-") => Some("about the content"),
         _ => None,
     }
 }

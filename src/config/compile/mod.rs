@@ -100,7 +100,7 @@ impl Compiler<'_> {
             routes,
             fallback,
             realm: self.realm(&document, shared.provider.as_ref()),
-            sources: shared.sources,
+            credential_queries: headers::credential_queries(&document),
             endpoints: std::mem::take(&mut self.endpoints),
             permissions,
             webhooks,

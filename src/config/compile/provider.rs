@@ -98,11 +98,11 @@ impl Compiler<'_> {
     pub(super) fn secret(&mut self, source: &SecretSource) -> Option<Secret<String>> {
         let (value, place) = match &source.from {
             From::Env(name) => match (self.env)(name) {
-                Some(value) => (value, format!("the environment variable `{name}`")),
+                Some(value) => (value, format!("the environment variable {}", shown(name))),
                 None => {
                     self.problems.push(
                         &source.at,
-                        format!("no environment variable `{name}`"),
+                        format!("no environment variable {}", shown(name)),
                         "it to be set, and handed to the plugin",
                     );
                     return None;
@@ -188,4 +188,10 @@ pub(super) fn alias(kind: &str, namespaces: &[(String, String)]) -> String {
         .iter()
         .find(|(name, _)| name == kind)
         .map_or_else(|| kind.to_owned(), |(_, namespace)| namespace.clone())
+}
+
+/// A variable's name, unless it looks like a secret that was written in its place.
+fn shown(name: &str) -> String {
+    let is_name = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    if is_name { format!("`{name}`") } else { "of the name that is given".to_owned() }
 }

@@ -98,7 +98,7 @@ impl World<'_> {
         let host = &mut self.workers[worker];
         let Some(stream) = host.streams.get_mut(&id) else { return };
         let Some(piece) = stream.pieces.get(stream.handed).copied() else { return };
-        let (before, root) = (stream.state, stream.root);
+        let before = stream.state;
         // What was let pass is not held: the host has the new piece alone then.
         let start = if before == State::Open { stream.bytes_of(stream.handed) } else { 0 };
         stream.handed += 1;
@@ -120,7 +120,9 @@ impl World<'_> {
             }
             Piece::Trailers => {
                 let bytes = pairs::encode(&stream.trailers);
-                let (step, names) = host.engine.trailers(id, root, &bytes, self.now);
+                let Some((step, names)) = host.engine.trailers(id, &bytes, self.now) else {
+                    return self.problem("the engine cannot read the trailers of the driver".to_owned());
+                };
                 removed = names;
                 step
             }
