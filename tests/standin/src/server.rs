@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -102,6 +102,7 @@ async fn api_port(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let mut listener = Some(listener);
+    let mut reserved = None;
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
@@ -122,10 +123,13 @@ async fn api_port(
                 let result = if !command.accept {
                     listener = None;
                     connections.shutdown().await;
+                    reserved = reserve(address).ok();
                     Ok(())
                 } else if listener.is_some() {
                     Ok(())
                 } else {
+                    // Given back first: the address is bound anew.
+                    drop(reserved.take());
                     TcpListener::bind(address).await.map(|opened| listener = Some(opened))
                 };
                 // Whoever asked may have left.
@@ -133,6 +137,14 @@ async fn api_port(
             }
         }
     }
+}
+
+/// Holds an address without listening: connections are refused, and no other process is given the port meanwhile.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {

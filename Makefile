@@ -1,0 +1,60 @@
+# Each verb does what the comment beside it says. `make help` lists them.
+.DEFAULT_GOAL := build
+.PHONY: help setup targets build run demo test lint e2e size check clean
+
+CARGO ?= cargo
+# What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
+ENVOY_VERSION := 1.40.0
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RAW := $(TARGET)/wasm32-wasip1/release/avnology_gate.wasm
+MODULE := target/avnology_gate.wasm
+PACK := $(CARGO) run --quiet --package pack --
+
+help: ## lists the verbs
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /\1\t/' | expand -t 10
+
+setup: ## installs the compilation targets and Envoy's binary, once
+	@tools/setup $(ENVOY_VERSION)
+
+targets:
+	@tools/setup
+
+build: targets ## makes the loadable module, target/avnology_gate.wasm
+	@# cdylib is named here and not in Cargo.toml, where it would switch link-time optimisation off.
+	$(CARGO) rustc --quiet --release --lib --target wasm32-wasip1 --crate-type cdylib
+	@$(MAKE) --no-print-directory $(MODULE)
+
+$(MODULE): $(RAW) tools/pack/imports.txt $(wildcard tools/pack/src/*.rs) tools/pack/Cargo.toml
+	@mkdir -p $(@D)
+	$(PACK) $(RAW) $@ --imports tools/pack/imports.txt
+
+run: setup build ## runs the gate in Envoy with a stand-in provider and an example service, until interrupted
+	@$(CARGO) run --quiet --package avnology-harness --bin gate-run
+
+demo: setup build ## the same, but sends the requests itself, shows the answers and stops
+	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
+
+test: setup lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy
+	$(CARGO) test --workspace
+
+lint: targets ## formatting, clippy on both targets, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --target wasm32-wasip1 --lib -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
+	@# The stand-in and the example service are put into containers as static binaries.
+	$(CARGO) check --quiet --target x86_64-unknown-linux-musl --package avnology-standin --package avnology-upstream
+
+e2e: setup build ## the real-Envoy tests alone; FILTER=text picks some
+	$(CARGO) test --test envoy -- $(FILTER)
+
+size: build ## the module's size and what it imports
+	@$(PACK) $(RAW) $(MODULE) --imports tools/pack/imports.txt --size
+
+check: targets ## compiles for both targets, without building anything
+	$(CARGO) check --quiet --workspace --all-targets
+	$(CARGO) check --quiet --target wasm32-wasip1 --lib
+
+clean: ## removes what was built; Envoy's binary stays in .envoy
+	$(CARGO) clean

@@ -1,0 +1,141 @@
+//! A real Envoy with the packed module: the corpus over HTTP/1 and HTTP/2 with one and two workers, and what only a real host can show.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "the lint wall is the core's: a test may panic, takes the time and tells what is wrong"
+)]
+
+mod guide;
+mod host;
+mod provider;
+mod shipped;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use harness::corpus::{self, ENVIRONMENT};
+use harness::envoy::{Envoy, Options};
+use harness::{envoy_driver, sample};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Trials mostly wait, for answers and for Envoy, so more of them run at once than there are processors.
+const THREADS: usize = 8;
+
+/// What a trial comes to: nothing, or what is wrong.
+type Outcome = Result<(), String>;
+
+/// What a trial does with an Envoy.
+type Run = fn(&Arc<Envoy>) -> Outcome;
+
+/// Ends a trial with a message unless the condition holds.
+macro_rules! ensure {
+    ($holds:expr, $($message:tt)+) => {
+        if !$holds {
+            return Err(format!($($message)+));
+        }
+    };
+}
+use ensure;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let fleet = Fleet::default();
+    let trials = [
+        guide::trials(&fleet),
+        host::trials(&fleet),
+        provider::trials(&fleet),
+        shipped::trials(),
+        corpus_trials(&fleet),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    match fleet.aftermath() {
+        Ok(()) => conclusion.exit_code(),
+        Err(problem) => {
+            eprintln!("\nafter all trials: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The Envoys, one per number of workers; each starts when the first trial needs it.
+#[derive(Clone, Default)]
+struct Fleet(Arc<Mutex<BTreeMap<u32, Started>>>);
+
+/// An Envoy, or why there is none.
+type Started = Result<Arc<Envoy>, String>;
+
+impl Fleet {
+    fn get(&self, workers: u32) -> Started {
+        let mut envoys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        envoys.entry(workers).or_insert_with(|| start(workers).map(Arc::new)).clone()
+    }
+
+    /// What must hold of the processes once everything has happened to them.
+    fn aftermath(&self) -> Outcome {
+        let envoys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for envoy in envoys.values().flatten() {
+            ensure!(envoy.lives(), "Envoy has ended:\n{}", envoy.log());
+            // No request ever brought the module down.
+            let failures = envoy.stats("vm_reload%7Cwasm_fail");
+            ensure!(
+                failures.values().all(|count| *count == 0),
+                "a worker's module was started anew: {failures:?}"
+            );
+            let log = envoy.log();
+            let panicked = log.lines().find(|line| line.contains("panicked") || line.contains("wasm trap"));
+            ensure!(panicked.is_none(), "the module panicked: {panicked:?}");
+            // Tokens of the corpus begin like this; refused ones are recognised by their prefix, and are secrets all the same.
+            let tokens = ["tok_", "avnl_ses_", "rt_", "ak_live_", "ak_test_", "cs_", "whsec_"];
+            let told = log.lines().filter(|line| line.contains("wasm log"));
+            let leak = told.into_iter().find(|line| tokens.iter().any(|token| starts_a_word(line, token)));
+            ensure!(leak.is_none(), "a log line holds a secret: {leak:?}");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a word of the line begins so: `cs_` is no part of `metrics_`.
+fn starts_a_word(line: &str, word: &str) -> bool {
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+}
+
+fn start(workers: u32) -> Result<Envoy, String> {
+    let environment = ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    Envoy::start(Options { workers, environment, module: sample::module()?, narrate: false })
+}
+
+/// A trial on an Envoy with so many workers.
+fn trial(fleet: &Fleet, name: &str, workers: u32, run: Run) -> Trial {
+    let fleet = fleet.clone();
+    Trial::test(name, move || fleet.get(workers).and_then(|envoy| run(&envoy)).map_err(Failed::from))
+}
+
+fn corpus_trials(fleet: &Fleet) -> Vec<Trial> {
+    let cases = match corpus::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")) {
+        Ok(cases) => cases,
+        Err(problems) => return vec![Trial::test("corpus", move || Err(problems.join("\n").into()))],
+    };
+    let mut trials = Vec::new();
+    for case in cases.into_iter().map(Arc::new) {
+        for variant in envoy_driver::variants(&case) {
+            let name = format!("{}::{}::w{}", case.id, variant.version, variant.workers);
+            let (case, fleet) = (Arc::clone(&case), fleet.clone());
+            trials.push(Trial::test(name, move || {
+                let run = |envoy: Arc<Envoy>| envoy_driver::run(&case, variant.version, &envoy);
+                fleet.get(variant.workers).and_then(run).map_err(|problem| told(&case.about, &problem))
+            }));
+        }
+    }
+    trials
+}
+
+fn told(about: &str, problem: &str) -> Failed {
+    format!("{}\n{problem}", about.trim()).into()
+}

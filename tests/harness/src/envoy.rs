@@ -1,0 +1,409 @@
+//! A real Envoy as a child process, whose listeners and clusters come and go while it runs.
+
+mod attached;
+mod sound;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::{self, Ask, PATIENCE, Version};
+use crate::sample::{self, Shape};
+use crate::sys;
+
+pub use attached::{Attached, Lane, Lease};
+
+/// How long Envoy may take for anything: to start, to compile the module, to take an update.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at again.
+const GLANCE: Duration = Duration::from_millis(4);
+
+/// How Envoy is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--concurrency`.
+    pub workers: u32,
+    /// The environment: the gate's secrets.
+    pub environment: Vec<(String, String)>,
+    /// The module.
+    pub module: PathBuf,
+    /// Pass on what Envoy writes to standard output: access log lines that are sent there.
+    pub narrate: bool,
+}
+
+/// An Envoy that is running. Dropping it ends the process and removes its directory.
+pub struct Envoy {
+    /// How many workers it has.
+    pub workers: u32,
+    admin: SocketAddr,
+    directory: PathBuf,
+    module: PathBuf,
+    tables: Mutex<Tables>,
+    process: Option<Process>,
+    attached: Option<Attached>,
+}
+
+/// What Envoy was last told.
+#[derive(Default)]
+struct Tables {
+    version: u64,
+    listeners: BTreeMap<String, Value>,
+    clusters: BTreeMap<String, Value>,
+    /// What the two files hold.
+    written: [String; 2],
+}
+
+/// The child, in the care of a thread of its own: the kernel ends the child when that thread ends, and it ends with this process.
+struct Process {
+    /// Dropping it asks the thread to end the child.
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Envoy refused an update; the text is its own.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl Envoy {
+    /// Finds the binary: `ENVOY_BIN`, else what `make setup` installed.
+    pub fn binary() -> Result<PathBuf, String> {
+        let (path, hint) = match std::env::var_os("ENVOY_BIN") {
+            Some(path) => (PathBuf::from(path), "ENVOY_BIN names it"),
+            None => (sample::root().join(".envoy/envoy"), "`make setup` installs it, or set ENVOY_BIN"),
+        };
+        if path.is_file() { Ok(path) } else { Err(format!("no Envoy at {}: {hint}", path.display())) }
+    }
+
+    /// Starts Envoy and waits until it is ready.
+    pub fn start(options: Options) -> Result<Self, String> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("avnology-gate-{}-{number}", std::process::id()));
+        let io = |error: std::io::Error| format!("{}: {error}", directory.display());
+        fs::create_dir_all(&directory).map_err(io)?;
+        let mut envoy = Self {
+            workers: options.workers,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            directory: directory.clone(),
+            module: options.module,
+            tables: Mutex::default(),
+            process: None,
+            attached: None,
+        };
+        envoy.write(&mut envoy.tables()).map_err(io)?;
+        let bootstrap = sample::bootstrap(&envoy.listener_file(), &envoy.cluster_file());
+        fs::write(directory.join("envoy.json"), bootstrap.to_string()).map_err(io)?;
+        let log = File::create(envoy.log_file()).map_err(io)?;
+
+        let mut command = Command::new(Self::binary()?);
+        command
+            .env_clear()
+            .envs(options.environment)
+            .arg("--config-path")
+            .arg(directory.join("envoy.json"))
+            .args(["--concurrency", &options.workers.to_string()])
+            .arg("--admin-address-path")
+            .arg(directory.join("admin"))
+            // Several Envoys on one machine have nothing to hand over to each other.
+            .arg("--disable-hot-restart")
+            // Access log lines are what the tests read decisions from.
+            .args(["--file-flush-interval-msec", "5"])
+            // An old listener's requests in flight finish; its idle connections go soon.
+            .args(["--drain-time-s", "5", "--drain-strategy", "immediate"])
+            // The gate's debug lines are looked through for secrets.
+            .args(["--log-level", "warning", "--component-log-level", "wasm:debug"])
+            // A Ctrl-C is for us; we end Envoy.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(if options.narrate { Stdio::inherit() } else { Stdio::null() })
+            .stderr(log);
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        envoy.process = Some(Process::start(command)?);
+
+        let end = Instant::now() + SLOW;
+        loop {
+            let address =
+                fs::read_to_string(directory.join("admin")).ok().and_then(|text| text.trim().parse().ok());
+            if let Some(address) = address {
+                envoy.admin = address;
+                if envoy.get("/ready").is_ok_and(|body| body.trim() == "LIVE") {
+                    return Ok(envoy);
+                }
+            }
+            let ended = envoy.process.as_ref().is_none_or(|process| process.thread.is_finished());
+            if ended || Instant::now() > end {
+                let how = if ended { "ended at start-up" } else { "is not ready" };
+                let log = fs::read_to_string(envoy.log_file()).unwrap_or_default();
+                let tail = &log[log.char_indices().rev().nth(4000).map_or(0, |(at, _)| at)..];
+                return Err(format!("Envoy {how}; its last words:\n{tail}"));
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    /// The directory for logs, gone with the process.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Envoy's own log, the gate's lines among them.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// The admin port.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Whether the process still runs.
+    pub fn lives(&self) -> bool {
+        match &self.attached {
+            Some(attached) => attached.lives(),
+            None => self.process.as_ref().is_some_and(|process| !process.thread.is_finished()),
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.join("envoy.log")
+    }
+
+    fn listener_file(&self) -> PathBuf {
+        self.directory.join("listeners.json")
+    }
+
+    fn cluster_file(&self) -> PathBuf {
+        self.directory.join("clusters.json")
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the admin port.
+    pub fn get(&self, path: &str) -> Result<String, String> {
+        self.admin_ask("GET", path)
+    }
+
+    /// Tells the admin port.
+    pub fn post(&self, path: &str) -> Result<String, String> {
+        self.admin_ask("POST", path)
+    }
+
+    fn admin_ask(&self, method: &str, path: &str) -> Result<String, String> {
+        let ask = Ask::new(method, path, "admin").header("connection", "close");
+        match client::ask(self.admin, Version::Http1, &ask) {
+            Ok(answer) if answer.status == 200 => Ok(answer.text()),
+            Ok(answer) => Err(format!("{path}: {} {}", answer.status, answer.text())),
+            Err(failure) => Err(format!("{path}: {failure}")),
+        }
+    }
+
+    /// The counters and gauges whose names match a regular expression, without those that are zero or were never used.
+    pub fn stats(&self, filter: &str) -> BTreeMap<String, u64> {
+        let text = self.get(&format!("/stats?usedonly&filter={filter}")).unwrap_or_default();
+        let pairs = text.lines().filter_map(|line| line.split_once(": "));
+        pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+    }
+
+    /// Adds or replaces clusters and waits until Envoy uses them.
+    pub fn put_clusters(&self, clusters: Vec<Value>) -> Result<(), Refused> {
+        let names: Vec<String> =
+            clusters.iter().map(|cluster| cluster["name"].as_str().unwrap_or_default().to_owned()).collect();
+        let version = self.update(|tables| {
+            tables.clusters.extend(names.iter().cloned().zip(clusters));
+        });
+        for name in &names {
+            self.taken("clusters", name, version, None)?;
+        }
+        Ok(())
+    }
+
+    /// Adds or replaces a listener and waits until it serves. A refused one changes nothing: what was there before goes on.
+    pub fn put_listener(&self, shape: &Shape) -> Result<(), Refused> {
+        self.put_raw_listener(&shape.name, sample::listener(shape, &self.module))
+    }
+
+    /// Like [`Envoy::put_listener`], for a listener that is made by hand.
+    pub fn put_raw_listener(&self, name: &str, listener: Value) -> Result<(), Refused> {
+        let (name, listener) = self.fit(name, listener);
+        let label = sample::label(&listener).map(str::to_owned);
+        let version = self.update(|tables| {
+            tables.listeners.insert(name.clone(), listener);
+        });
+        self.taken("listeners", &name, version, label.as_deref())
+    }
+
+    /// Removes a listener and clusters. Their connections drain; nobody waits for that.
+    pub fn remove(&self, listener: &str, clusters: &[String]) {
+        self.update(|tables| {
+            tables.listeners.remove(listener);
+            tables.clusters.retain(|name, _| !clusters.contains(name));
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Tables)) -> u64 {
+        let mut tables = self.tables();
+        change(&mut tables);
+        tables.version += 1;
+        self.write(&mut tables).unwrap_or_else(|error| panic!("{}: {error}", self.directory.display()));
+        tables.version
+    }
+
+    /// Writes the files whose content has changed, each by a rename: Envoy looks at moves.
+    fn write(&self, tables: &mut Tables) -> std::io::Result<()> {
+        let Tables { version, listeners, clusters, written } = tables;
+        let files = [(self.cluster_file(), clusters), (self.listener_file(), listeners)];
+        for ((file, resources), written) in files.into_iter().zip(written) {
+            let resources: Vec<&Value> = resources.values().collect();
+            let text = json!(resources).to_string();
+            if *written == text {
+                continue;
+            }
+            let response = json!({"version_info": version.to_string(), "resources": resources});
+            let next = file.with_extension("next");
+            fs::write(&next, response.to_string())?;
+            fs::rename(&next, &file)?;
+            *written = text;
+        }
+        Ok(())
+    }
+
+    /// Waits until Envoy has taken this version of a resource, or a later one, or has refused it. A listener is known by its label:
+    /// Envoy keeps the old version number where it replaces filter chains only, and tells none of what it refused.
+    fn taken(&self, kind: &str, name: &str, version: u64, label: Option<&str>) -> Result<(), Refused> {
+        let path = match kind {
+            "listeners" => format!("/config_dump?resource=dynamic_listeners&name_regex=%5E{name}%24"),
+            _ => format!("/config_dump?resource=dynamic_active_clusters&name_regex=%5E{name}%24"),
+        };
+        let number = |value: &Value| {
+            value["version_info"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0_u64)
+        };
+        let end = Instant::now() + SLOW;
+        loop {
+            let dump: Value =
+                self.get(&path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            for entry in dump["configs"].as_array().into_iter().flatten() {
+                let active = if kind == "listeners" { &entry["active_state"] } else { entry };
+                let error = &entry["error_state"];
+                if error.is_object() && sample::label(&error["failed_configuration"]) == label {
+                    return Err(Refused(error["details"].as_str().unwrap_or_default().to_owned()));
+                }
+                let is_it = if label.is_some() {
+                    sample::label(&active["listener"]) == label
+                } else {
+                    number(active) >= version
+                };
+                if is_it && !entry["warming_state"].is_object() {
+                    return Ok(());
+                }
+            }
+            // Neither is a refusal, and no test may take it for one.
+            assert!(self.lives(), "Envoy has ended:\n{}", self.log());
+            assert!(
+                Instant::now() < end,
+                "Envoy took neither version {version} of {name} nor refused it: {dump}"
+            );
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    /// Opens a connection that a certain worker has accepted.
+    ///
+    /// The kernel chooses the worker, and only the listener's statistics tell which one it was, so one connection is opened at a time
+    /// until the right worker took one. `stat_prefix` names the listener.
+    pub fn connect_to(
+        &self,
+        address: SocketAddr,
+        stat_prefix: &str,
+        worker: u32,
+    ) -> Result<TcpStream, String> {
+        if self.workers == 1 {
+            return self.open(address).map_err(|error| error.to_string());
+        }
+        let accepted =
+            || self.stats(&format!("%5Elistener%5C.{stat_prefix}%5C.worker_.*downstream_cx_total"));
+        let total = |counters: &BTreeMap<String, u64>| counters.values().sum::<u64>();
+        let wanted = format!("worker_{worker}.");
+        let end = Instant::now() + PATIENCE;
+        let mut before = accepted();
+        // The others stay open until the right one is found: the kernel must choose anew, not repeat itself.
+        let mut others = Vec::new();
+        while Instant::now() < end {
+            let stream = self.open(address).map_err(|error| error.to_string())?;
+            let after = loop {
+                let now = accepted();
+                if total(&now) > total(&before) || Instant::now() > end {
+                    break now;
+                }
+                std::thread::sleep(GLANCE);
+            };
+            let grown = |(name, count): (&String, &u64)| {
+                name.contains(&wanted) && before.get(name).unwrap_or(&0) < count
+            };
+            if after.iter().any(grown) {
+                return Ok(stream);
+            }
+            others.push(stream);
+            before = after;
+        }
+        Err(format!("worker {worker} accepted none of {} connections", others.len()))
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            drop(process.stop);
+            // The thread only waits for the child.
+            let _ = process.thread.join();
+        }
+        if std::env::var_os("GATE_KEEP").is_none() {
+            // What cannot be removed stays in the machine's temporary directory.
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+impl Process {
+    fn start(mut command: Command) -> Result<Self, String> {
+        let (started, outcome) = mpsc::channel();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut child = match sys::die_with_us(&mut command).spawn() {
+                Ok(child) => child,
+                Err(error) => {
+                    // The receiver waits just below.
+                    let _ =
+                        started.send(Err(format!("{}: {error}", command.get_program().to_string_lossy())));
+                    return;
+                }
+            };
+            let _ = started.send(Ok(()));
+            // Looks now and then whether the child has ended by itself, until it is told to end it.
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_millis(50)) {
+                if !matches!(child.try_wait(), Ok(None)) {
+                    return;
+                }
+            }
+            // A child that has ended in this moment cannot be killed, and is waited for all the same.
+            let _ = child.kill();
+            let _ = child.wait();
+        });
+        outcome.recv().map_err(|error| error.to_string())??;
+        Ok(Self { stop, thread })
+    }
+}

@@ -1,0 +1,25 @@
+//! Runs the gate's cases: against the core alone in virtual time, and against a real Envoy.
+
+pub mod client;
+pub mod compose;
+pub mod control;
+pub mod core_driver;
+pub mod corpus;
+pub mod demo;
+pub mod envoy;
+pub mod envoy_driver;
+pub mod port;
+pub mod sample;
+pub mod scene;
+mod sys;
+
+/// The signals with which a run is stopped.
+///
+/// # Errors
+/// The system's, where it does not let us have them.
+pub fn interrupts() -> std::io::Result<signal_hook::iterator::Signals> {
+    signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
+}
+
+// For tests, which have no other dependency of ours.
+pub use {standin, upstream};
