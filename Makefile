@@ -1,6 +1,6 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help setup targets build run demo test lint e2e size check clean
+.PHONY: help setup targets build run demo test lint e2e size instructions check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -36,7 +36,11 @@ demo: setup build ## the same, but sends the requests itself, shows the answers 
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
 
 test: setup lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy
-	$(CARGO) test --workspace
+	$(CARGO) test --quiet --workspace --doc
+	$(CARGO) test --workspace --lib --bins
+	$(CARGO) test --test architecture --test cases --test coverage --test docs
+	@# Last, so that the last lines are its summary.
+	$(CARGO) test --test envoy
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
@@ -50,7 +54,10 @@ e2e: setup build ## the real-Envoy tests alone; FILTER=text picks some
 	$(CARGO) test --test envoy -- $(FILTER)
 
 size: build ## the module's size and what it imports
-	@$(PACK) $(RAW) $(MODULE) --imports tools/pack/imports.txt --size
+	@$(PACK) $(RAW) $(MODULE) --imports tools/pack/imports.txt --size --max-bytes 400000
+
+instructions: ## what a decision costs the core with ten and with ten thousand routes; needs valgrind
+	@tools/instructions
 
 check: targets ## compiles for both targets, without building anything
 	$(CARGO) check --quiet --workspace --all-targets
