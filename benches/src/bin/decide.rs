@@ -58,7 +58,8 @@ fn main() {
     for (stream, head) in (0..requests).zip(heads.iter().cycle()) {
         let stream = StreamId(stream);
         let step = engine.begin(stream, RootId(1), black_box(head), true, Timestamp::from_secs(1));
-        let passes = matches!(&step, Step::Decided(verdict) if matches!(verdict.action(), Action::Forward(_)));
+        let passes =
+            matches!(&step, Step::Decided(verdict) if matches!(verdict.action(), Action::Forward(_)));
         assert!(passes, "every request of the bench is on a public route");
         engine.gone(stream);
     }
