@@ -1,10 +1,13 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help setup targets build run demo test lint e2e size instructions check clean
+.PHONY: help setup targets build run demo test lint e2e images compose-up compose-test compose-down size instructions check \
+	clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
 ENVOY_VERSION := 1.40.0
+# What the containers start; any image that has Envoy at /usr/local/bin/envoy.
+export ENVOY_IMAGE ?= envoyproxy/envoy:v$(ENVOY_VERSION)
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RAW := $(TARGET)/wasm32-wasip1/release/avnology_gate.wasm
@@ -12,7 +15,7 @@ MODULE := target/avnology_gate.wasm
 PACK := $(CARGO) run --quiet --package pack --
 
 help: ## lists the verbs
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
 
 setup: ## installs the compilation targets and Envoy's binary, once
 	@tools/setup $(ENVOY_VERSION)
@@ -35,23 +38,43 @@ run: setup build ## runs the gate in Envoy with a stand-in provider and an examp
 demo: setup build ## the same, but sends the requests itself, shows the answers and stops
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
 
-test: setup lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy
+test: setup lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test --test architecture --test cases --test coverage --test docs
-	@# Last, so that the last lines are its summary.
-	$(CARGO) test --test envoy
+	$(CARGO) test --workspace --test architecture --test cases --test coverage --test docs
+	$(CARGO) test --workspace --test envoy
+	@# Last, so that the last lines are its summary, or say that there is none.
+	@if tools/compose --available; then $(MAKE) --no-print-directory compose-test FILTER=--quiet; \
+	else echo "make test: the containers are SKIPPED; everything else has passed"; fi
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --workspace --test compose -- -D warnings
 	$(CARGO) clippy --quiet --target wasm32-wasip1 --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
 	@# The stand-in and the example service are put into containers as static binaries.
 	$(CARGO) check --quiet --target x86_64-unknown-linux-musl --package avnology-standin --package avnology-upstream
 
 e2e: setup build ## the real-Envoy tests alone; FILTER=text picks some
-	$(CARGO) test --test envoy -- $(FILTER)
+	$(CARGO) test --workspace --test envoy -- $(FILTER)
+
+images: targets ## the container images; without a registry, of what this machine has
+	@tools/compose --available
+	$(CARGO) build --quiet --release --target x86_64-unknown-linux-musl --package avnology-standin --package avnology-upstream
+	@tools/images $(ENVOY_VERSION)
+
+compose-up: images build ## runs the gate in containers, with a stand-in provider and an example service
+	@# Anew each time: a container goes on using the module that it was started with.
+	@tools/compose up --detach --force-recreate --remove-orphans
+	@tools/compose --started
+
+compose-test: images build ## the corpus and the faults of separate hosts, against containers; FILTER=text picks some
+	$(CARGO) test --workspace --test compose -- $(FILTER)
+
+compose-down: ## stops the containers and removes them
+	@tools/compose --available
+	@tools/compose down --volumes --remove-orphans --timeout 2
 
 size: build ## the module's size and what it imports
 	@$(PACK) $(RAW) $(MODULE) --imports tools/pack/imports.txt --size --max-bytes 400000

@@ -58,9 +58,14 @@ fn every_field_of_the_configuration_is_documented() {
 
 #[test]
 fn relative_links_lead_somewhere() {
-    for page in
-        ["README.md", "docs/configuration.md", "docs/decisions.md", "docs/CONTRIBUTING.md", "CHANGELOG.md"]
-    {
+    for page in [
+        "README.md",
+        "docs/configuration.md",
+        "docs/decisions.md",
+        "docs/compose.md",
+        "docs/CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
         let folder = folder.parent().unwrap();
         for target in read(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -7,7 +7,7 @@ use harness::client::{Answer, Ask, Connection, PATIENCE, Version};
 use harness::control::until;
 use harness::envoy::{Envoy, Refused};
 use harness::sample::{self, Policy};
-use harness::scene::{LINE, Line, Scene};
+use harness::scene::{self, LINE, Line, Scene};
 use harness::standin;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -36,9 +36,11 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
     all.iter().map(|(name, run)| trial(fleet, name, 1, *run)).collect()
 }
 
-/// A policy with one route `/any` for any active token, and the shipped webhook.
+/// A policy with one route `/any` for any active token, and the shipped webhook. Its timeout is far longer than the delays of these tests,
+/// however busy the machine.
 fn any_token() -> Value {
     let mut policy = sample::policy();
+    policy["provider"]["timeout"] = json!("10s");
     policy["routes"] = json!([
         {"name": "public", "match": {"path": "/public"}, "access": "public"},
         {"name": "any", "match": {"path": "/any"}},
@@ -50,8 +52,10 @@ fn any_token() -> Value {
 fn ask(scene: &Scene, version: Version, ask: &Ask) -> Result<(Answer, Line), String> {
     let mut connection = scene.connect(version, None)?;
     let port = connection.port().map_err(|error| error.to_string())?;
+    // The system may give the port of an earlier connection again.
+    let earlier = scene.lines()?.iter().filter(|line| line.is_of(port)).count();
     let answer = connection.ask(ask).map_err(|failure| format!("{version}: {failure}"))?;
-    let line = scene.line(port, 0, LINE)?.ok_or("no access log line")?;
+    let line = scene.line(port, earlier, LINE)?.ok_or("no access log line")?;
     Ok((answer, line))
 }
 
@@ -164,7 +168,7 @@ fn a_body_waits(envoy: &Arc<Envoy>, knob: bool) -> Outcome {
         ] {
             let what = format!("{version} {token} trailers: {trailers}");
             scene.provider.clear()?;
-            scene.provider.rule(json!({"on": "introspect", "delay": "300ms"}))?;
+            scene.provider.rule(json!({"on": "introspect", "delay": "900ms"}))?;
             let before = scene.upstream.seen()?.len();
             let mut request = Ask::new("POST", "/any", HOST).bearer(token).body(&body);
             if trailers {
@@ -215,6 +219,7 @@ fn crowd(scene: &Scene, version: Version, token: &str) -> Result<Vec<Connection>
         connections.push(scene.connect(version, None)?);
     }
     let before = scene.requests();
+    let _crowd = scene::crowd();
     for connection in &mut connections {
         connection.send(&request).map_err(|failure| failure.to_string())?;
     }
@@ -237,7 +242,7 @@ fn two_hundred_requests(envoy: &Arc<Envoy>) -> Outcome {
     for version in BOTH {
         scene.provider.clear()?;
         // Long enough for all of them to arrive first; `crowd` makes sure that they have.
-        scene.provider.rule(json!({"on": "introspect", "delay": "900ms"}))?;
+        scene.provider.rule(json!({"on": "introspect", "delay": "1500ms"}))?;
         all_pass(crowd(&scene, version, "tok_alice")?)?;
         let calls = scene.provider.calls()?.len();
         ensure!(calls == 1, "{version}: {calls} introspections");
@@ -249,7 +254,7 @@ fn the_first_leaves(envoy: &Arc<Envoy>) -> Outcome {
     let scene = Scene::with(envoy, "first-leaves", &any_token())?;
     for version in BOTH {
         scene.provider.clear()?;
-        scene.provider.rule(json!({"on": "introspect", "delay": "900ms"}))?;
+        scene.provider.rule(json!({"on": "introspect", "delay": "1500ms"}))?;
         let mut connections = crowd(&scene, version, "tok_alice")?;
         let lines = scene.lines()?.len();
         drop(connections.remove(0));
@@ -267,7 +272,7 @@ fn everybody_leaves(envoy: &Arc<Envoy>) -> Outcome {
     let scene = Scene::with(envoy, "everybody-leaves", &any_token())?;
     for version in BOTH {
         scene.provider.clear()?;
-        scene.provider.rule(json!({"on": "introspect", "times": 1, "delay": "900ms"}))?;
+        scene.provider.rule(json!({"on": "introspect", "times": 1, "delay": "1500ms"}))?;
         let lines = scene.lines()?.len();
         drop(crowd(&scene, version, "tok_alice")?);
         scene.wait_for_lines(lines.saturating_add(200))?;
@@ -285,7 +290,7 @@ fn clients_reset(envoy: &Arc<Envoy>) -> Outcome {
     let scene = Scene::with(envoy, "resets", &any_token())?;
     for version in BOTH {
         scene.provider.clear()?;
-        scene.provider.rule(json!({"on": "introspect", "times": 2, "delay": "400ms"}))?;
+        scene.provider.rule(json!({"on": "introspect", "times": 2, "delay": "1500ms"}))?;
         let webhook = Ask::new("POST", "/webhooks/avnology", HOST)
             .header("x-avnology-timestamp", now().to_string())
             .header("x-avnology-signature", "0".repeat(64))
@@ -321,7 +326,7 @@ fn replaced_while_asking(envoy: &Arc<Envoy>) -> Outcome {
     for version in BOTH {
         scene.configure(&any_token()).map_err(|Refused(text)| text)?;
         scene.provider.clear()?;
-        scene.provider.rule(json!({"on": "introspect", "delay": "900ms"}))?;
+        scene.provider.rule(json!({"on": "introspect", "delay": "1500ms"}))?;
         let request = Ask::new("GET", "/any", HOST).bearer("tok_alice");
         let mut old = scene.connect(version, None)?;
         old.send(&request).map_err(|failure| failure.to_string())?;

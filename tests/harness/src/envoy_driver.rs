@@ -17,7 +17,7 @@ use crate::corpus::{
 };
 use crate::envoy::{Envoy, Refused};
 use crate::sample::Policy;
-use crate::scene::{LINE, Line, Scene};
+use crate::scene::{self, LINE, Line, Scene};
 
 /// One way of running a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,8 @@ struct Exchange {
     sent: Outgoing,
     connection: Connection,
     port: u16,
+    /// How many log lines are of earlier connections with this port: the system may give it again once those are closed.
+    earlier: usize,
     began: Instant,
 }
 
@@ -246,22 +248,37 @@ impl<'c> Stage<'c> {
         // Requests that are to meet on a worker meet on the first one, unless the case names another.
         let meets = step.parallel.is_some() || self.case.steps.iter().any(|step| step.background);
         let worker = step.worker.or(meets.then_some(0)).and_then(|worker| u32::try_from(worker).ok());
+        // Where some of them leave again, that must happen before the answer, and there is no time to lose.
+        let stay = !step.disconnect_first && !step.disconnect_all;
+        let arrived = step.parallel.filter(|_| stay).map(|_| self.scene.requests());
         let mut exchanges = Vec::new();
+        let lines = self.scene.lines()?;
         for _ in 0..step.parallel.unwrap_or(1) {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let Some(sent) = step.outgoing(now) else { continue };
             let connection = self.scene.connect(self.version, worker)?;
             let port = connection.port().map_err(|error| error.to_string())?;
-            exchanges.push(Exchange { sent, connection, port, began: Instant::now() });
+            let earlier = lines.iter().filter(|line| line.is_of(port)).count();
+            exchanges.push(Exchange { sent, connection, port, earlier, began: Instant::now() });
         }
-        // All connections first, then all requests: they are to be under way at the same time.
-        let sent: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
-            let sending: Vec<_> =
-                exchanges.iter_mut().map(|exchange| scope.spawn(|| exchange.send())).collect();
-            sending.into_iter().filter_map(|thread| thread.join().ok()).collect()
-        });
+        // All connections first, then all requests: they are to be under way at the same time, which no other crowd may slow down.
+        let _crowd = (exchanges.len() > 1).then(scene::crowd);
+        let small = |exchange: &Exchange| exchange.sent.body.as_ref().is_none_or(|body| body.len() <= SMALL);
+        let sent: Vec<Result<(), Failure>> = if exchanges.iter().all(small) {
+            exchanges.iter_mut().map(Exchange::send).collect()
+        } else {
+            // Envoy may stop reading one of them until another is decided.
+            std::thread::scope(|scope| {
+                let sending: Vec<_> =
+                    exchanges.iter_mut().map(|exchange| scope.spawn(|| exchange.send())).collect();
+                sending.into_iter().filter_map(|thread| thread.join().ok()).collect()
+            })
+        };
         for sent in sent {
             sent.map_err(|failure| format!("sending: {failure}"))?;
+        }
+        if let Some(all) = arrived.map(|arrived| arrived + exchanges.len() as u64) {
+            until(|| Ok(self.scene.requests() >= all)).map_err(|error| format!("not all arrive: {error}"))?;
         }
         let configuration = self.scene.shape.label.clone();
         Ok(Begun { step, label: self.label.clone(), expect, exchanges, calls_before, configuration })
@@ -367,7 +384,7 @@ impl<'c> Stage<'c> {
         let raw = exchange.sent.bytes.is_some() || expect.decided() == Decision::None || seen.closed;
         // An upgraded connection is one long request: its line comes when it ends, see `Exchange::answer`.
         let patience = if raw { Duration::from_millis(200) } else { LINE };
-        let line = self.scene.line(exchange.port, 0, patience)?;
+        let line = self.scene.line(exchange.port, exchange.earlier, patience)?;
         if line.is_none() && !raw {
             self.problem("no access log line");
         }
@@ -432,6 +449,9 @@ impl<'c> Stage<'c> {
         Ok(())
     }
 }
+
+/// A body that a connection takes whether its peer reads or not.
+const SMALL: usize = 4096;
 
 /// How long a request that may join a call may take to make one of its own instead.
 const OWN_CALL: Duration = Duration::from_millis(150);

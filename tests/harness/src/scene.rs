@@ -5,8 +5,8 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -62,6 +62,15 @@ pub struct Line {
     pub gate: Option<String>,
     /// Which configuration served the request.
     pub label: String,
+}
+
+impl Line {
+    /// Whether it is of a request on a connection with this client port.
+    pub fn is_of(&self, port: u16) -> bool {
+        let of_client =
+            |client: &String| client.rsplit_once(':').is_some_and(|(_, of)| of.parse() == Ok(port));
+        self.client.as_ref().is_some_and(of_client)
+    }
 }
 
 impl Scene {
@@ -232,15 +241,13 @@ impl Scene {
         read_lines(&self.shape.access_log)
     }
 
-    /// The access log line of the `nth` request on the connection with this client port, once it is there. Lines are written when the
+    /// The access log line of the `nth` request on a connection with this client port, once it is there. Lines are written when the
     /// request is over for Envoy too.
     pub fn line(&self, port: u16, nth: usize, patience: Duration) -> Result<Option<Line>, String> {
         let end = Instant::now() + patience;
-        let ours = format!(":{port}");
         loop {
             let lines = self.lines()?;
-            let of_port = |line: &&Line| line.client.as_ref().is_some_and(|client| client.ends_with(&ours));
-            if let Some(line) = lines.iter().filter(of_port).nth(nth) {
+            if let Some(line) = lines.iter().filter(|line| line.is_of(port)).nth(nth) {
                 return Ok(Some(line.clone()));
             }
             if Instant::now() > end {
@@ -286,3 +293,9 @@ impl Drop for Scene {
 
 /// How long a log line may take.
 pub const LINE: Duration = PATIENCE;
+
+/// Held while many requests are sent that are to meet: crowds of different scenes would make each other late.
+pub fn crowd() -> MutexGuard<'static, ()> {
+    static CROWD: Mutex<()> = Mutex::new(());
+    CROWD.lock().unwrap_or_else(PoisonError::into_inner)
+}

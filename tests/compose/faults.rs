@@ -1,0 +1,313 @@
+//! What happens to the provider's container, and what clients of the gate see of it. All with the shipped configuration.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use harness::client::Version;
+use harness::compose::{Project, docker};
+use harness::sample;
+use libtest_mimic::{Failed, Trial};
+use serde_json::{Value, json};
+
+use crate::dns::Names;
+use crate::load::{self, Kind, Load, Seen};
+use crate::{Outcome, Shared, copy_configuration, ensure, shipped};
+
+/// The shipped `timeout`: each callout has so long, and two after each other have twice that.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// What an answer may take beyond its deadline.
+const GRACE: Duration = Duration::from_millis(200);
+/// Envoy resolves names anew this often, unless configured otherwise.
+const RESOLVES: Duration = Duration::from_secs(5);
+
+const CLIENTS: &[(Kind, Version)] = &[
+    (Kind::Token("tok_alice"), Version::Http1),
+    (Kind::Token("tok_bob"), Version::Http2),
+    (Kind::Token("tok_array_scope"), Version::Http1),
+    (Kind::Permission, Version::Http1),
+    (Kind::Permission, Version::Http2),
+    (Kind::Webhook, Version::Http1),
+    (Kind::Nobody, Version::Http2),
+];
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The rows of the table.
+pub(crate) type Table = Arc<Mutex<Vec<String>>>;
+
+pub(crate) const HEAD: &str = "\
+| what happens to the provider | tokens' holders saw | why, in Envoy's access log | slowest answer: one callout, two callouts | first 503 after | last 503 after it was undone |
+|---|---|---|---|---|---|";
+
+type Act = fn(&Project) -> Outcome;
+
+/// A fault that one command makes and another one undoes.
+struct Fault {
+    name: &'static str,
+    about: &'static str,
+    make: Act,
+    undo: Act,
+    /// How long it lasts; nothing for one that undoes itself.
+    lasts: Duration,
+    /// Within what time everything must be as before.
+    recovers: Duration,
+}
+
+const FAULTS: &[Fault] = &[
+    Fault {
+        name: "paused",
+        about: "paused (`docker pause`) for 4 s",
+        make: |project| act(&["pause"], project),
+        undo: |project| act(&["unpause"], project),
+        lasts: Duration::from_secs(4),
+        recovers: Duration::from_secs(2),
+    },
+    Fault {
+        name: "killed",
+        about: "killed for 7 s, then started",
+        make: |project| act(&["kill"], project),
+        undo: |project| act(&["start"], project),
+        lasts: Duration::from_secs(7),
+        recovers: Duration::from_secs(8),
+    },
+    Fault {
+        name: "restarted",
+        about: "restarted (`docker restart`)",
+        make: |project| act(&["restart", "--time", "0"], project),
+        undo: |_| Ok(()),
+        lasts: Duration::ZERO,
+        recovers: Duration::from_secs(8),
+    },
+    Fault {
+        name: "cut_off",
+        about: "cut off the network for 7 s",
+        make: |project| network(project, &["disconnect"]),
+        undo: |project| network(project, &["connect", "--alias", "avnology"]),
+        lasts: Duration::from_secs(7),
+        recovers: Duration::from_secs(8),
+    },
+];
+
+fn act(command: &[&str], project: &Project) -> Outcome {
+    let container = project.container("avnology")?;
+    docker(&[command, &[container.as_str()]].concat()).map(|_| ())
+}
+
+fn network(project: &Project, command: &[&str]) -> Outcome {
+    let (network, container) = (project.network(), project.container("avnology")?);
+    docker(&[&["network"], command, &[network.as_str(), container.as_str()]].concat()).map(|_| ())
+}
+
+pub(crate) fn trials(shared: &Shared, table: &Table) -> Vec<Trial> {
+    let mut trials: Vec<Trial> = FAULTS
+        .iter()
+        .map(|fault| {
+            let (shared, table) = (shared.clone(), Arc::clone(table));
+            Trial::test(format!("containers/provider/{}", fault.name), move || {
+                shared.project().and_then(|project| run(&project, fault, &table)).map_err(Failed::from)
+            })
+        })
+        .collect();
+    let table = Arc::clone(table);
+    trials.push(Trial::test("containers/provider/moved_while_names_are_slow", move || {
+        moved(&table).map_err(Failed::from)
+    }));
+    trials
+}
+
+fn run(project: &Project, fault: &Fault, table: &Table) -> Outcome {
+    let gate = project.published("envoy", 10_000)?;
+    let lines = access_log(project).len();
+    let started = started(project)?;
+    let load = Load::start(gate, CLIENTS, PAUSE);
+    load.hold(Duration::from_secs(1));
+    let made = load.now();
+    (fault.make)(project)?;
+    load.hold(fault.lasts);
+    let undone = load.now();
+    (fault.undo)(project)?;
+    let undone = if fault.lasts.is_zero() { made } else { undone };
+    load.hold(fault.recovers + Duration::from_millis(1500));
+    let seen = load.end();
+    row(table, fault.about, &seen, &access_log(project)[lines..], made, undone);
+    judge(&seen)?;
+    let after = |seen: &&Seen| seen.at > undone + fault.recovers;
+    let healthy = |seen: &Seen| seen.status() == Some(if seen.kind == Kind::Nobody { 401 } else { 200 });
+    let before: Vec<&Seen> = seen.iter().filter(|seen| seen.at + seen.took < made).collect();
+    ensure!(before.len() > 100, "only {} requests before the fault", before.len());
+    ensure!(
+        before.iter().all(|seen| healthy(seen)),
+        "before the fault: {}",
+        load::told(&load::counts(before))
+    );
+    let after: Vec<&Seen> = seen.iter().filter(after).collect();
+    ensure!(after.len() > 100, "only {} requests after the fault", after.len());
+    ensure!(
+        after.iter().all(|seen| healthy(seen)),
+        "{:?} after the fault: {}",
+        fault.recovers,
+        load::told(&load::counts(after))
+    );
+    let refused = seen.iter().filter(|seen| seen.status() == Some(503)).count();
+    ensure!(refused > 0 || fault.lasts.is_zero(), "nobody noticed the fault");
+    same_process(project, &started)
+}
+
+/// What holds of every answer, whatever happens to the provider.
+fn judge(seen: &[Seen]) -> Outcome {
+    for one in seen {
+        let Seen { kind, at, took, came, .. } = one;
+        let answer = came.as_ref().map_err(|problem| format!("{kind:?} at {at:?}: {problem}"))?;
+        let (statuses, deadline): (&[u16], _) = match kind {
+            Kind::Permission => (&[200, 503], TIMEOUT * 2),
+            Kind::Token(_) | Kind::Path(..) => (&[200, 503], TIMEOUT),
+            // The provider has no part in these.
+            Kind::Webhook => (&[200], TIMEOUT),
+            Kind::Nobody => (&[401], TIMEOUT),
+        };
+        ensure!(statuses.contains(&answer.status), "{kind:?} at {at:?}: {} {}", answer.status, answer.text());
+        ensure!(*took <= deadline + GRACE, "{kind:?} at {at:?}: answered {} after {took:?}", answer.status);
+        if answer.status == 503 {
+            ensure!(
+                answer.error().as_deref() == Some("provider_unavailable")
+                    && answer.header("retry-after").is_some(),
+                "{kind:?} at {at:?}: a 503 that is not the gate's: {}",
+                answer.text()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn row(table: &Table, about: &str, seen: &[Seen], lines: &[Value], made: Duration, undone: Duration) {
+    let holders =
+        || seen.iter().filter(|seen| matches!(seen.kind, Kind::Token(_) | Kind::Permission | Kind::Path(..)));
+    let slowest = |permission: bool| {
+        let of = holders().filter(|seen| (seen.kind == Kind::Permission) == permission);
+        of.map(|seen| seen.took).max().unwrap_or_default().as_millis()
+    };
+    let refused: Vec<Duration> =
+        holders().filter(|seen| seen.status() == Some(503)).map(|seen| seen.at + seen.took).collect();
+    let ended = |time: Option<&Duration>, from: Duration| {
+        time.and_then(|time| time.checked_sub(from))
+            .map_or("–".to_owned(), |time| format!("{} ms", time.as_millis()))
+    };
+    let mut reasons = std::collections::BTreeMap::<String, usize>::new();
+    for line in lines.iter().filter(|line| line["status"] == 503) {
+        let details = line["details"].as_str().unwrap_or_default();
+        *reasons
+            .entry(details.trim_start_matches("avnology_gate").trim_matches(['{', '}']).to_owned())
+            .or_default() += 1;
+    }
+    let row = format!(
+        "| {about} | {} | {} | {} ms, {} ms | {} | {} |",
+        load::told(&load::counts(holders())),
+        load::told(&reasons),
+        slowest(false),
+        slowest(true),
+        ended(refused.iter().min(), made),
+        ended(refused.iter().max(), undone),
+    );
+    table.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+}
+
+fn access_log(project: &Project) -> Vec<Value> {
+    project.logs("envoy").lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+pub(crate) fn started(project: &Project) -> Result<String, String> {
+    docker(&["inspect", "--format", "{{.State.StartedAt}} {{.RestartCount}}", &project.container("envoy")?])
+}
+
+fn same_process(project: &Project, before: &str) -> Outcome {
+    let now = started(project)?;
+    ensure!(now == before, "Envoy was started anew: {before} → {now}");
+    Ok(())
+}
+
+/// The provider goes away, another one takes its place under its name, and whoever is asked for the name takes his time.
+///
+/// The containers' own resolver cannot be slowed down, so Envoy is told of one of ours, on this machine.
+fn moved(table: &Table) -> Outcome {
+    let mut project = shipped(&["tests/compose/moved.yaml"])?;
+    project.up(&["avnology", "avnology-1", "upstream"])?;
+    let network = project.network();
+    let inspect = |what: &str, format: &str| {
+        docker(&["inspect", "--format", format, what]).map(|text| text.trim().to_owned())
+    };
+    let gateway = inspect(&network, "{{(index .IPAM.Config 0).Gateway}}")?;
+    let address = |service: &str| {
+        let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
+        let text = inspect(&project.container(service)?, &format)?;
+        text.parse().map_err(|_| format!("{service} is at {text:?}"))
+    };
+    let (old, new) = (address("avnology")?, address("avnology-1")?);
+    let names = Names::serve(&gateway, "avnology", old)?;
+
+    let mut bootstrap = sample::shipped("envoy.yaml");
+    let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().ok_or("no clusters")?;
+    for cluster in clusters.iter_mut().filter(|cluster| cluster["name"] == "avnology") {
+        cluster["typed_dns_resolver_config"] = json!({
+            "name": "envoy.network.dns_resolver.cares",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                "resolvers": [{"socket_address": {
+                    "protocol": "UDP", "address": names.address.ip().to_string(), "port_value": names.address.port()
+                }}]
+            }
+        });
+    }
+    copy_configuration(&mut project)?;
+    let path = project.directory().join("envoy.yaml");
+    std::fs::write(&path, bootstrap.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
+    project.up(&["envoy"])?;
+    project.healthy("envoy").map_err(|error| format!("{error} ({} names were asked for)", names.asked()))?;
+    let started = started(&project)?;
+
+    let load = Load::start(project.published("envoy", 10_000)?, CLIENTS, PAUSE);
+    load.hold(Duration::from_secs(1));
+    // Slow, and then silent: the address that is known goes on being used.
+    let delay = Duration::from_secs(3);
+    names.delay(Some(delay));
+    let slow = load.now();
+    load.hold(RESOLVES + delay);
+    names.delay(None);
+    load.hold(RESOLVES);
+    let made = load.now();
+    docker(&["kill", &project.container("avnology")?])?;
+    names.point_to(new);
+    load.hold(Duration::from_secs(3));
+    names.delay(Some(delay));
+    let undone = load.now();
+    // A question that nobody answered is given up by Envoy, after 5 s each time it is asked.
+    let recovers = 4 * RESOLVES + RESOLVES + delay;
+    let end = undone + recovers;
+    // No longer than needed: four seconds of good answers will do.
+    let good_since = |load: &Load| {
+        let seen = load.so_far();
+        seen.iter().filter(|seen| seen.status() == Some(503)).map(|seen| seen.at + seen.took).max()
+    };
+    while load.now() < end && good_since(&load).is_some_and(|last| load.now() < last + Duration::from_secs(4))
+    {
+        load.hold(Duration::from_millis(200));
+    }
+    let ended = load.now();
+    let lines = access_log(&project);
+    let seen = load.end();
+    row(
+        table,
+        "its name resolved slowly (3 s), then not at all; killed; a new one under its name, resolved in 3 s",
+        &seen,
+        &lines,
+        made,
+        undone,
+    );
+    judge(&seen)?;
+    let early = seen.iter().filter(|seen| seen.at > slow && seen.at + seen.took < made);
+    let early = load::counts(early);
+    ensure!(!early.contains_key("503") && early["200"] > 1000, "slow names alone: {}", load::told(&early));
+    let last = load::counts(seen.iter().filter(|seen| seen.at + Duration::from_secs(3) > ended));
+    ensure!(!last.contains_key("503"), "after the name was resolved: {}", load::told(&last));
+    ensure!(seen.iter().any(|seen| seen.status() == Some(503)), "nobody noticed that the provider was away");
+    ensure!(names.asked() > 3, "our resolver was asked {} times", names.asked());
+    same_process(&project, &started)
+}
