@@ -174,32 +174,27 @@ impl Checks {
         let no = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Known(Ok(false))));
         let yes = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Known(Ok(true))));
         let is_open = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Open));
-        let failure = |answers: &[Answer]| {
-            answers.iter().find_map(|a| match a {
-                Answer::Known(Err(refusal)) => Some(refusal.clone()),
-                _ => None,
-            })
-        };
+        let failed = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Known(Err(_))));
         let any_holds = self.any.is_empty() || yes(&self.any);
         let any_failed = !any_holds && !is_open(&self.any);
         let denied = || Some(Err(crate::refusal::Denial::PermissionDenied.into()));
-        if no(&self.all) || (any_failed && failure(&self.any).is_none()) {
+        if no(&self.all) || (any_failed && !failed(&self.any)) {
             return denied();
         }
         if is_open(&self.all) || (!any_holds && !any_failed) {
             return None;
         }
         // An unusable answer must not hide behind an outage, or a route that opens on outages would open on what a caller can provoke.
-        let mut failures: Vec<Refusal> = Vec::new();
-        failures.extend(self.all.iter().chain(if any_holds { &[][..] } else { &self.any }).filter_map(|a| {
-            match a {
-                Answer::Known(Err(refusal)) => Some(refusal.clone()),
+        let counted = self.all.iter().chain(if any_holds { &[][..] } else { &self.any });
+        let failures: Vec<&Refusal> = counted
+            .filter_map(|a| match a {
+                Answer::Known(Err(refusal)) => Some(refusal),
                 _ => None,
-            }
-        }));
+            })
+            .collect();
         let worst = failures.iter().find(|f| !matches!(f, Refusal::Outage(_))).or(failures.first());
         match worst {
-            Some(refusal) => Some(Err(refusal.clone())),
+            Some(refusal) => Some(Err((*refusal).clone())),
             None => Some(Ok(Granted(()))),
         }
     }
