@@ -1,5 +1,6 @@
 //! Token introspection (RFC 7662): the question, the answer, and what a route requires of it.
 
+mod packed;
 pub mod reply;
 pub mod requirement;
 

@@ -1,11 +1,15 @@
 //! What an introspection answer says (RFC 7662 section 2.2), read strictly.
 
+use super::packed::{self, Members};
 use crate::refusal::Unusable;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
 use std::fmt;
 
+pub use super::packed::{Items, Value};
+
 /// A fact about a token.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Introspection {
     /// The provider vouches for the token.
     Active(TokenInfo),
@@ -13,38 +17,12 @@ pub enum Introspection {
     Inactive,
 }
 
-/// The members of an active token's answer.
+/// The members of an active token's answer; cheap to clone.
 ///
 /// Members that no decision reads are tolerated whatever they are; one that a decision reads must have its type and stand once.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenInfo {
-    members: Vec<(String, Member)>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Member {
-    Once(Value),
-    /// The name stands twice: which one counts would be anybody's guess.
-    Twice,
-}
-
-/// A JSON value, as far as decisions can read it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// `null`, which counts as absent.
-    Null,
-    /// A boolean.
-    Bool(bool),
-    /// An integer.
-    Integer(i128),
-    /// Any other number.
-    Float(f64),
-    /// A string, byte for byte.
-    Text(String),
-    /// An array.
-    List(Vec<Value>),
-    /// An object: matches nothing.
-    Object,
+    members: Members,
 }
 
 impl Introspection {
@@ -71,20 +49,46 @@ impl TokenInfo {
         let mut json = serde_json::Deserializer::from_slice(body);
         // The depth is bounded by `Depth`, exactly.
         json.disable_recursion_limit();
-        let members = json.deserialize_map(Members).map_err(|_| Unusable::BadReply)?;
+        let members = json.deserialize_map(MembersVisitor).map_err(|_| Unusable::BadReply)?;
         json.end().map_err(|_| Unusable::BadReply)?;
         Ok(Self { members })
+    }
+
+    /// An object made of these texts and times, in whole seconds.
+    pub fn made_of(texts: &[(&str, &str)], times: &[(&str, i64)]) -> Self {
+        let text = |(name, text): &(&str, &str)| {
+            let mut value = Vec::new();
+            packed::push_text(&mut value, text);
+            ((*name).to_owned(), value)
+        };
+        let time = |(name, secs): &(&str, i64)| {
+            let mut value = Vec::new();
+            push_integer(&mut value, *secs);
+            ((*name).to_owned(), value)
+        };
+        let members: Vec<_> = texts.iter().map(text).chain(times.iter().map(time)).collect();
+        Self { members: Members::pack(&members) }
+    }
+
+    /// The members as bytes, for [`Self::unpack`].
+    pub fn packed(&self) -> &[u8] {
+        self.members.bytes()
+    }
+
+    /// Takes bytes that [`Self::packed`] gave, perhaps in another worker; `None` where they are anything else.
+    pub fn unpack(bytes: &[u8]) -> Option<Self> {
+        Members::unpack(bytes).map(|members| Self { members })
     }
 
     /// A member; `None` where it is absent or `null`.
     ///
     /// # Errors
     /// [`Unusable::BadReply`] where it stands twice.
-    pub fn member(&self, name: &str) -> Result<Option<&Value>, Unusable> {
-        match self.members.iter().find(|(n, _)| n == name) {
-            None | Some((_, Member::Once(Value::Null))) => Ok(None),
-            Some((_, Member::Once(value))) => Ok(Some(value)),
-            Some((_, Member::Twice)) => Err(Unusable::BadReply),
+    pub fn member(&self, name: &str) -> Result<Option<Value<'_>>, Unusable> {
+        match self.members.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Twice) => Err(Unusable::BadReply),
+            Some(value) => Ok(Some(value)),
         }
     }
 
@@ -107,7 +111,7 @@ impl TokenInfo {
     pub fn time(&self, name: &str) -> Result<Option<i128>, Unusable> {
         match self.member(name)? {
             None => Ok(None),
-            Some(Value::Integer(secs)) => Ok(Some(*secs)),
+            Some(Value::Integer(secs)) => Ok(Some(secs)),
             // `as` saturates, and a JSON number is never NaN.
             #[expect(clippy::cast_possible_truncation, reason = "rounded and saturated on purpose")]
             Some(Value::Float(secs)) => Ok(Some(secs.floor() as i128)),
@@ -125,12 +129,23 @@ impl TokenInfo {
             Some(Value::Text(text)) => Ok(Some(text.split(' ').filter(|s| !s.is_empty()).collect())),
             // An element with a space would be one scope here and two in the header that the service reads.
             Some(Value::List(list)) => list
-                .iter()
                 .map(|v| v.as_text().filter(|scope| !scope.contains(' ')))
                 .collect::<Option<Vec<_>>>()
                 .map(Some)
                 .ok_or(Unusable::BadReply),
             Some(_) => Err(Unusable::BadReply),
+        }
+    }
+
+    /// The scopes joined by single spaces; the provider's own string where it is that already.
+    fn scope_text(&self) -> Result<Option<Cow<'_, str>>, Unusable> {
+        match self.member("scope")? {
+            Some(Value::Text(text))
+                if !text.is_empty() && !text.starts_with(' ') && !text.ends_with(' ') && !text.contains("  ") =>
+            {
+                Ok(Some(Cow::Borrowed(text)))
+            }
+            _ => Ok(self.scopes()?.map(|scopes| Cow::Owned(scopes.join(" ")))),
         }
     }
 
@@ -143,7 +158,7 @@ impl TokenInfo {
             None => Ok(Vec::new()),
             Some(Value::Text(text)) => Ok(vec![text]),
             Some(Value::List(list)) => {
-                list.iter().map(Value::as_text).collect::<Option<Vec<_>>>().ok_or(Unusable::BadReply)
+                list.map(Value::as_text).collect::<Option<Vec<_>>>().ok_or(Unusable::BadReply)
             }
             Some(_) => Err(Unusable::BadReply),
         }
@@ -154,133 +169,170 @@ impl TokenInfo {
     ///
     /// # Errors
     /// [`Unusable::BadReply`] where the claim stands twice, or is one whose type RFC 7662 fixes and has another.
-    pub fn template_text(&self, name: &str) -> Result<Option<String>, Unusable> {
+    pub fn template_text(&self, name: &str) -> Result<Option<Cow<'_, str>>, Unusable> {
         match name {
-            "scope" => Ok(self.scopes()?.map(|scopes| scopes.join(" "))),
+            "scope" => Ok(self.scope_text()?),
             "aud" => self.audiences().and_then(|_| Ok(self.member(name)?.and_then(Value::scalar_text))),
-            "exp" | "nbf" | "iat" => self.time(name).map(|t| t.map(|t| t.to_string())),
+            "exp" | "nbf" | "iat" => self.time(name).map(|t| t.map(|t| Cow::Owned(t.to_string()))),
             "sub" | "iss" | "client_id" | "username" | "token_type" | "jti" => {
-                Ok(self.text(name)?.map(str::to_owned))
+                Ok(self.text(name)?.map(Cow::Borrowed))
             }
             _ => Ok(self.member(name)?.and_then(Value::scalar_text)),
         }
     }
 }
 
-impl Value {
-    fn as_text(&self) -> Option<&str> {
+impl<'m> Value<'m> {
+    fn as_text(self) -> Option<&'m str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    fn scalar_text(&self) -> Option<String> {
+    fn scalar_text(self) -> Option<Cow<'m, str>> {
         match self {
-            Self::Text(text) => Some(text.clone()),
-            Self::Integer(n) => Some(n.to_string()),
-            Self::Bool(b) => Some(b.to_string()),
-            Self::Null | Self::Float(_) | Self::List(_) | Self::Object => None,
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Integer(n) => Some(Cow::Owned(n.to_string())),
+            Self::Bool(b) => Some(Cow::Borrowed(if b { "true" } else { "false" })),
+            Self::Null | Self::Float(_) | Self::List(_) | Self::Object | Self::Twice => None,
         }
     }
 
     /// Whether a claim has this value: an array if it contains it, an object never.
-    pub fn matches(&self, wanted: &str) -> bool {
+    pub fn matches(self, wanted: &str) -> bool {
         match self {
-            Self::List(list) => list.iter().any(|v| v.scalar_text().is_some_and(|t| t == wanted)),
+            Self::List(mut items) => items.any(|v| v.scalar_text().is_some_and(|t| t == wanted)),
             other => other.scalar_text().is_some_and(|t| t == wanted),
         }
     }
 }
 
-struct Members;
+struct MembersVisitor;
 
-impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(String, Member)>;
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members: Vec<(String, Member)> = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        let mut members: Vec<(String, Vec<u8>)> = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Depth(1))?;
-            if let Some((_, member)) = members.iter_mut().find(|(n, _)| *n == name) {
-                *member = Member::Twice;
+            let mut packed = Vec::new();
+            map.next_value_seed(Packing { depth: 1, out: Some(&mut packed) })?;
+            if let Some((_, first)) = members.iter_mut().find(|(n, _)| *n == name) {
+                *first = packed::STANDS_TWICE.into();
             } else if members.len() < MAX_MEMBERS {
-                members.push((name, Member::Once(value)));
+                members.push((name, packed));
             } else {
                 return Err(serde::de::Error::custom("too many members"));
             }
         }
-        Ok(members)
+        Ok(Members::pack(&members))
     }
 }
 
-/// Reads a value at this depth; the answer itself is at depth 1.
-struct Depth(usize);
+/// Reads a value at this depth (the answer itself is at depth 1) and packs it, where anybody can read it.
+struct Packing<'o> {
+    depth: usize,
+    out: Option<&'o mut Vec<u8>>,
+}
 
-impl Depth {
+impl Packing<'_> {
     fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
-        if self.0 >= MAX_DEPTH { Err(E::custom("nested too deep")) } else { Ok(self.0.saturating_add(1)) }
+        if self.depth >= MAX_DEPTH {
+            Err(E::custom("nested too deep"))
+        } else {
+            Ok(self.depth.saturating_add(1))
+        }
+    }
+
+    fn pack(self, push: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(out) = self.out {
+            push(out);
+        }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Depth {
-    type Value = Value;
+impl<'de> DeserializeSeed<'de> for Packing<'_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Depth {
-    type Value = Value;
+impl<'de> Visitor<'de> for Packing<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.pack(packed::push_null);
+        Ok(())
     }
 
-    fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
-        Ok(Value::Bool(b))
+    fn visit_bool<E>(self, b: bool) -> Result<(), E> {
+        self.pack(|out| packed::push_bool(out, b));
+        Ok(())
     }
 
-    fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
-        Ok(Value::Integer(n.into()))
+    fn visit_i64<E>(self, n: i64) -> Result<(), E> {
+        self.pack(|out| push_integer(out, n));
+        Ok(())
     }
 
-    fn visit_u64<E>(self, n: u64) -> Result<Value, E> {
-        Ok(Value::Integer(n.into()))
+    fn visit_u64<E>(self, n: u64) -> Result<(), E> {
+        self.pack(|out| packed::push_whole(out, n));
+        Ok(())
     }
 
-    fn visit_f64<E>(self, n: f64) -> Result<Value, E> {
-        Ok(Value::Float(n))
+    fn visit_f64<E>(self, n: f64) -> Result<(), E> {
+        self.pack(|out| packed::push_float(out, n));
+        Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.pack(|out| packed::push_text(out, text));
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let depth = self.deeper()?;
-        let mut list = Vec::new();
-        while let Some(value) = seq.next_element_seed(Depth(depth))? {
-            list.push(value);
-        }
-        Ok(Value::List(list))
+        let mut items = Vec::new();
+        // A list in a list matches nothing, and is kept as an object, which does not either.
+        let mut item = |items: &mut Vec<u8>| {
+            let before = items.len();
+            let read = seq.next_element_seed(Packing { depth, out: Some(items) })?.is_some();
+            if items.get(before) == Some(&packed::LIST) {
+                items.truncate(before);
+                packed::push_object(items);
+            }
+            Ok(read)
+        };
+        while item(&mut items)? {}
+        self.pack(|out| packed::push_list(out, &items));
+        Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let depth = self.deeper()?;
         while map.next_key::<serde::de::IgnoredAny>()?.is_some() {
-            map.next_value_seed(Depth(depth))?;
+            map.next_value_seed(Packing { depth, out: None })?;
         }
-        Ok(Value::Object)
+        self.pack(packed::push_object);
+        Ok(())
+    }
+}
+
+fn push_integer(out: &mut Vec<u8>, n: i64) {
+    match u64::try_from(n) {
+        Ok(n) => packed::push_whole(out, n),
+        Err(_) => packed::push_below(out, n.unsigned_abs()),
     }
 }
 

@@ -4,7 +4,6 @@ use super::reply::{Introspection, TokenInfo, Value};
 use crate::refusal::{Denial, Refusal};
 use crate::template::{Inputs, Template};
 use crate::time::Timestamp;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// The rules of one route about the token itself.
@@ -29,7 +28,7 @@ pub struct Requirement {
 /// Proof that a token was introspected and meets a route's requirement. Made by [`Requirement::admit`] only.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    info: Rc<TokenInfo>,
+    info: TokenInfo,
 }
 
 impl Identity {
@@ -50,7 +49,7 @@ impl Requirement {
             return Err(Denial::TokenInactive.into());
         };
         self.hold(info, inputs, now)?;
-        Ok(Identity { info: Rc::clone(info) })
+        Ok(Identity { info: info.clone() })
     }
 
     fn hold(&self, info: &TokenInfo, inputs: &Inputs, now: Timestamp) -> Result<(), Refusal> {
@@ -97,7 +96,7 @@ impl Requirement {
         }
         for (name, template) in &self.claims {
             let wanted = template.resolve(inputs, Some(info))?;
-            if !info.member(name)?.is_some_and(|value: &Value| value.matches(&wanted)) {
+            if !info.member(name)?.is_some_and(|value: Value<'_>| value.matches(&wanted)) {
                 return Err(Denial::ClaimMismatch.into());
             }
         }
@@ -114,7 +113,7 @@ impl Requirement {
 #[derive(Clone, Debug)]
 pub struct Fact {
     /// The active token's members; `None` for an inactive one.
-    token: Option<Rc<TokenInfo>>,
+    token: Option<TokenInfo>,
     /// When the callout that brought it was started: the provider knew this then, or later.
     started: Timestamp,
 }
@@ -123,7 +122,7 @@ impl Fact {
     /// A fact from an answer, and from when its callout was started.
     pub fn new(introspection: Introspection, started: Timestamp) -> Self {
         let token = match introspection {
-            Introspection::Active(info) => Some(Rc::new(info)),
+            Introspection::Active(info) => Some(info),
             Introspection::Inactive => None,
         };
         Self { token, started }

@@ -109,7 +109,7 @@ impl PermissionEndpoint {
 /// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `allowed`.
 pub fn parse(body: &[u8]) -> Result<bool, Unusable> {
     match TokenInfo::parse(body)?.member("allowed")? {
-        Some(crate::introspect::reply::Value::Bool(allowed)) => Ok(*allowed),
+        Some(crate::introspect::reply::Value::Bool(allowed)) => Ok(allowed),
         _ => Err(Unusable::BadReply),
     }
 }

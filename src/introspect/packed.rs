@@ -1,0 +1,299 @@
+//! The members of an answer as one run of bytes: a worker keeps a hundred thousand of them.
+//!
+//! ```text
+//! member = name value          name = code | 0 length bytes
+//! value  = NULL | FALSE | TRUE | WHOLE n | BELOW n | FLOAT 8 bytes | TEXT length bytes | LIST length value* | OBJECT | TWICE
+//! ```
+//!
+//! Numbers and lengths are LEB128. The bytes may come from another worker, so every reader is total: what does not parse ends the run, and
+//! [`Members::unpack`] takes only what parses to its end.
+
+use std::rc::Rc;
+
+/// Members with their values; cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Members(Rc<[u8]>);
+
+/// A JSON value, as far as decisions can read it, borrowed from its members.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'m> {
+    /// `null`, which counts as absent.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// An integer.
+    Integer(i128),
+    /// Any other number.
+    Float(f64),
+    /// A string, byte for byte.
+    Text(&'m str),
+    /// An array.
+    List(Items<'m>),
+    /// An object: matches nothing.
+    Object,
+    /// The member stands twice: which one counts would be anybody's guess.
+    Twice,
+}
+
+/// The items of an array.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Items<'m>(&'m [u8]);
+
+impl<'m> Iterator for Items<'m> {
+    type Item = Value<'m>;
+
+    fn next(&mut self) -> Option<Value<'m>> {
+        let (value, rest) = value(self.0)?;
+        self.0 = rest;
+        Some(value)
+    }
+}
+
+impl Members {
+    /// Packs members: each a name and what the `push_*` functions wrote of its value.
+    pub(super) fn pack(members: &[(String, Vec<u8>)]) -> Self {
+        let mut bytes = Vec::new();
+        for (name, value) in members {
+            match KNOWN.iter().zip(1..).find(|(known, _)| *known == name) {
+                Some((_, code)) => bytes.push(code),
+                None => {
+                    bytes.push(0);
+                    push_bytes(&mut bytes, name.as_bytes());
+                }
+            }
+            bytes.extend(value);
+        }
+        Self(bytes.into())
+    }
+
+    /// Takes bytes that [`Self::bytes`] gave; `None` where they are anything else.
+    pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
+        fn is_whole(value: Value<'_>) -> bool {
+            let Value::List(mut items) = value else { return true };
+            items.all(is_whole_item) && items.0.is_empty()
+        }
+        // A list in a list is one level only: what lies deeper matches nothing, and is not kept.
+        fn is_whole_item(value: Value<'_>) -> bool {
+            !matches!(value, Value::List(_) | Value::Twice)
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (_, value, after) = member(rest)?;
+            if !is_whole(value) {
+                return None;
+            }
+            rest = after;
+        }
+        Some(Self(bytes.into()))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Value<'_>> {
+        let mut rest = &self.0[..];
+        while let Some((n, value, after)) = member(rest) {
+            if n == name.as_bytes() {
+                return Some(value);
+            }
+            rest = after;
+        }
+        None
+    }
+}
+
+/// Names that most answers hold, as one byte each. The order is part of the format that workers share.
+const KNOWN: [&str; 20] = [
+    "active", "sub", "scope", "client_id", "exp", "iat", "nbf", "iss", "aud", "jti", "username", "token_type",
+    "token_use", "org_id", "org_name", "organization_id", "user_id", "session_id", "aal", "cnf",
+];
+
+const NULL: u8 = 0;
+const FALSE: u8 = 1;
+const TRUE: u8 = 2;
+const WHOLE: u8 = 3;
+const BELOW: u8 = 4;
+const FLOAT: u8 = 5;
+const TEXT: u8 = 6;
+/// The tag of a list.
+pub(super) const LIST: u8 = 7;
+const OBJECT: u8 = 8;
+const TWICE: u8 = 9;
+
+/// The value of a member that stands twice.
+pub(super) const STANDS_TWICE: [u8; 1] = [TWICE];
+
+pub(super) fn push_null(out: &mut Vec<u8>) {
+    out.push(NULL);
+}
+
+pub(super) fn push_bool(out: &mut Vec<u8>, b: bool) {
+    out.push(if b { TRUE } else { FALSE });
+}
+
+pub(super) fn push_whole(out: &mut Vec<u8>, n: u64) {
+    out.push(WHOLE);
+    push_number(out, n);
+}
+
+/// An integer below zero, by its distance from zero.
+pub(super) fn push_below(out: &mut Vec<u8>, distance: u64) {
+    out.push(BELOW);
+    push_number(out, distance);
+}
+
+pub(super) fn push_float(out: &mut Vec<u8>, n: f64) {
+    out.push(FLOAT);
+    out.extend(n.to_le_bytes());
+}
+
+pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
+    out.push(TEXT);
+    push_bytes(out, text.as_bytes());
+}
+
+/// A list of values that were pushed to `items`.
+pub(super) fn push_list(out: &mut Vec<u8>, items: &[u8]) {
+    out.push(LIST);
+    push_bytes(out, items);
+}
+
+pub(super) fn push_object(out: &mut Vec<u8>) {
+    out.push(OBJECT);
+}
+
+fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    push_number(out, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    out.extend(bytes);
+}
+
+fn push_number(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(0x80 | low_bits(n));
+        n >>= 7;
+    }
+    out.push(low_bits(n));
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seven bits fit a byte")]
+fn low_bits(n: u64) -> u8 {
+    (n & 0x7f) as u8
+}
+
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut n = 0_u64;
+    for (nth, byte) in (0_u32..10).zip(bytes) {
+        let bits = u64::from(byte & 0x7f);
+        let shift = nth.checked_mul(7)?;
+        // The tenth byte has room for one bit.
+        if shift == 63 && bits > 1 {
+            return None;
+        }
+        n |= bits.checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some((n, bytes.get(usize::try_from(nth).ok()?.checked_add(1)?..)?));
+        }
+    }
+    None
+}
+
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = number(bytes)?;
+    rest.split_at_checked(usize::try_from(len).ok()?)
+}
+
+fn member(bytes: &[u8]) -> Option<(&[u8], Value<'_>, &[u8])> {
+    let (code, rest) = bytes.split_first()?;
+    let (name, rest) = match usize::from(*code).checked_sub(1) {
+        None => counted(rest)?,
+        Some(known) => (KNOWN.get(known)?.as_bytes(), rest),
+    };
+    let (value, rest) = value(rest)?;
+    Some((name, value, rest))
+}
+
+fn value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    Some(match *tag {
+        NULL => (Value::Null, rest),
+        FALSE => (Value::Bool(false), rest),
+        TRUE => (Value::Bool(true), rest),
+        WHOLE => number(rest).map(|(n, rest)| (Value::Integer(n.into()), rest))?,
+        BELOW => {
+            let (n, rest) = number(rest)?;
+            (Value::Integer(i128::from(n).checked_neg()?), rest)
+        }
+        FLOAT => {
+            let (n, rest) = rest.split_first_chunk::<8>()?;
+            (Value::Float(f64::from_le_bytes(*n)), rest)
+        }
+        TEXT => {
+            let (text, rest) = counted(rest)?;
+            (Value::Text(std::str::from_utf8(text).ok()?), rest)
+        }
+        LIST => counted(rest).map(|(items, rest)| (Value::List(Items(items)), rest))?,
+        OBJECT => (Value::Object, rest),
+        TWICE => (Value::Twice, rest),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn packed(name: &str, push: impl FnOnce(&mut Vec<u8>)) -> Members {
+        let mut value = Vec::new();
+        push(&mut value);
+        Members::pack(&[("x".to_owned(), vec![NULL]), (name.to_owned(), value)])
+    }
+
+    #[test]
+    fn values_are_read_back() {
+        assert_eq!(packed("sub", |v| push_text(v, "usr_1")).get("sub"), Some(Value::Text("usr_1")));
+        assert_eq!(packed("other", |v| push_bool(v, true)).get("other"), Some(Value::Bool(true)));
+        assert_eq!(packed("n", |v| push_float(v, 0.5)).get("n"), Some(Value::Float(0.5)));
+        assert_eq!(packed("n", push_object).get("n"), Some(Value::Object));
+        assert_eq!(packed("n", push_null).get("absent"), None);
+        for n in [0, 1, 127, 128, 1 << 32, u64::MAX] {
+            assert_eq!(packed("exp", |v| push_whole(v, n)).get("exp"), Some(Value::Integer(n.into())));
+            assert_eq!(packed("exp", |v| push_below(v, n)).get("exp"), Some(Value::Integer(-i128::from(n))));
+        }
+        let list = packed("aud", |v| {
+            let mut items = Vec::new();
+            push_text(&mut items, "a");
+            push_object(&mut items);
+            push_list(v, &items);
+        });
+        let Some(Value::List(items)) = list.get("aud") else { panic!("a list") };
+        assert_eq!(items.collect::<Vec<_>>(), [Value::Text("a"), Value::Object]);
+    }
+
+    #[test]
+    fn only_whole_bytes_are_taken_over() {
+        let whole = packed("sub", |v| push_text(v, "usr_1"));
+        assert_eq!(Members::unpack(whole.bytes()), Some(whole.clone()));
+        // Between the two members is the one place where a cut leaves whole members.
+        for cut in (1..whole.bytes().len()).filter(|cut| *cut != 4) {
+            assert_eq!(Members::unpack(&whole.bytes()[..cut]), None, "{cut}");
+        }
+        assert_eq!(Members::unpack(&[2, LIST, 2, LIST, 0]), None, "a list in a list");
+        assert_eq!(Members::unpack(&[200, NULL]), None, "an unknown name");
+        assert_eq!(Members::unpack(&[2, 77]), None, "an unknown value");
+        assert_eq!(number(&[0xff; 10]), None, "a number that does not end");
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let members = Members(bytes.as_slice().into());
+            let _ = members.get("sub");
+            if let Some(Value::List(items)) = members.get("aud") {
+                prop_assert!(items.count() <= bytes.len());
+            }
+            let _ = Members::unpack(&bytes);
+        }
+    }
+}
