@@ -1,8 +1,9 @@
 //! Values that must not show: secrets of the configuration, tokens of requests, and the keyed hashes that stand for them.
 
-use siphasher::sip128::{Hasher128, SipHasher24};
+use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hash128, Hasher128, SipHasher24};
 use std::fmt;
-use std::hash::Hasher;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// A value that never shows in logs, errors or debug output.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +30,9 @@ impl<T> fmt::Debug for Secret<T> {
 /// A bearer token as a request presented it: RFC 6750's `b64token`, at most [`MAX_TOKEN`] bytes.
 pub type Token = Secret<String>;
 
+/// How session tokens begin, which are sent as bearer tokens and are no OAuth tokens.
+pub const SESSION_PREFIX: &str = "avnl_ses_";
+
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
 
@@ -37,8 +41,8 @@ pub const MAX_TOKEN: usize = 8 * 1024;
 pub struct Seed(pub [u8; 16]);
 
 /// What identifies a fact: a keyed hash, so that nobody outside this VM can choose two questions with one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FactKey(u128);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactKey([u64; 2]);
 
 impl FactKey {
     /// The key of a fact, from parts that are told apart by their length prefixes.
@@ -48,8 +52,76 @@ impl FactKey {
             hasher.write(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hasher.write(part);
         }
-        Self(hasher.finish128().as_u128())
+        let Hash128 { h1, h2 } = hasher.finish128();
+        Self([h1, h2])
     }
+
+    /// One of so many places, always the same.
+    pub fn place_among(self, places: usize) -> usize {
+        // By other bits than those that tables look at.
+        let bits = usize::try_from(self.0[1] & 0xffff_ffff).unwrap_or_default();
+        bits.checked_rem(places).unwrap_or_default()
+    }
+}
+
+impl Hash for FactKey {
+    /// Half of it: it is a hash already.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
+
+/// For tables whose keys nobody can choose: numbers that the host counts, and keyed hashes.
+pub type Unchosen = BuildHasherDefault<Spread>;
+
+/// A hasher of one number.
+#[derive(Default)]
+pub struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        // Fibonacci hashing (Knuth, TAOCP 6.4): tables look at the highest and the lowest bits.
+        let product = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+}
+
+/// What tells an endpoint and whom it knows the gate as from others: the same in every worker, and no secret can be read from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    /// The fingerprint of these parts, which are told apart by their length prefixes.
+    pub fn of(parts: &[&str]) -> Self {
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            digest.update(part);
+        }
+        Self(first_half(digest.finalize().into()))
+    }
+
+    /// Its bytes.
+    pub const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// The first sixteen bytes.
+pub fn first_half(bytes: [u8; 32]) -> [u8; 16] {
+    bytes.first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

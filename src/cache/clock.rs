@@ -1,0 +1,183 @@
+//! A bounded table that forgets what was not read lately: CLOCK (Corbató, 1968), the second-chance queue.
+//!
+//! It resists scans as far as an entry that is read between two rounds of the hand stays, and one that is not goes. Its weakness: it keeps no
+//! count, so where more entries are read once per round than fit, it does no better than a queue.
+
+use crate::secret::{FactKey, Unchosen};
+use crate::time::Timestamp;
+use std::collections::HashMap;
+
+/// The table: entries in a ring, and where each stands.
+#[derive(Clone, Debug)]
+pub(super) struct Clock<V> {
+    places: HashMap<FactKey, u32, Unchosen>,
+    ring: Vec<Kept<V>>,
+    hand: usize,
+    max_entries: usize,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub(super) struct Kept<V> {
+    key: FactKey,
+    pub(super) started: Timestamp,
+    /// Before this it is not to be asked for again.
+    pub(super) ask_again: Timestamp,
+    pub(super) value: V,
+    bytes: u32,
+    was_read: bool,
+}
+
+impl<V> Default for Clock<V> {
+    fn default() -> Self {
+        Self { places: HashMap::default(), ring: Vec::new(), hand: 0, max_entries: 0, bytes: 0, max_bytes: 0 }
+    }
+}
+
+impl<V> Clock<V> {
+    pub(super) fn resize(&mut self, max_entries: usize, max_bytes: usize) {
+        (self.max_entries, self.max_bytes) = (max_entries, max_bytes);
+        while self.ring.len() > max_entries || self.bytes > max_bytes {
+            self.evict();
+        }
+    }
+
+    pub(super) fn started(&self, key: FactKey) -> Option<Timestamp> {
+        self.places.get(&key).and_then(|place| self.ring.get(*place as usize)).map(|kept| kept.started)
+    }
+
+    /// The entry, noted as read.
+    pub(super) fn touch(&mut self, key: FactKey) -> Option<&mut Kept<V>> {
+        let kept = self.ring.get_mut(*self.places.get(&key)? as usize)?;
+        kept.was_read = true;
+        Some(kept)
+    }
+
+    pub(super) fn forget_if(&mut self, key: FactKey, is_to_go: impl FnOnce(Timestamp) -> bool) {
+        if let Some(place) = self.places.get(&key).map(|place| *place as usize)
+            && self.ring.get(place).is_some_and(|kept| is_to_go(kept.started))
+        {
+            self.remove(place);
+        }
+    }
+
+    /// Puts an entry in the place of an older one of this key, or of what was not read lately.
+    pub(super) fn insert(&mut self, key: FactKey, value: V, bytes: usize, started: Timestamp) {
+        let was_read =
+            self.places.get(&key).and_then(|p| self.ring.get(*p as usize)).is_some_and(|k| k.was_read);
+        self.forget_if(key, |_| true);
+        let Ok(size) = u32::try_from(bytes) else { return };
+        if self.max_entries == 0 || bytes > self.max_bytes {
+            return;
+        }
+        while self.ring.len() >= self.max_entries || self.bytes.saturating_add(bytes) > self.max_bytes {
+            self.evict();
+        }
+        let Ok(place) = u32::try_from(self.ring.len()) else { return };
+        // In small steps: room that is only reserved is room all the same.
+        if self.ring.len() == self.ring.capacity() {
+            self.ring.reserve_exact((self.ring.len() / 8).max(16));
+        }
+        let ask_again = Timestamp::from_nanos(0);
+        self.ring.push(Kept { key, started, ask_again, value, bytes: size, was_read });
+        self.places.insert(key, place);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Moves the hand on to an entry that was not read since it last passed, and removes it. Two rounds at most.
+    fn evict(&mut self) {
+        loop {
+            if self.hand >= self.ring.len() {
+                self.hand = 0;
+            }
+            let Some(kept) = self.ring.get_mut(self.hand) else { return };
+            if kept.was_read {
+                kept.was_read = false;
+                self.hand = self.hand.saturating_add(1);
+                continue;
+            }
+            self.remove(self.hand);
+            // The newest entry has moved here; its turn is a round away.
+            self.hand = self.hand.saturating_add(1);
+            return;
+        }
+    }
+
+    fn remove(&mut self, place: usize) {
+        if place >= self.ring.len() {
+            return;
+        }
+        let gone = self.ring.swap_remove(place);
+        self.places.remove(&gone.key);
+        self.bytes = self.bytes.saturating_sub(gone.bytes as usize);
+        if let Some(moved) = self.ring.get(place)
+            && let Some(entry) = self.places.get_mut(&moved.key)
+            && let Ok(place) = u32::try_from(place)
+        {
+            *entry = place;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Seed;
+    use proptest::prelude::*;
+
+    fn key(n: u32) -> FactKey {
+        FactKey::of(Seed([0; 16]), &[&n.to_le_bytes()])
+    }
+
+    fn clock(max_entries: usize, max_bytes: usize) -> Clock<u32> {
+        let mut clock = Clock::default();
+        clock.resize(max_entries, max_bytes);
+        clock
+    }
+
+    const AT: Timestamp = Timestamp::from_secs(1);
+
+    #[test]
+    fn what_is_read_stays_while_a_scan_passes() {
+        let mut clock = clock(100, 1_000_000);
+        for hot in 0..50 {
+            clock.insert(key(hot), hot, 1, AT);
+        }
+        for cold in 1000..20_000 {
+            if cold % 40 == 0 {
+                assert!((0..50).all(|hot| clock.touch(key(hot)).is_some()), "{cold}");
+            }
+            clock.insert(key(cold), cold, 1, AT);
+            assert!(clock.ring.len() <= 100);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_hold_and_every_entry_is_found(
+            steps in proptest::collection::vec((0_u32..40, 0_usize..30, 0_u8..4), 0..300),
+            max_entries in 0_usize..20,
+        ) {
+            let mut clock = clock(max_entries, 100);
+            for (n, bytes, what) in steps {
+                match what {
+                    0 => drop(clock.touch(key(n))),
+                    1 => clock.forget_if(key(n), |_| true),
+                    _ => clock.insert(key(n), n, bytes, AT),
+                }
+                prop_assert!(clock.ring.len() <= max_entries);
+                prop_assert!(clock.bytes <= 100);
+                prop_assert_eq!(clock.ring.len(), clock.places.len());
+                prop_assert_eq!(clock.ring.iter().map(|k| k.bytes as usize).sum::<usize>(), clock.bytes);
+                for kept in &clock.ring {
+                    prop_assert_eq!(key(kept.value), kept.key);
+                    prop_assert!(clock.places.contains_key(&kept.key));
+                }
+            }
+            clock.resize(1, 5);
+            prop_assert!(clock.ring.len() <= 1 && clock.bytes <= 5);
+        }
+    }
+}
