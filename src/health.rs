@@ -1,0 +1,254 @@
+//! How an endpoint has been of late: a circuit breaker for outages, and pauses that it asked for.
+
+use crate::time::Timestamp;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// When an endpoint is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerRules {
+    /// Outages within the window that open it; zero: it never opens.
+    pub failures: usize,
+    /// The window.
+    pub window: Duration,
+    /// How long it stays open, before one call may try.
+    pub open_for: Duration,
+}
+
+/// What a call is made for. A limit that one of them meets does not hold for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// About a token that was not seen active lately.
+    NewToken,
+    /// About one that was.
+    Refresh,
+    /// A permission check.
+    Permission,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The endpoint answered, whatever it said.
+    Answered,
+    /// It asked to be left alone for so long.
+    Limited(Duration),
+    /// It is away.
+    Outage,
+    /// Nothing was heard of it, for a reason of our own.
+    Unknown,
+}
+
+/// Why a call must not be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The breaker is open for so much longer.
+    Breaker(Duration),
+    /// The endpoint has asked for so much more patience.
+    Paused(Duration),
+}
+
+/// One endpoint's health, as one worker has seen it.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    outages: VecDeque<Timestamp>,
+    state: State,
+    /// One per [`Purpose`].
+    paused_until: [Option<Timestamp>; 3],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Closed,
+    Open(Timestamp),
+    /// One call is on its way to find out, and is to be back by then.
+    Probing(Timestamp),
+}
+
+impl Health {
+    /// Whether a call may be made.
+    ///
+    /// # Errors
+    /// [`Closed`] where it must not.
+    pub fn may_call(&self, purpose: Purpose, now: Timestamp) -> Result<(), Closed> {
+        let paused = self.paused_until.get(index(purpose)).copied().flatten();
+        if let Some(until) = paused.filter(|until| is_ahead(*until, now, MAX_PAUSE)) {
+            return Err(Closed::Paused(until.saturating_since(now)));
+        }
+        match self.state {
+            State::Open(until) if is_ahead(until, now, MAX_OPEN) => {
+                Err(Closed::Breaker(until.saturating_since(now)))
+            }
+            State::Probing(until) if is_ahead(until, now, MAX_OPEN) => Err(Closed::Breaker(Duration::ZERO)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A call is made, and is over by `deadline`. Whether it is the one that finds out how the endpoint is.
+    pub fn called(&mut self, deadline: Timestamp) -> bool {
+        let is_probe = self.state != State::Closed;
+        if is_probe {
+            self.state = State::Probing(deadline);
+        }
+        is_probe
+    }
+
+    /// A call has ended. Returns whether this opened the breaker.
+    pub fn ended(
+        &mut self,
+        ended: Ended,
+        is_probe: bool,
+        purpose: Purpose,
+        rules: &BreakerRules,
+        now: Timestamp,
+    ) -> bool {
+        if let Ended::Limited(wish) = ended
+            && let Some(paused) = self.paused_until.get_mut(index(purpose))
+            && !wish.is_zero()
+        {
+            *paused = Some(now.saturating_add(wish.min(MAX_PAUSE)));
+        }
+        match (ended, self.state) {
+            (Ended::Outage, State::Closed) => self.count_outage(rules, now),
+            // A call that was under way when the breaker opened tells nothing new.
+            (Ended::Outage, _) if !is_probe => false,
+            (Ended::Outage, _) => {
+                self.state = State::Open(now.saturating_add(rules.open_for));
+                true
+            }
+            // The next call tries.
+            (Ended::Unknown, State::Probing(_)) if is_probe => {
+                self.state = State::Open(now);
+                false
+            }
+            (Ended::Unknown, _) => false,
+            (Ended::Answered | Ended::Limited(_), State::Closed) => false,
+            // It is there again, whoever noticed.
+            (Ended::Answered | Ended::Limited(_), _) => {
+                self.state = State::Closed;
+                self.outages.clear();
+                false
+            }
+        }
+    }
+
+    fn count_outage(&mut self, rules: &BreakerRules, now: Timestamp) -> bool {
+        if rules.failures == 0 {
+            return false;
+        }
+        self.outages.retain(|at| *at <= now && now.saturating_since(*at) <= rules.window);
+        self.outages.push_back(now);
+        if self.outages.len() < rules.failures {
+            return false;
+        }
+        self.outages.clear();
+        self.state = State::Open(now.saturating_add(rules.open_for));
+        true
+    }
+}
+
+/// Whether a point is ahead, and no farther than it can have been set: the clock may have gone backwards.
+fn is_ahead(until: Timestamp, now: Timestamp, farthest: Duration) -> bool {
+    until > now && until.saturating_since(now) <= farthest
+}
+
+fn index(purpose: Purpose) -> usize {
+    match purpose {
+        Purpose::NewToken => 0,
+        Purpose::Refresh => 1,
+        Purpose::Permission => 2,
+    }
+}
+
+/// The longest pause that an endpoint is granted.
+pub const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest time that a breaker can be configured to stay open, or a probe to take.
+pub const MAX_OPEN: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: BreakerRules =
+        BreakerRules { failures: 3, window: Duration::from_secs(10), open_for: Duration::from_secs(5) };
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(1000 + secs)
+    }
+
+    fn end(health: &mut Health, ended: Ended, now: u64) -> bool {
+        health.ended(ended, false, Purpose::NewToken, &RULES, at(now))
+    }
+
+    fn opened() -> Health {
+        let mut health = Health::default();
+        let opened: Vec<bool> = (0..3).map(|now| end(&mut health, Ended::Outage, now)).collect();
+        assert_eq!(opened, [false, false, true]);
+        health
+    }
+
+    fn breaker(secs: u64) -> Result<(), Closed> {
+        Err(Closed::Breaker(Duration::from_secs(secs)))
+    }
+
+    #[test]
+    fn it_opens_after_so_many_outages_in_the_window() {
+        let health = opened();
+        for purpose in [Purpose::NewToken, Purpose::Refresh, Purpose::Permission] {
+            assert_eq!(health.may_call(purpose, at(3)), breaker(4));
+        }
+        assert_eq!(health.may_call(Purpose::NewToken, at(7)), Ok(()));
+        let mut slow = Health::default();
+        for now in [0, 6, 12, 18, 24] {
+            assert!(!end(&mut slow, Ended::Outage, now), "never three within ten seconds");
+        }
+        let mut other = Health::default();
+        for ended in [Ended::Answered, Ended::Unknown, Ended::Limited(Duration::ZERO)] {
+            assert!((0..9).all(|now| !end(&mut other, ended, now)));
+        }
+        let never = BreakerRules { failures: 0, ..RULES };
+        assert!((0..9).all(|n| !other.ended(Ended::Outage, false, Purpose::Refresh, &never, at(n))));
+    }
+
+    #[test]
+    fn one_probe_decides_how_it_goes_on() {
+        let mut health = opened();
+        assert!(health.called(at(9)), "the first call after the pause");
+        assert_eq!(health.may_call(Purpose::NewToken, at(8)), breaker(0), "one at a time");
+        assert!(!end(&mut health, Ended::Outage, 8), "an older call says nothing about the probe");
+        assert!(health.ended(Ended::Outage, true, Purpose::NewToken, &RULES, at(8)));
+        assert_eq!(health.may_call(Purpose::NewToken, at(9)), breaker(4));
+        assert!(health.called(at(14)));
+        assert!(!health.ended(Ended::Answered, true, Purpose::NewToken, &RULES, at(13)));
+        assert_eq!(health.may_call(Purpose::NewToken, at(13)), Ok(()));
+        assert!(!health.called(at(14)), "closed again");
+    }
+
+    #[test]
+    fn a_probe_that_is_never_heard_of_does_not_hold_the_breaker() {
+        let mut health = opened();
+        assert!(health.called(at(9)));
+        assert_eq!(health.may_call(Purpose::NewToken, at(9)), Ok(()), "after its deadline");
+        let mut health = opened();
+        assert!(health.called(at(9)));
+        assert!(!health.ended(Ended::Unknown, true, Purpose::NewToken, &RULES, at(8)));
+        assert_eq!(health.may_call(Purpose::NewToken, at(8)), Ok(()));
+        assert!(health.called(at(9)), "the next one probes");
+    }
+
+    #[test]
+    fn a_pause_holds_for_its_purpose_alone_and_not_for_ever() {
+        let mut health = Health::default();
+        end(&mut health, Ended::Limited(Duration::from_secs(3600)), 0);
+        assert_eq!(health.may_call(Purpose::NewToken, at(1)), Err(Closed::Paused(Duration::from_secs(29))));
+        assert_eq!(health.may_call(Purpose::Refresh, at(1)), Ok(()));
+        assert_eq!(health.may_call(Purpose::NewToken, at(30)), Ok(()));
+        assert_eq!(
+            health.may_call(Purpose::NewToken, Timestamp::from_secs(1)),
+            Ok(()),
+            "the clock went back"
+        );
+    }
+}
