@@ -18,11 +18,14 @@
 // A test that overflows or slices wrongly fails, as it should.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::type_complexity))]
 
+pub mod budget;
+pub mod cache;
 pub mod config;
 pub mod credential;
 #[cfg(target_family = "wasm")]
 mod filter;
 pub mod flow;
+pub mod health;
 pub mod http;
 pub mod introspect;
 pub mod permission;

@@ -1,17 +1,23 @@
 //! A compiled configuration: what is true, immutable, and free of request data.
 
+use crate::budget::Rates;
+use crate::cache::Lifetime;
 use crate::credential::Source;
 use crate::http::head::{fold, folds_to};
-use crate::introspect::{IntrospectionEndpoint, Requirement};
+use crate::introspect::{IntrospectionEndpoint, Requirement, SessionEndpoint};
 use crate::permission::{CheckTemplate, PermissionEndpoint};
 use crate::route::RouteTable;
+use crate::secret::Fingerprint;
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// One plugin's rules.
 #[derive(Debug)]
 pub struct Policy {
+    /// Tells it from the other policies of an engine, which gives it.
+    pub(crate) id: u32,
     pub(crate) table: RouteTable,
     /// Indexed as the table says.
     pub(crate) routes: Vec<Route>,
@@ -20,9 +26,12 @@ pub struct Policy {
     /// Every query parameter that carries a credential somewhere: cut from requests that no route claims.
     pub(crate) credential_queries: Vec<String>,
     pub(crate) endpoints: Vec<IntrospectionEndpoint>,
+    pub(crate) sessions: Option<SessionEndpoint>,
     pub(crate) permissions: Option<PermissionEndpoint>,
     pub(crate) webhooks: Vec<Webhook>,
     pub(crate) identity_headers: Vec<(String, Template)>,
+    /// Whether identity headers read nothing of the request, so that a token has one rendering.
+    pub(crate) renders_token_alone: bool,
     pub(crate) owned: OwnedHeaders,
     pub(crate) refused_token_prefixes: Vec<String>,
     pub(crate) realm: String,
@@ -31,6 +40,26 @@ pub struct Policy {
     pub(crate) shadow: bool,
     /// Whether allowed requests are told to the access log too.
     pub(crate) record_allowed: bool,
+    pub(crate) bounds: Bounds,
+    pub(crate) rates: Rates,
+}
+
+/// How much a policy wants to be kept, and for how long at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Answers about tokens.
+    pub(crate) tokens: Bound,
+    /// Answers about permissions.
+    pub(crate) permissions: Bound,
+}
+
+/// The bound of one kind of answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// How many.
+    pub(crate) max_entries: usize,
+    /// The longest time that any route lets a yes count.
+    pub(crate) longest_ttl: Duration,
 }
 
 /// One route.
@@ -65,6 +94,10 @@ pub struct TokenRules {
     pub(crate) strip_credential: bool,
     /// An index into the policy's introspection endpoints.
     pub(crate) endpoint: usize,
+    /// Whether session tokens are taken too.
+    pub(crate) sessions: bool,
+    pub(crate) token_lifetime: Lifetime,
+    pub(crate) permission_lifetime: Lifetime,
     pub(crate) requirement: Requirement,
     pub(crate) all: Vec<CheckTemplate>,
     pub(crate) any: Vec<CheckTemplate>,
@@ -113,7 +146,26 @@ pub(crate) fn is_reserved(name: &[u8]) -> bool {
     name.len() >= RESERVED.len() && name.iter().zip(RESERVED).all(|(a, b)| fold(*a) == *b)
 }
 
+impl Bounds {
+    /// What satisfies both.
+    #[must_use]
+    pub(crate) fn max(self, other: Self) -> Self {
+        let max = |a: Bound, b: Bound| Bound {
+            max_entries: a.max_entries.max(b.max_entries),
+            longest_ttl: a.longest_ttl.max(b.longest_ttl),
+        };
+        Self { tokens: max(self.tokens, other.tokens), permissions: max(self.permissions, other.permissions) }
+    }
+}
+
 impl Policy {
+    /// Every endpoint that it may ask, as whom.
+    pub(crate) fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
+        let introspection = self.endpoints.iter().map(IntrospectionEndpoint::fingerprint);
+        let sessions = self.sessions.iter().map(SessionEndpoint::fingerprint);
+        introspection.chain(sessions).chain(self.permissions.iter().map(PermissionEndpoint::fingerprint))
+    }
+
     /// The route of this index; the fallback where there is none.
     pub(crate) fn route(&self, index: Option<usize>) -> Option<&Route> {
         match index {

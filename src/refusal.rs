@@ -4,6 +4,7 @@
 //! away, and an [`Unusable`] is everything else that went wrong and that a caller may be able to provoke. Only an `Outage` can be opened by
 //! `on_provider_error: allow`; the types keep them apart.
 
+use crate::health::Purpose;
 use std::time::Duration;
 
 /// Why a request was not permitted.
@@ -89,6 +90,8 @@ pub enum Outage {
     Reset,
     /// The provider answered 5xx.
     ServerError,
+    /// Outages have opened the circuit breaker, for so much longer.
+    CircuitOpen(Duration),
 }
 
 /// Something else went wrong; a caller may be able to provoke it, so no route opens it.
@@ -108,6 +111,8 @@ pub enum Unusable {
     NotStarted,
     /// Too many requests wait for one answer, or in all.
     OverLimit,
+    /// The budget for calls of this purpose is used up, for so much longer.
+    OverBudget(Purpose, Duration),
     /// The worker holds as many webhook bytes as it may.
     BodyMemory,
     /// The host calls no body callback: the plugin entry lacks `allow_on_headers_stop_iteration`.
@@ -173,6 +178,7 @@ impl Refusal {
                 Outage::Unreachable => Reason::ProviderUnreachable,
                 Outage::Reset => Reason::ProviderReset,
                 Outage::ServerError => Reason::ProviderServerError,
+                Outage::CircuitOpen(_) => Reason::CircuitOpen,
             },
             Self::Unusable(unusable) => match unusable {
                 Unusable::Status => Reason::ProviderStatus,
@@ -182,6 +188,9 @@ impl Refusal {
                 Unusable::TooLarge => Reason::ProviderReplyTooLarge,
                 Unusable::NotStarted => Reason::ProviderNotStarted,
                 Unusable::OverLimit => Reason::OverLimit,
+                Unusable::OverBudget(Purpose::NewToken, _) => Reason::NewTokenBudget,
+                Unusable::OverBudget(Purpose::Refresh, _) => Reason::RefreshBudget,
+                Unusable::OverBudget(Purpose::Permission, _) => Reason::PermissionBudget,
                 Unusable::BodyMemory => Reason::BodyMemory,
                 Unusable::NoBodyCallbacks => Reason::NoBodyCallbacks,
                 Unusable::Internal => Reason::Internal,
@@ -252,6 +261,8 @@ catalogue! {
     Anonymous "anonymous" 200 "" None "";
     /// The token holds and every rule of the route is met.
     Authenticated "authenticated" 200 "" None "";
+    /// As above, but by an answer that is older than its lifetime, since the provider is away.
+    AuthenticatedStale "authenticated_stale" 200 "" None "";
     /// A CORS preflight of a route that lets them through.
     Preflight "preflight" 200 "" None "";
     /// The webhook's signature holds.
@@ -320,6 +331,8 @@ catalogue! {
     ProviderReset "provider_reset" 503 "provider_unavailable" None "the identity provider is unavailable";
     /// See [`Outage::ServerError`].
     ProviderServerError "provider_server_error" 503 "provider_unavailable" None "the identity provider is unavailable";
+    /// See [`Outage::CircuitOpen`].
+    CircuitOpen "circuit_open" 503 "provider_unavailable" None "the identity provider is unavailable";
     /// See [`Unusable::Status`].
     ProviderStatus "provider_status" 503 "provider_unavailable" None "the identity provider is unavailable";
     /// See [`Unusable::BadReply`].
@@ -334,6 +347,12 @@ catalogue! {
     ProviderNotStarted "provider_not_started" 503 "provider_unavailable" None "the identity provider is unavailable";
     /// See [`Unusable::OverLimit`].
     OverLimit "over_limit" 503 "provider_unavailable" None "the identity provider is unavailable";
+    /// See [`Unusable::OverBudget`].
+    NewTokenBudget "new_token_budget" 503 "provider_unavailable" None "the identity provider is unavailable";
+    /// See [`Unusable::OverBudget`].
+    RefreshBudget "refresh_budget" 503 "provider_unavailable" None "the identity provider is unavailable";
+    /// See [`Unusable::OverBudget`].
+    PermissionBudget "permission_budget" 503 "provider_unavailable" None "the identity provider is unavailable";
     /// See [`Unusable::BodyMemory`].
     BodyMemory "body_memory" 503 "webhook_unavailable" None "the webhook cannot be taken now";
     /// See [`Unusable::NoBodyCallbacks`].

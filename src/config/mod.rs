@@ -2,6 +2,7 @@
 
 mod compile;
 mod error;
+mod limits;
 mod raw;
 mod reader;
 mod warn;

@@ -1,7 +1,10 @@
 //! What was written: the document as plain values, every field known and of its type, nothing compared yet.
 
+use super::limits::{self, Caches};
 use super::reader::{Node, Section, Sink};
+use crate::budget::Rates;
 use crate::credential::Source;
+use crate::health::BreakerRules;
 use crate::policy::AnswerFormat;
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ pub(super) struct Document {
     pub(super) keep_override_headers: bool,
     pub(super) refused_token_prefixes: Option<Vec<String>>,
     pub(super) record_allowed: bool,
+    pub(super) cache: Caches,
+    pub(super) budgets: Rates,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +42,12 @@ pub(super) struct Provider {
     pub(super) cluster: Option<String>,
     pub(super) authority: Option<String>,
     pub(super) timeout: Duration,
+    pub(super) retries: u32,
+    pub(super) breaker: BreakerRules,
     pub(super) introspection: Option<Introspection>,
     pub(super) permissions: Option<Permissions>,
+    /// The path of the session endpoint.
+    pub(super) sessions: Option<String>,
 }
 
 #[derive(Debug)]
@@ -107,6 +116,8 @@ pub(super) struct Route {
     pub(super) open_on_outage: Option<bool>,
     pub(super) strip_credential: Option<bool>,
     pub(super) preflight: bool,
+    pub(super) cache: Option<Caches>,
+    pub(super) sessions: Option<bool>,
     pub(super) shadow: Option<bool>,
 }
 
@@ -180,6 +191,8 @@ pub(super) fn read(node: &Node, sink: &Sink) -> Document {
         keep_override_headers: root.flag("keep_override_headers").unwrap_or_default(),
         refused_token_prefixes: root.texts("refused_token_prefixes"),
         record_allowed: root.choice("filter_state", &[("refused", false), ("all", true)]).unwrap_or_default(),
+        cache: limits::caches(&mut root, true).unwrap_or_default(),
+        budgets: limits::budgets(&mut root),
         ..Document::default()
     };
     if let Some(mut challenge) = root.section("challenge") {
@@ -199,7 +212,6 @@ pub(super) fn read(node: &Node, sink: &Sink) -> Document {
             document.webhooks.push(webhook(name, section));
         }
     }
-    root.not_built(&["cache"]);
     root.finish();
     document
 }
@@ -227,6 +239,8 @@ fn provider(mut section: Section<'_>) -> Provider {
         timeout: section
             .duration("timeout", Duration::from_millis(1)..=Duration::from_secs(60))
             .unwrap_or(Duration::from_secs(1)),
+        retries: limits::retries(&mut section),
+        breaker: limits::breaker(&mut section),
         introspection: section.section("introspection").map(|mut section| {
             let introspection = Introspection {
                 path: section.text("path").unwrap_or_else(|| "/oauth2/introspect".to_owned()),
@@ -249,8 +263,12 @@ fn provider(mut section: Section<'_>) -> Provider {
             section.finish();
             permissions
         }),
+        sessions: section.section("sessions").map(|mut section| {
+            let path = section.text("path").unwrap_or_else(|| "/v1/sessions/whoami".to_owned());
+            section.finish();
+            path
+        }),
     };
-    section.not_built(&["sessions"]);
     section.finish();
     provider
 }
@@ -383,9 +401,10 @@ fn route(mut section: Section<'_>) -> Route {
         open_on_outage: section.choice("on_provider_error", &[("deny", false), ("allow", true)]),
         strip_credential: section.flag("strip_credential"),
         preflight: section.flag("preflight").unwrap_or_default(),
+        cache: limits::caches(&mut section, false),
+        sessions: section.flag("sessions"),
         shadow: mode(&mut section),
     };
-    section.not_built(&["cache", "sessions"]);
     section.finish();
     route
 }

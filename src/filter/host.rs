@@ -44,12 +44,12 @@ pub(super) fn bytes(buffer: Buffer, from: usize, len: usize) -> Option<Vec<u8>> 
 /// Applies changes to the request's headers, until one is refused.
 pub(super) fn edit(edits: &[Edit]) -> Result<(), Refused> {
     let map = Map::RequestHeaders as u32;
-    edits.iter().try_for_each(|edit| {
-        ok(match edit {
-            Edit::Remove(name) => abi::proxy_remove_header_map_value(map, name),
-            Edit::Add(name, value) => abi::proxy_add_header_map_value(map, name, value),
-            Edit::Replace(name, value) => abi::proxy_replace_header_map_value(map, name, value),
-        })
+    let add = |name: &[u8], value: &[u8]| ok(abi::proxy_add_header_map_value(map, name, value));
+    edits.iter().try_for_each(|edit| match edit {
+        Edit::Remove(name) => ok(abi::proxy_remove_header_map_value(map, name)),
+        Edit::Add(name, value) => add(name, value),
+        Edit::AddAll(headers) => headers.iter().try_for_each(|(name, value)| add(name, value)),
+        Edit::Replace(name, value) => ok(abi::proxy_replace_header_map_value(map, name, value)),
     })
 }
 
@@ -157,7 +157,7 @@ impl SharedSlots for Slots {
             .map(|value| (value, cas))
     }
 
-    fn compare_and_set(&mut self, slot: &str, value: &[u8], cas: Option<u32>) -> bool {
+    fn compare_and_set(&self, slot: &str, value: &[u8], cas: Option<u32>) -> bool {
         // Where the key is absent every number writes; where it is not, one that no value ever had does not. 0 would overwrite blindly.
         let cas = cas.unwrap_or(u32::MAX);
         cas != 0 && ok(abi::proxy_set_shared_data(slot.as_bytes(), value, cas)).is_ok()

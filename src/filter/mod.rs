@@ -16,6 +16,7 @@ use crate::verdict::{Action, Verdict, undecidable};
 use host::{Buffer, Map, Refused};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 thread_local! {
     /// One worker's state: a virtual machine has one thread. Nothing that runs while it is borrowed makes a callback; if one came all the
@@ -60,7 +61,7 @@ fn on_configure(root: u32, size: usize) -> bool {
         };
         match config::load(&document, &|name| std::env::var(name).ok()) {
             Ok(loaded) => {
-                turn.worker.engine.configure(RootId(root), loaded, &mut host::Slots);
+                turn.worker.engine.configure(RootId(root), loaded);
                 true
             }
             Err(problems) => {
@@ -200,7 +201,7 @@ fn with_worker<T>(act: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let mut worker = cell.try_borrow_mut().ok()?;
         if worker.is_none() {
             // Without randomness there is no worker: keys that can be guessed protect nothing.
-            let engine = Engine::new(host::seed()?);
+            let engine = Engine::new(host::seed()?, Rc::new(host::Slots));
             let (contexts, flights, ticks, counters) = Default::default();
             *worker = Some(Worker { engine, contexts, flights, ticks, deferred: Vec::new(), counters });
         }

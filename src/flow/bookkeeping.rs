@@ -2,11 +2,9 @@
 
 use super::engine::Engine;
 use super::gate::Phase;
-use super::state::{Alarm, Flight, Pending, Question, State, Stream, Ticket};
+use super::state::{Alarm, Pending, State, Stream};
 use super::{FlightId, Level, Output, RootId, StreamId, reply};
-use crate::http::Callout;
 use crate::refusal::Refusal;
-use crate::secret::FactKey;
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -52,64 +50,22 @@ impl Engine {
         Some(*pending)
     }
 
-    /// Waits for the flight with this question, starting it where there is none. False where there are too many: of waiters, since those
-    /// whose clients have gone stay until the flight lands, or of flights of this kind.
-    #[expect(clippy::too_many_arguments, reason = "one call, and each is another thing")]
-    pub(super) fn join(
-        &mut self,
-        root: RootId,
-        key: FactKey,
-        question: Question,
-        waiter: (StreamId, Ticket),
-        timeout: Duration,
-        now: Timestamp,
-        call: impl FnOnce() -> Callout,
-    ) -> bool {
-        if let Some(flight) = self.by_key.get(&(root, key)).and_then(|id| self.flights.get_mut(id)) {
-            let has_room = flight.waiters.len() < MAX_WAITERS;
-            if has_room {
-                flight.waiters.push(waiter);
-            }
-            return has_room;
-        }
-        let flights_of_kind = match question {
-            Question::Introspection => &mut self.introspections,
-            Question::Permission => &mut self.checks,
-        };
-        if *flights_of_kind >= MAX_FLIGHTS {
-            return false;
-        }
-        *flights_of_kind = flights_of_kind.saturating_add(1);
-        let id = FlightId(self.next_flight);
-        self.next_flight = self.next_flight.wrapping_add(1);
-        // The host's own timeout answers first; this is for the case that it does not.
-        let deadline = now.saturating_add(timeout).saturating_add(GRACE);
-        let flight = Flight { root, key, question, started: now, deadline, waiters: vec![waiter] };
-        self.by_key.insert((root, key), id);
-        self.alarms.insert((root, deadline, Alarm::Flight(id)));
-        self.flights.insert(id, flight);
-        self.outputs.push_back(Output::Dispatch { flight: id, root, callout: call() });
-        true
-    }
-
-    pub(super) fn take_flight(&mut self, id: FlightId) -> Option<Flight> {
-        let flight = self.flights.remove(&id)?;
-        let flights_of_kind = match flight.question {
-            Question::Introspection => &mut self.introspections,
-            Question::Permission => &mut self.checks,
-        };
-        *flights_of_kind = flights_of_kind.saturating_sub(1);
-        self.by_key.remove(&(flight.root, flight.key));
-        self.alarms.remove(&(flight.root, flight.deadline, Alarm::Flight(id)));
-        Some(flight)
-    }
-
     pub(super) fn due(&mut self, root: RootId, now: Timestamp) -> Option<Alarm> {
         let at = self.next_deadline(root).filter(|at| *at <= now)?;
         let first = (root, at, Alarm::Flight(FlightId(0)));
         let alarm = *self.alarms.range(first..).next()?;
         self.alarms.remove(&alarm);
         Some(alarm.2)
+    }
+
+    /// Whether one request more may wait for the provider.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting < MAX_WAITING && self.parked < MAX_PARKED
+    }
+
+    /// Whether one body more may be received.
+    pub(super) fn has_room_for_bodies(&self) -> bool {
+        self.receiving < MAX_RECEIVING && self.parked < MAX_PARKED
     }
 
     /// Tells what can be done about a failure, once a minute per reason: a caller must not be able to flood the log.
@@ -128,11 +84,11 @@ impl Engine {
     }
 }
 
-/// How long after its timeout a flight is given up.
-const GRACE: Duration = Duration::from_millis(50);
 /// How often one reason is told to the operator.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Waiters of one flight, those that have gone included.
-const MAX_WAITERS: usize = 20_000;
-/// Callouts of one kind under way for one worker: tokens must not keep permission checks from the provider.
-const MAX_FLIGHTS: usize = 10_000;
+/// Streams of one worker that wait for the provider.
+const MAX_WAITING: usize = 20_000;
+/// Streams of one worker whose body is received: whoever withholds bodies must not keep others from the provider.
+const MAX_RECEIVING: usize = 5_000;
+/// Bytes that a worker keeps of undecided requests.
+const MAX_PARKED: usize = 64 * 1024 * 1024;

@@ -1,30 +1,48 @@
 //! What a host may report, and what the engine does about it.
 
+use super::ask::Question;
+use super::calls;
 use super::gate::{self, Callback, Gate};
 use super::open::{self, Opening};
-use super::state::{Alarm, Flight, Question, State, Stream, Ticket};
+use super::renderings::Renderings;
+use super::state::{Alarm, Flight, State, Stream, Ticket};
 use super::{FlightId, Level, Output, RootId, Seed, SharedSlots, Step, StreamId, reply, slots};
+use crate::budget::{Budgets, Seen};
+use crate::cache::Cache;
 use crate::config::Loaded;
+use crate::health::{Ended, Health};
 use crate::http::{Reply, pairs};
-use crate::introspect::{Fact, Introspection};
+use crate::introspect::{Fact, TokenInfo};
 use crate::permission;
-use crate::policy::Policy;
+use crate::policy::{Bounds, Policy};
 use crate::refusal::{Outage, Reason, Refusal, Unusable};
-use crate::secret::FactKey;
+use crate::secret::{FactKey, Fingerprint, Unchosen};
 use crate::time::Timestamp;
 use crate::verdict;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 /// The state of one VM: policies by root, undecided streams, flights.
 #[cfg_attr(test, derive(Clone))]
 pub struct Engine {
     pub(super) seed: Seed,
-    pub(super) policies: HashMap<RootId, Rc<Policy>>,
-    pub(super) streams: HashMap<StreamId, Stream>,
-    pub(super) flights: HashMap<FlightId, Flight>,
+    pub(super) slots: Rc<dyn SharedSlots>,
+    pub(super) policies: HashMap<RootId, Rc<Policy>, Unchosen>,
+    pub(super) next_policy: u32,
+    pub(super) streams: HashMap<StreamId, Stream, Unchosen>,
+    pub(super) flights: HashMap<FlightId, Flight, Unchosen>,
     /// Keyed by root too: Envoy drops a root's callouts with the root.
-    pub(super) by_key: HashMap<(RootId, FactKey), FlightId>,
+    pub(super) by_key: HashMap<(RootId, FactKey), FlightId, Unchosen>,
+    /// What the provider has said, for all roots alike.
+    pub(super) tokens: Cache<TokenInfo>,
+    pub(super) permissions: Cache<()>,
+    pub(super) bounds: Bounds,
+    pub(super) renderings: Renderings,
+    /// Tokens that were active lately, as they are known here.
+    pub(super) seen: Seen,
+    /// How each endpoint has been, as each client of it.
+    pub(super) health: HashMap<Fingerprint, Health, Unchosen>,
+    pub(super) budgets: HashMap<RootId, Budgets, Unchosen>,
     /// Flights under way, of each kind.
     pub(super) introspections: usize,
     pub(super) checks: usize,
@@ -43,14 +61,23 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine without policies. `seed`: random, one per VM.
-    pub fn new(seed: Seed) -> Self {
+    /// An engine without policies. `seed`: random, one per VM. `slots`: what it shares with the other workers.
+    pub fn new(seed: Seed, slots: Rc<dyn SharedSlots>) -> Self {
         Self {
             seed,
-            policies: HashMap::new(),
-            streams: HashMap::new(),
-            flights: HashMap::new(),
-            by_key: HashMap::new(),
+            slots,
+            policies: HashMap::default(),
+            next_policy: 0,
+            streams: HashMap::default(),
+            flights: HashMap::default(),
+            by_key: HashMap::default(),
+            tokens: Cache::new(0),
+            permissions: Cache::new(0),
+            bounds: Bounds::default(),
+            renderings: Renderings::default(),
+            seen: Seen::default(),
+            health: HashMap::default(),
+            budgets: HashMap::default(),
             introspections: 0,
             checks: 0,
             next_flight: 0,
@@ -65,13 +92,28 @@ impl Engine {
     }
 
     /// Takes a root's policy. Streams of other roots, and of this one's predecessor, keep theirs.
-    pub fn configure(&mut self, root: RootId, loaded: Loaded, slots: &mut dyn SharedSlots) {
-        if slots::is_first_to_say(slots, &loaded.warnings) {
+    ///
+    /// What is known stays: it belongs to the endpoints that said it, and an endpoint that two policies name is one.
+    pub fn configure(&mut self, root: RootId, loaded: Loaded) {
+        if slots::is_first_to_say(&*self.slots, &loaded.warnings) {
             for warning in loaded.warnings {
                 self.log(Level::Warn, format!("avnology_gate: configuration: {warning}"));
             }
         }
-        self.policies.insert(root, Rc::new(loaded.policy));
+        self.next_policy = self.next_policy.wrapping_add(1);
+        self.policies.insert(root, Rc::new(Policy { id: self.next_policy, ..loaded.policy }));
+        self.budgets.remove(&root);
+        self.rebound();
+    }
+
+    /// Keeps as much as the policies want that there are now, the larger where two differ.
+    fn rebound(&mut self) {
+        let policies = self.policies.values();
+        self.bounds = policies.clone().fold(Bounds::default(), |bounds, policy| bounds.max(policy.bounds));
+        self.tokens.resize(self.bounds.tokens.max_entries);
+        self.permissions.resize(self.bounds.permissions.max_entries);
+        let named: HashSet<Fingerprint> = policies.flat_map(|policy| policy.fingerprints()).collect();
+        self.health.retain(|endpoint, _| named.contains(endpoint));
     }
 
     /// A request's head. `head`: the host's serialised header map; `end_of_stream`: neither body nor trailers follow.
@@ -95,10 +137,7 @@ impl Engine {
         let (dossier, opening) = open::open(&policy, head, end_of_stream, now);
         match opening {
             Opening::Decided(outcome) => Step::Decided(self.settle(stream, dossier, outcome, now)),
-            Opening::Introspect(..) if self.waiting >= MAX_WAITING || self.parked >= MAX_PARKED => {
-                Step::Decided(self.settle(stream, dossier, Err(Unusable::OverLimit.into()), now))
-            }
-            Opening::Receive(_) if self.receiving >= MAX_RECEIVING || self.parked >= MAX_PARKED => {
+            Opening::Receive(_) if !self.has_room_for_bodies() => {
                 Step::Decided(self.settle(stream, dossier, Err(Unusable::BodyMemory.into()), now))
             }
             Opening::Introspect(token, inputs) => self.introspect(stream, root, dossier, &token, inputs, now),
@@ -156,22 +195,32 @@ impl Engine {
     /// A callout's answer.
     pub fn landed(&mut self, flight: FlightId, reply: Reply<'_>, now: Timestamp) {
         let Some(landed) = self.take_flight(flight) else { return };
-        let body = reply::body_of(&reply);
+        let body = reply::body_of(&reply, landed.question);
+        self.note_end(&landed, body.as_ref().err().map_or(Ended::Answered, calls::ended), now);
         match landed.question {
-            Question::Introspection => {
-                let answer =
-                    body.and_then(|b| Ok(Introspection::parse(b)?)).map(|i| Fact::new(i, landed.started));
+            Question::Introspection | Question::Session => {
+                let answer = body.and_then(|body| Ok(reply::introspection_of(body, landed.question)?));
                 self.advise(answer.as_ref().err(), now);
+                if let Ok(answer) = &answer {
+                    self.learn_introspection(&landed, answer, now);
+                }
+                let fact = answer.map(|answer| Fact::new(answer, landed.started));
                 for (stream, _) in landed.waiters {
-                    self.introspected(stream, answer.clone(), now);
+                    self.introspected(stream, landed.key, fact.clone(), now);
                 }
             }
             Question::Permission => {
-                let answer = body.and_then(|b| Ok(permission::parse(b)?));
+                let answer = body.and_then(|body| match body {
+                    Some(body) => Ok(permission::parse(body)?),
+                    None => Ok(false),
+                });
                 self.advise(answer.as_ref().err(), now);
+                if let Ok(is_granted) = &answer {
+                    self.learn_permission(&landed, *is_granted, now);
+                }
                 for (stream, ticket) in landed.waiters {
                     if let Ticket::Check(slot) = ticket {
-                        self.checked(stream, slot, answer.clone(), now);
+                        self.checked(stream, slot, landed.key, answer.clone(), now);
                     }
                 }
             }
@@ -185,11 +234,14 @@ impl Engine {
                 Alarm::Flight(flight) => {
                     let Some(late) = self.take_flight(flight) else { continue };
                     let timeout = Refusal::from(Outage::Timeout);
+                    self.note_end(&late, Ended::Outage, now);
                     self.advise(Some(&timeout), now);
                     for (stream, ticket) in late.waiters {
                         match ticket {
-                            Ticket::Token => self.introspected(stream, Err(timeout.clone()), now),
-                            Ticket::Check(slot) => self.checked(stream, slot, Err(timeout.clone()), now),
+                            Ticket::Token => self.introspected(stream, late.key, Err(timeout.clone()), now),
+                            Ticket::Check(slot) => {
+                                self.checked(stream, slot, late.key, Err(timeout.clone()), now)
+                            }
                         }
                     }
                 }
@@ -217,10 +269,14 @@ impl Engine {
     /// A root has ended, and with it its callouts.
     pub fn root_gone(&mut self, root: RootId, now: Timestamp) {
         self.policies.remove(&root);
+        self.budgets.remove(&root);
+        self.rebound();
         let flights: Vec<FlightId> =
             self.flights.iter().filter(|(_, f)| f.root == root).map(|(id, _)| *id).collect();
         for flight in flights {
-            drop(self.take_flight(flight));
+            if let Some(flight) = self.take_flight(flight) {
+                self.note_end(&flight, Ended::Unknown, now);
+            }
         }
         let is_its = |stream: &Stream| matches!(stream, Stream::Pending(pending) if pending.root == root);
         let orphans: Vec<StreamId> =
@@ -246,10 +302,3 @@ impl Engine {
         self.waiting.saturating_add(self.receiving)
     }
 }
-
-/// Streams of one worker that wait for the provider.
-const MAX_WAITING: usize = 20_000;
-/// Streams of one worker whose body is received: whoever withholds bodies must not keep others from the provider.
-const MAX_RECEIVING: usize = 5_000;
-/// Bytes that a worker keeps of undecided requests.
-const MAX_PARKED: usize = 64 * 1024 * 1024;

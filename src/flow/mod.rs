@@ -3,10 +3,14 @@
 //! Every method may leave [`Output`]s; whoever drives the engine drains [`Engine::poll`] after each call. A callback about a stream that is
 //! not known, or about a flight that has landed, is harmless.
 
+mod ask;
 mod bookkeeping;
+mod calls;
 mod engine;
+mod facts;
 pub mod gate;
 mod open;
+mod renderings;
 mod reply;
 mod slots;
 mod state;
@@ -14,7 +18,7 @@ mod steps;
 
 pub use crate::secret::Seed;
 pub use engine::Engine;
-pub use slots::SharedSlots;
+pub use slots::{NoSlots, SharedSlots};
 
 use crate::http::Callout;
 use crate::verdict::Verdict;

@@ -9,7 +9,7 @@ use crate::http::query;
 use crate::policy::{Access, OVERRIDE_HEADERS, Policy, Route, TokenRules};
 use crate::refusal::{Denial, Refusal, Unusable};
 use crate::route::Found;
-use crate::secret::Token;
+use crate::secret::{SESSION_PREFIX, Token};
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use crate::verdict::{Dossier, Permit, Place};
@@ -38,8 +38,9 @@ pub(super) fn open(
         place: Place::Nowhere,
         base_edits: Vec::new(),
         credential_edits: Vec::new(),
-        identity_headers: Vec::new(),
-        subject: None,
+        identity_headers: None,
+        token: None,
+        is_stale: false,
         grpc: false,
     };
     // A request has at least a method: an empty map is one that the host could not hand over.
@@ -158,16 +159,13 @@ fn look(
 fn presented(policy: &Policy, rules: &TokenRules, head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
     let Some(token) = credential::extract(&rules.sources, head)? else { return Ok(None) };
     if token.reveal().starts_with(SESSION_PREFIX) {
-        return Err(Denial::SessionToken);
+        return if rules.sessions { Ok(Some(token)) } else { Err(Denial::SessionToken) };
     }
     if policy.refused_token_prefixes.iter().any(|p| token.reveal().starts_with(p.as_str())) {
         return Err(Denial::TokenKind);
     }
     Ok(Some(token))
 }
-
-/// Sent as a bearer token, but no OAuth token.
-const SESSION_PREFIX: &str = "avnl_ses_";
 
 fn inputs(rules: &TokenRules, route: &Route, head: &RequestHead<'_>, captures: &[String]) -> Inputs {
     let named = route.parameters.iter().map(String::as_str).zip(captures.iter().map(String::as_str));

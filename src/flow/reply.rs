@@ -1,24 +1,45 @@
 //! What a callout's answer is worth, before its body is read.
 
+use super::ask::Question;
 use crate::http::Reply;
 use crate::http::head::RequestHead;
+use crate::introspect::Introspection;
 use crate::refusal::{Outage, Reason, Refusal, Unusable};
 use std::time::Duration;
 
-/// The body of a 200.
+/// The body of a 200; `None` for a session endpoint's 401, which is its no.
 ///
 /// # Errors
 /// An outage where the provider is away; unusable for everything else that is no 200.
-pub(super) fn body_of<'a>(reply: &Reply<'a>) -> Result<&'a [u8], Refusal> {
+pub(super) fn body_of<'a>(reply: &Reply<'a>, question: Question) -> Result<Option<&'a [u8]>, Refusal> {
     match reply {
-        Reply::Answer { headers, body } => status_of(headers).map(|()| *body),
+        Reply::Answer { headers, body } => match status_of(headers) {
+            Ok(200) => Ok(Some(*body)),
+            // The token was the credential, and none of the gate's own.
+            Ok(401) if question == Question::Session => Ok(None),
+            Ok(_) => Err(Unusable::OurCredentials.into()),
+            Err(refusal) => Err(refusal),
+        },
         Reply::Broken => Err(Outage::Reset.into()),
         Reply::TooLarge => Err(Unusable::TooLarge.into()),
         Reply::NotStarted => Err(Unusable::NotStarted.into()),
     }
 }
 
-fn status_of(headers: &[u8]) -> Result<(), Refusal> {
+/// What the body of a token's or session's answer says.
+///
+/// # Errors
+/// Unusable where it is not what the protocol asks for.
+pub(super) fn introspection_of(body: Option<&[u8]>, question: Question) -> Result<Introspection, Unusable> {
+    match (body, question) {
+        (None, _) => Ok(Introspection::Inactive),
+        (Some(body), Question::Session) => Introspection::parse_session(body),
+        (Some(body), _) => Introspection::parse(body),
+    }
+}
+
+/// 200, 401 or 403; everything else is no answer.
+fn status_of(headers: &[u8]) -> Result<u16, Refusal> {
     let Ok(head) = RequestHead::parse(headers, true) else {
         return Err(Unusable::BadReply.into());
     };
@@ -29,8 +50,7 @@ fn status_of(headers: &[u8]) -> Result<(), Refusal> {
     // Envoy adds this to what an upstream really answered, and not to what it made up itself.
     let is_real = head.has("x-envoy-upstream-service-time");
     Err(match status {
-        200 => return Ok(()),
-        401 | 403 => Unusable::OurCredentials.into(),
+        200 | 401 | 403 => return Ok(status),
         429 => {
             let wish = value("retry-after").and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
             Unusable::RateLimited(wish).into()
@@ -64,6 +84,10 @@ pub(super) fn advice(reason: Reason) -> Option<&'static str> {
         | Reason::ProviderUnreachable
         | Reason::ProviderReset
         | Reason::ProviderServerError => "the provider is away",
+        Reason::CircuitOpen => "outages have opened the circuit breaker: see `provider.circuit_breaker`",
+        Reason::NewTokenBudget | Reason::RefreshBudget | Reason::PermissionBudget => {
+            "a budget for calls is used up: see `budgets`"
+        }
         Reason::NoBodyCallbacks => {
             "a webhook's body does not reach the filter: set `allow_on_headers_stop_iteration: true` on the plugin's configuration"
         }
@@ -80,6 +104,19 @@ pub(super) fn advice(reason: Reason) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::http::pairs;
+
+    const ASKED: Question = Question::Introspection;
+
+    #[test]
+    fn a_401_is_an_answer_about_a_session_alone() {
+        let headers = pairs::encode(&[(":status", "401"), ("x-envoy-upstream-service-time", "1")]);
+        let reply = Reply::Answer { headers: &headers, body: b"{}" };
+        assert_eq!(body_of(&reply, Question::Session), Ok(None));
+        for question in [Question::Introspection, Question::Permission] {
+            assert_eq!(body_of(&reply, question), Err(Unusable::OurCredentials.into()));
+        }
+        assert_eq!(introspection_of(None, Question::Session), Ok(Introspection::Inactive));
+    }
 
     #[test]
     fn only_a_200_is_an_answer() {
@@ -104,7 +141,7 @@ mod tests {
         for (status, header, expected) in cases {
             let headers = pairs::encode(&[(":status", status), header]);
             assert_eq!(
-                body_of(&Reply::Answer { headers: &headers, body: b"" }).map(|_| ()),
+                body_of(&Reply::Answer { headers: &headers, body: b"" }, ASKED).map(|_| ()),
                 expected,
                 "{status}"
             );
@@ -115,10 +152,13 @@ mod tests {
             &pairs::encode(&[(":status", "2x0")]),
             &pairs::encode(&[(":status", "\u{ff}")]),
         ] {
-            assert_eq!(body_of(&Reply::Answer { headers: junk, body: b"" }), Err(Unusable::BadReply.into()));
+            assert_eq!(
+                body_of(&Reply::Answer { headers: junk, body: b"" }, ASKED),
+                Err(Unusable::BadReply.into())
+            );
         }
-        assert_eq!(body_of(&Reply::Broken), Err(Outage::Reset.into()));
-        assert_eq!(body_of(&Reply::TooLarge), Err(Unusable::TooLarge.into()));
-        assert_eq!(body_of(&Reply::NotStarted), Err(Unusable::NotStarted.into()));
+        assert_eq!(body_of(&Reply::Broken, ASKED), Err(Outage::Reset.into()));
+        assert_eq!(body_of(&Reply::TooLarge, ASKED), Err(Unusable::TooLarge.into()));
+        assert_eq!(body_of(&Reply::NotStarted, ASKED), Err(Unusable::NotStarted.into()));
     }
 }

@@ -1,10 +1,13 @@
 //! What a stream is while it is undecided: one struct per state, each with exactly its data.
 
+use super::ask::Question;
 use super::{FlightId, RootId, StreamId};
+use crate::cache::shared::Place;
+use crate::health::{BreakerRules, Purpose};
 use crate::introspect::Identity;
 use crate::permission::{Checks, Slot};
 use crate::policy::Policy;
-use crate::secret::FactKey;
+use crate::secret::{FactKey, Fingerprint};
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use crate::verdict::Dossier;
@@ -53,6 +56,7 @@ pub(super) enum State {
 
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Introspecting {
+    pub(super) key: FactKey,
     pub(super) inputs: Inputs,
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Checking {
     pub(super) inputs: Inputs,
     pub(super) identity: Identity,
     pub(super) checks: Checks,
+    /// What identifies the answers that were not known at once.
+    pub(super) open: Vec<(Slot, FactKey)>,
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -82,18 +88,16 @@ pub(super) struct Flight {
     pub(super) root: RootId,
     pub(super) key: FactKey,
     pub(super) question: Question,
+    pub(super) endpoint: Fingerprint,
+    pub(super) breaker: BreakerRules,
+    pub(super) purpose: Purpose,
+    /// Whether it finds out if the endpoint is there again.
+    pub(super) is_probe: bool,
+    /// Where the workers share the answer.
+    pub(super) place: Option<Place>,
     pub(super) started: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) waiters: Vec<(StreamId, Ticket)>,
-}
-
-/// What a flight asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    /// Whether a token is active.
-    Introspection,
-    /// Whether a permission is granted.
-    Permission,
 }
 
 /// What a waiter wants the answer for.

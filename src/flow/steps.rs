@@ -1,17 +1,18 @@
 //! The steps of an undecided stream, from one state to the next.
 
+use super::ask::Ask;
 use super::engine::Engine;
-use super::state::{Alarm, Checking, Introspecting, Pending, Question, Receiving, State, Stream, Ticket};
+use super::facts::Finding;
+use super::state::{Alarm, Checking, Introspecting, Pending, Receiving, State, Stream, Ticket};
 use super::{Output, RootId, Step, StreamId};
-use crate::http::Header;
-use crate::introspect::{Fact, Identity};
+use crate::introspect::Fact;
 use crate::permission::{self, Checks, Granted, Slot};
 use crate::policy::{Access, Policy, TokenRules};
 use crate::refusal::{Denial, Outage, Refusal, Unusable};
-use crate::secret::Token;
+use crate::secret::{FactKey, Token};
 use crate::template::Inputs;
 use crate::time::Timestamp;
-use crate::verdict::{self, Dossier, Permit, Verdict};
+use crate::verdict::{self, Dossier, Permit, Place, Verdict};
 use crate::webhook::Verification;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,83 +28,233 @@ impl Engine {
         now: Timestamp,
     ) -> Step {
         let policy = Rc::clone(&dossier.policy);
-        let endpoint = rules_of(&dossier).and_then(|rules| policy.endpoints.get(rules.endpoint));
-        let Some(endpoint) = endpoint else {
+        let rules = rules_at(&policy, dossier.place);
+        let asked = rules.and_then(|rules| Some((rules, Ask::token(&policy, rules, token, self.seed)?)));
+        let Some((rules, ask)) = asked else {
             return Step::Decided(self.settle(stream, dossier, Err(Unusable::Internal.into()), now));
         };
-        let key = endpoint.key(self.seed, token);
-        let timeout = endpoint.provider.timeout;
         // No decision takes longer than two callouts do, one after the other.
-        let deadline = now.saturating_add(timeout.saturating_mul(2));
-        let waiter = (stream, Ticket::Token);
-        if !self.join(root, key, Question::Introspection, waiter, timeout, now, || endpoint.call(token)) {
-            return Step::Decided(self.settle(stream, dossier, Err(Unusable::OverLimit.into()), now));
+        let deadline = now.saturating_add(ask.provider().timeout.saturating_mul(2));
+        let key = ask.key;
+        let finding = match self.recall_token(&ask, rules, now) {
+            Some((finding, is_due)) => {
+                if is_due {
+                    self.refresh(root, &policy, &ask, now);
+                }
+                Ok(finding)
+            }
+            None => {
+                let waiter = (stream, Ticket::Token);
+                let joined = if self.has_room() {
+                    self.join(root, &policy, &ask, waiter, now)
+                } else {
+                    Err(Unusable::OverLimit.into())
+                };
+                match joined {
+                    Ok(()) => {
+                        let weight = dossier.weight().saturating_add(inputs.weight());
+                        let state = State::Introspecting(Introspecting { key, inputs });
+                        self.park(
+                            stream,
+                            Pending { root, dossier, deadline, alarm: deadline, weight, state },
+                        );
+                        return Step::Wait;
+                    }
+                    Err(refusal) => self.or_stale_token(key, rules, refusal, now),
+                }
+            }
+        };
+        let seeker = Seeker { stream, root, dossier, inputs, deadline };
+        match self.judge(seeker, finding, now) {
+            Some((dossier, outcome)) => Step::Decided(self.settle(stream, dossier, outcome, now)),
+            None => Step::Wait,
         }
-        let weight = dossier.weight().saturating_add(inputs.weight());
-        let state = State::Introspecting(Introspecting { inputs });
-        self.park(stream, Pending { root, dossier, deadline, alarm: deadline, weight, state });
-        Step::Wait
     }
 
-    pub(super) fn introspected(&mut self, stream: StreamId, answer: Result<Fact, Refusal>, now: Timestamp) {
-        let Some(mut pending) = self.take_pending(stream) else { return };
-        let State::Introspecting(Introspecting { inputs }) = pending.state else {
-            return self.decide(stream, pending.dossier, Err(Unusable::Internal.into()), now);
+    pub(super) fn introspected(
+        &mut self,
+        stream: StreamId,
+        key: FactKey,
+        answer: Result<Fact, Refusal>,
+        now: Timestamp,
+    ) {
+        let Some(Pending { root, dossier, deadline, state, .. }) = self.take_pending(stream) else { return };
+        let State::Introspecting(Introspecting { inputs, .. }) = state else {
+            return self.decide(stream, dossier, Err(Unusable::Internal.into()), now);
         };
-        let policy = Rc::clone(&pending.dossier.policy);
-        let judged = answer.and_then(|fact| {
-            pending.dossier.subject = fact.subject();
-            let rules = rules_of(&pending.dossier).ok_or(Unusable::Internal)?;
-            let identity = rules.requirement.admit(&fact, &inputs, now)?;
-            let headers = rendered(&policy, &inputs, &identity)?;
+        let policy = Rc::clone(&dossier.policy);
+        let finding = match (answer, rules_at(&policy, dossier.place)) {
+            (Ok(fact), _) => Ok(Finding::fresh(fact)),
+            (Err(refusal), Some(rules)) => self.or_stale_token(key, rules, refusal, now),
+            (Err(refusal), None) => Err(refusal),
+        };
+        let seeker = Seeker { stream, root, dossier, inputs, deadline };
+        if let Some((dossier, outcome)) = self.judge(seeker, finding, now) {
+            self.decide(stream, dossier, outcome, now);
+        }
+    }
+
+    /// Judges a request by what was found out about its token; `None` where it now waits for its permissions.
+    fn judge(
+        &mut self,
+        seeker: Seeker,
+        finding: Result<Finding, Refusal>,
+        now: Timestamp,
+    ) -> Option<(Dossier, Result<Permit, Refusal>)> {
+        let Seeker { stream, root, mut dossier, inputs, deadline } = seeker;
+        let policy = Rc::clone(&dossier.policy);
+        let Some(rules) = rules_at(&policy, dossier.place) else {
+            return Some((dossier, Err(Unusable::Internal.into())));
+        };
+        let judged = finding.and_then(|finding| {
+            dossier.token = finding.fact.token().cloned();
+            let identity = rules.requirement.admit(&finding.fact, &inputs, now)?;
+            let headers = self.rendered(&policy, &inputs, &identity, &finding)?;
             let resolve = |templates: &[permission::CheckTemplate]| {
                 templates.iter().map(|t| t.resolve(&inputs, &identity)).collect::<Result<Vec<_>, _>>()
             };
             let (all, any) = (resolve(&rules.all)?, resolve(&rules.any)?);
-            pending.dossier.identity_headers = headers;
+            dossier.identity_headers = Some(headers);
+            dossier.is_stale |= finding.is_stale;
             Ok((identity, all, any))
         });
         let (identity, all, any) = match judged {
             Ok(judged) => judged,
             Err(refusal) => {
-                let refusal = judge_opening(&pending.dossier, &inputs, refusal);
-                return self.decide(stream, pending.dossier, Err(refusal), now);
+                let refusal = judge_opening(&dossier, rules, &inputs, refusal);
+                return Some((dossier, Err(refusal)));
             }
         };
-        let checks = Checks::open(all.len(), any.len());
-        if let Some(outcome) = checks.outcome() {
-            let outcome = outcome.map(|granted: Granted| Permit::identified(&identity, granted));
-            return self.decide(stream, pending.dossier, outcome, now);
-        }
-        let Some(endpoint) = &policy.permissions else {
-            return self.decide(stream, pending.dossier, Err(Unusable::Internal.into()), now);
+        let mut checks = Checks::open(all.len(), any.len());
+        let outcome = match &policy.permissions {
+            _ if all.is_empty() && any.is_empty() => checks.outcome(),
+            None => Some(Err(Unusable::Internal.into())),
+            Some(endpoint) => {
+                let slots = (0..all.len()).map(Slot::All).chain((0..any.len()).map(Slot::Any));
+                let asks: Vec<_> = slots
+                    .zip(all.iter().chain(&any))
+                    .map(|(slot, check)| (slot, Ask::permission(endpoint, check, self.seed)))
+                    .collect();
+                let open = self.check_known(root, &policy, rules, &asks, &mut checks, now);
+                match checks.outcome() {
+                    None => {
+                        let waits = self.check_open(stream, root, &mut dossier, &open, &mut checks, now);
+                        match checks.outcome() {
+                            None => {
+                                let weight = dossier.weight().saturating_add(inputs.weight());
+                                let state =
+                                    State::Checking(Checking { inputs, identity, checks, open: waits });
+                                self.park(
+                                    stream,
+                                    Pending { root, dossier, deadline, alarm: deadline, weight, state },
+                                );
+                                return None;
+                            }
+                            outcome => outcome,
+                        }
+                    }
+                    outcome => outcome,
+                }
+            }
         };
-        let root = pending.root;
-        let slots = (0..all.len()).map(Slot::All).chain((0..any.len()).map(Slot::Any));
-        for (slot, check) in slots.zip(all.iter().chain(&any)) {
-            let key = endpoint.key(self.seed, check);
-            let waiter = (stream, Ticket::Check(slot));
-            let timeout = endpoint.provider.timeout;
-            if !self.join(root, key, Question::Permission, waiter, timeout, now, || endpoint.call(check)) {
-                return self.decide(stream, pending.dossier, Err(Unusable::OverLimit.into()), now);
+        let outcome = match outcome {
+            Some(Ok(granted)) => Ok(Permit::identified(&identity, granted)),
+            Some(Err(refusal)) => Err(judge_opening(&dossier, rules, &inputs, refusal)),
+            None => Err(Unusable::Internal.into()),
+        };
+        Some((dossier, outcome))
+    }
+
+    /// Notes the permissions that are known; returns the questions that are left.
+    fn check_known<'a, 'p>(
+        &mut self,
+        root: RootId,
+        policy: &Policy,
+        rules: &TokenRules,
+        asks: &'a [(Slot, Ask<'p>)],
+        checks: &mut Checks,
+        now: Timestamp,
+    ) -> Vec<&'a (Slot, Ask<'p>)> {
+        let mut open = Vec::new();
+        for slot_and_ask in asks {
+            let (slot, ask) = slot_and_ask;
+            match self.recall_permission(ask, rules, now) {
+                None => open.push(slot_and_ask),
+                Some((is_granted, is_due)) => {
+                    if is_due {
+                        self.refresh(root, policy, ask, now);
+                    }
+                    checks.note(*slot, Ok(is_granted));
+                }
             }
         }
-        pending.weight = pending.dossier.weight().saturating_add(inputs.weight());
-        pending.state = State::Checking(Checking { inputs, identity, checks });
-        self.park(stream, pending);
+        open
+    }
+
+    /// Asks for the permissions that are not known, and notes what cannot be asked; returns what is waited for.
+    fn check_open(
+        &mut self,
+        stream: StreamId,
+        root: RootId,
+        dossier: &mut Dossier,
+        open: &[&(Slot, Ask<'_>)],
+        checks: &mut Checks,
+        now: Timestamp,
+    ) -> Vec<(Slot, FactKey)> {
+        let policy = Rc::clone(&dossier.policy);
+        let mut waits = Vec::with_capacity(open.len());
+        for (slot, ask) in open {
+            let joined = if self.has_room() {
+                self.join(root, &policy, ask, (stream, Ticket::Check(*slot)), now)
+            } else {
+                Err(Unusable::OverLimit.into())
+            };
+            match joined {
+                Ok(()) => waits.push((*slot, ask.key)),
+                Err(refusal) => {
+                    let (answer, is_stale) =
+                        self.or_stale_permission(&policy, dossier.place, ask.key, Err(refusal), now);
+                    checks.note(*slot, answer);
+                    dossier.is_stale |= is_stale;
+                }
+            }
+        }
+        waits
+    }
+
+    /// What an outage leaves of a permission, and whether that is older than its lifetime.
+    fn or_stale_permission(
+        &mut self,
+        policy: &Policy,
+        place: Place,
+        key: FactKey,
+        answer: Result<bool, Refusal>,
+        now: Timestamp,
+    ) -> (Result<bool, Refusal>, bool) {
+        match (&answer, rules_at(policy, place)) {
+            (Err(refusal), Some(rules)) if self.is_stale_permission(key, rules, refusal, now) => {
+                (Ok(true), true)
+            }
+            _ => (answer, false),
+        }
     }
 
     pub(super) fn checked(
         &mut self,
         stream: StreamId,
         slot: Slot,
+        key: FactKey,
         answer: Result<bool, Refusal>,
         now: Timestamp,
     ) {
         // A request whose first answers were decisive is gone from here when the others land.
+        let Some(Stream::Pending(pending)) = self.streams.get(&stream) else { return };
+        let (policy, place) = (Rc::clone(&pending.dossier.policy), pending.dossier.place);
+        let (answer, is_stale) = self.or_stale_permission(&policy, place, key, answer, now);
         let Some(Stream::Pending(pending)) = self.streams.get_mut(&stream) else { return };
         let State::Checking(checking) = &mut pending.state else { return };
         checking.checks.note(slot, answer);
+        pending.dossier.is_stale |= is_stale;
         if let Some(outcome) = checking.checks.outcome() {
             self.grant(stream, outcome, now);
         }
@@ -111,10 +262,13 @@ impl Engine {
 
     pub(super) fn grant(&mut self, stream: StreamId, outcome: Result<Granted, Refusal>, now: Timestamp) {
         let Some(Pending { dossier, state, .. }) = self.take_pending(stream) else { return };
-        let outcome = match (state, outcome) {
-            (State::Checking(checking), Ok(granted)) => Ok(Permit::identified(&checking.identity, granted)),
-            (State::Checking(checking), Err(refusal)) => {
-                Err(judge_opening(&dossier, &checking.inputs, refusal))
+        let policy = Rc::clone(&dossier.policy);
+        let outcome = match (state, outcome, rules_at(&policy, dossier.place)) {
+            (State::Checking(checking), Ok(granted), _) => {
+                Ok(Permit::identified(&checking.identity, granted))
+            }
+            (State::Checking(checking), Err(refusal), Some(rules)) => {
+                Err(judge_opening(&dossier, rules, &checking.inputs, refusal))
             }
             _ => Err(Unusable::Internal.into()),
         };
@@ -196,13 +350,18 @@ impl Engine {
     pub(super) fn overdue(&mut self, stream: StreamId, now: Timestamp) {
         let Some(Stream::Pending(pending)) = self.streams.get_mut(&stream) else { return };
         if now >= pending.deadline {
+            let timeout = Refusal::from(Outage::Timeout);
             match &mut pending.state {
-                State::Introspecting(_) => self.refuse(stream, Outage::Timeout.into(), now),
+                State::Introspecting(introspecting) => {
+                    let key = introspecting.key;
+                    self.introspected(stream, key, Err(timeout), now);
+                }
                 State::Receiving(_) => self.refuse(stream, Denial::BodyTimeout.into(), now),
                 State::Checking(checking) => {
-                    checking.checks.close(&Outage::Timeout.into());
-                    let outcome = checking.checks.outcome().unwrap_or_else(|| Err(Unusable::Internal.into()));
-                    self.grant(stream, outcome, now);
+                    for (slot, key) in std::mem::take(&mut checking.open) {
+                        self.checked(stream, slot, key, Err(timeout.clone()), now);
+                    }
+                    self.refuse(stream, timeout, now);
                 }
             }
             return;
@@ -220,8 +379,12 @@ impl Engine {
     pub(super) fn refuse(&mut self, stream: StreamId, refusal: Refusal, now: Timestamp) {
         let Some(Pending { dossier, state, .. }) = self.take_pending(stream) else { return };
         let refusal = match &state {
-            State::Introspecting(Introspecting { inputs }) | State::Checking(Checking { inputs, .. }) => {
-                judge_opening(&dossier, inputs, refusal)
+            State::Introspecting(Introspecting { inputs, .. }) | State::Checking(Checking { inputs, .. }) => {
+                let policy = Rc::clone(&dossier.policy);
+                match rules_at(&policy, dossier.place) {
+                    Some(rules) => judge_opening(&dossier, rules, inputs, refusal),
+                    None => refusal,
+                }
             }
             State::Receiving(_) => refusal,
         };
@@ -260,30 +423,32 @@ impl Engine {
     }
 }
 
-fn rules_of(dossier: &Dossier) -> Option<&TokenRules> {
-    match dossier.route().map(|r| &r.access) {
+/// A request that is about to be judged.
+struct Seeker {
+    stream: StreamId,
+    root: RootId,
+    dossier: Dossier,
+    inputs: Inputs,
+    deadline: Timestamp,
+}
+
+fn rules_at(policy: &Policy, place: Place) -> Option<&TokenRules> {
+    let route = match place {
+        Place::Nowhere => None,
+        Place::Route(index) => policy.route(Some(index)),
+        Place::Fallback => policy.route(None),
+    };
+    match route.map(|route| &route.access) {
         Some(Access::Token(rules)) => Some(rules),
         _ => None,
     }
 }
 
-/// The identity headers of an admitted bearer.
-fn rendered(policy: &Policy, inputs: &Inputs, identity: &Identity) -> Result<Vec<Header>, Refusal> {
-    let mut headers = Vec::with_capacity(policy.identity_headers.len());
-    for (name, template) in &policy.identity_headers {
-        if let Some(value) = template.header_value(inputs, identity.info())? {
-            headers.push((name.clone().into_bytes(), value));
-        }
-    }
-    Ok(headers)
-}
-
 /// An outage that a route would open does not open what the request's own values forbid.
-fn judge_opening(dossier: &Dossier, inputs: &Inputs, refusal: Refusal) -> Refusal {
+fn judge_opening(dossier: &Dossier, rules: &TokenRules, inputs: &Inputs, refusal: Refusal) -> Refusal {
     if !matches!(refusal, Refusal::Outage(_)) || !dossier.opens_on_outage() {
         return refusal;
     }
-    let Some(rules) = rules_of(dossier) else { return refusal };
     let claims =
         rules.requirement.claims.iter().map(|(_, template)| template.resolve(inputs, None).map(drop));
     let checks = rules.all.iter().chain(&rules.any).map(|check| check.judge_without_token(inputs));

@@ -9,22 +9,11 @@ use crate::telemetry::Decision;
 use crate::time::Timestamp;
 use crate::verdict::Action;
 use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
 
 const ROOT: RootId = RootId(1);
 const STREAM: StreamId = StreamId(7);
 const KEY: &str = "a webhook key of enough bytes";
-
-struct NoSlots;
-
-impl SharedSlots for NoSlots {
-    fn get(&self, _: &str) -> Option<(Vec<u8>, u32)> {
-        None
-    }
-
-    fn compare_and_set(&mut self, _: &str, _: &[u8], _: Option<u32>) -> bool {
-        true
-    }
-}
 
 fn engine() -> Engine {
     let document = serde_json::json!({
@@ -43,9 +32,9 @@ fn engine() -> Engine {
         ],
         "webhooks": {"hook": {"format": "avnology", "secrets": [KEY], "body_only": true, "max_body_bytes": 8}}
     });
-    let mut engine = Engine::new(Seed([3; 16]));
+    let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoSlots));
     let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
-    engine.configure(ROOT, loaded, &mut NoSlots);
+    engine.configure(ROOT, loaded);
     while engine.poll().is_some() {}
     engine
 }
@@ -176,8 +165,8 @@ fn an_outage_opens_only_what_the_request_itself_does_not_forbid() {
 #[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
-    let mut engine = Engine::new(Seed([3; 16]));
-    engine.configure(ROOT, config::load(document, &|_| None).unwrap(), &mut NoSlots);
+    let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoSlots));
+    engine.configure(ROOT, config::load(document, &|_| None).unwrap());
     let mut truncated = head("/public", &[("x-avnology-user-id", "usr_root")]);
     truncated.pop();
     for (nth, unreadable) in

@@ -6,6 +6,7 @@ pub mod pairs;
 pub mod path;
 pub mod query;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A request that the host is asked to send, and whose answer comes back as a [`Reply`].
@@ -54,6 +55,8 @@ pub enum Edit {
     Remove(Vec<u8>),
     /// Add a value for a name that the request does not carry (any more).
     Add(Vec<u8>, Vec<u8>),
+    /// Add each of these, as [`Self::Add`] does.
+    AddAll(Rc<[Header]>),
     /// Replace every value of this name by one.
     Replace(Vec<u8>, Vec<u8>),
 }

@@ -3,15 +3,20 @@
 mod packed;
 pub mod reply;
 pub mod requirement;
+mod session;
 
 pub use reply::{Introspection, TokenInfo};
 pub use requirement::{Fact, Identity, Requirement};
+pub use session::SessionEndpoint;
 
+use crate::cache::shared::{Place, Sealer};
+use crate::health::BreakerRules;
 use crate::http::Callout;
-use crate::secret::{FactKey, Secret, Seed, Token};
+use crate::secret::{FactKey, Fingerprint, Secret, Seed, Token};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The provider's host, as all its endpoints share it.
@@ -21,19 +26,44 @@ pub struct Provider {
     pub cluster: String,
     /// What `:authority` says.
     pub authority: String,
-    /// How long one callout may take.
+    /// How long one callout may take, retries included.
     pub timeout: Duration,
+    /// How often Envoy asks again within that time, where the first attempt failed.
+    pub retries: u32,
+    /// When it is left alone.
+    pub breaker: BreakerRules,
+}
+
+impl Provider {
+    /// The headers by which Envoy's router retries a callout.
+    pub fn retry_headers(&self) -> Vec<(String, String)> {
+        if self.retries == 0 {
+            return Vec::new();
+        }
+        // Envoy's `5xx` covers what never became an answer too: connection failures, resets, refused streams.
+        vec![
+            ("x-envoy-retry-on".to_owned(), "5xx".to_owned()),
+            ("x-envoy-max-retries".to_owned(), self.retries.to_string()),
+        ]
+    }
 }
 
 /// An introspection endpoint with the credentials that the gate shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct IntrospectionEndpoint {
     /// Where it is.
     pub provider: Provider,
-    /// Its path.
-    pub path: String,
-    /// Who the gate is.
-    pub credentials: ClientAuthentication,
+    path: String,
+    credentials: ClientAuthentication,
+    fingerprint: Fingerprint,
+    /// `None` without a secret: what nobody vouches for is not shared.
+    sealer: Option<Rc<Sealer>>,
+}
+
+impl PartialEq for IntrospectionEndpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint && self.provider == other.provider
+    }
 }
 
 /// How the gate authenticates to the introspection endpoint (RFC 6749 section 2.3.1, RFC 7662 section 2.1).
@@ -62,7 +92,28 @@ pub enum ClientAuthentication {
     None,
 }
 
+impl ClientAuthentication {
+    /// The method, the client and its secret, where there are any.
+    fn parts(&self) -> [&str; 3] {
+        match self {
+            Self::Post { client_id, client_secret } => ["post", client_id, client_secret.reveal()],
+            Self::Basic { client_id, client_secret } => ["basic", client_id, client_secret.reveal()],
+            Self::Bearer { token } => ["bearer", "", token.reveal()],
+            Self::None => ["none", "", ""],
+        }
+    }
+}
+
 impl IntrospectionEndpoint {
+    /// The endpoint at this path of the provider's.
+    pub fn new(provider: Provider, path: String, credentials: ClientAuthentication) -> Self {
+        let [method, id, secret] = credentials.parts();
+        let Provider { cluster, authority, .. } = &provider;
+        let fingerprint = Fingerprint::of(&["introspection", cluster, authority, &path, method, id, secret]);
+        let sealer = (!secret.is_empty()).then(|| Rc::new(Sealer::new(secret, fingerprint)));
+        Self { provider, path, credentials, fingerprint, sealer }
+    }
+
     /// The question whether a token is active.
     pub fn call(&self, token: &Token) -> Callout {
         let mut headers = vec![
@@ -90,6 +141,7 @@ impl IntrospectionEndpoint {
             }
             ClientAuthentication::None => {}
         }
+        headers.extend(self.provider.retry_headers());
         Callout {
             cluster: self.provider.cluster.clone(),
             headers,
@@ -98,21 +150,19 @@ impl IntrospectionEndpoint {
         }
     }
 
+    /// What tells it, and whom it knows the gate as, from others.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
     /// What identifies the answer: the endpoint, as whom it is asked, and the token.
     pub fn key(&self, seed: Seed, token: &Token) -> FactKey {
-        let (method, id, secret): (&str, &str, &str) = match &self.credentials {
-            ClientAuthentication::Post { client_id, client_secret } => {
-                ("post", client_id, client_secret.reveal())
-            }
-            ClientAuthentication::Basic { client_id, client_secret } => {
-                ("basic", client_id, client_secret.reveal())
-            }
-            ClientAuthentication::Bearer { token } => ("bearer", "", token.reveal()),
-            ClientAuthentication::None => ("none", "", ""),
-        };
-        let Provider { cluster, authority, .. } = &self.provider;
-        let parts = ["introspection", cluster, authority, &self.path, method, id, secret, token.reveal()];
-        FactKey::of(seed, &parts.map(str::as_bytes))
+        FactKey::of(seed, &[self.fingerprint.bytes(), token.reveal().as_bytes()])
+    }
+
+    /// Where the workers share the answer, if they do.
+    pub fn place(&self, token: &Token) -> Option<Place> {
+        self.sealer.as_ref().map(|sealer| sealer.place(&[token.reveal().as_bytes()]))
     }
 }
 
@@ -133,8 +183,10 @@ mod tests {
             cluster: "c".into(),
             authority: "idp.example".into(),
             timeout: Duration::from_secs(1),
+            retries: 2,
+            breaker: BreakerRules { failures: 0, window: Duration::ZERO, open_for: Duration::ZERO },
         };
-        let endpoint = IntrospectionEndpoint { provider, path: "/introspect".into(), credentials };
+        let endpoint = IntrospectionEndpoint::new(provider, "/introspect".into(), credentials);
         let callout = endpoint.call(&Secret::new("a+/b==".into()));
         (callout.headers, String::from_utf8(callout.body).unwrap())
     }

@@ -105,8 +105,26 @@ impl Members {
 
 /// Names that most answers hold, as one byte each. The order is part of the format that workers share.
 const KNOWN: [&str; 20] = [
-    "active", "sub", "scope", "client_id", "exp", "iat", "nbf", "iss", "aud", "jti", "username", "token_type",
-    "token_use", "org_id", "org_name", "organization_id", "user_id", "session_id", "aal", "cnf",
+    "active",
+    "sub",
+    "scope",
+    "client_id",
+    "exp",
+    "iat",
+    "nbf",
+    "iss",
+    "aud",
+    "jti",
+    "username",
+    "token_type",
+    "token_use",
+    "org_id",
+    "org_name",
+    "organization_id",
+    "user_id",
+    "session_id",
+    "aal",
+    "cnf",
 ];
 
 const NULL: u8 = 0;

@@ -2,9 +2,11 @@
 
 use super::packed::{self, Members};
 use crate::refusal::Unusable;
+use crate::time::Timestamp;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 pub use super::packed::{Items, Value};
 
@@ -119,6 +121,12 @@ impl TokenInfo {
         }
     }
 
+    /// Whether `exp` has passed (RFC 7519 section 4.1.4: not accepted *on or* after), with this leeway. One that cannot be read has not.
+    pub fn is_past(&self, skew: Duration, now: Timestamp) -> bool {
+        let skew = i128::from(skew.as_secs());
+        matches!(self.time("exp"), Ok(Some(exp)) if exp.saturating_add(skew) <= i128::from(now.as_secs()))
+    }
+
     /// The scopes: a space-separated string (RFC 7662 section 2.2), or an array of strings.
     ///
     /// # Errors
@@ -141,7 +149,10 @@ impl TokenInfo {
     fn scope_text(&self) -> Result<Option<Cow<'_, str>>, Unusable> {
         match self.member("scope")? {
             Some(Value::Text(text))
-                if !text.is_empty() && !text.starts_with(' ') && !text.ends_with(' ') && !text.contains("  ") =>
+                if !text.is_empty()
+                    && !text.starts_with(' ')
+                    && !text.ends_with(' ')
+                    && !text.contains("  ") =>
             {
                 Ok(Some(Cow::Borrowed(text)))
             }

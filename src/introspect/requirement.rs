@@ -128,14 +128,19 @@ impl Fact {
         Self { token, started }
     }
 
+    /// A fact that was kept.
+    pub fn kept(token: Option<TokenInfo>, started: Timestamp) -> Self {
+        Self { token, started }
+    }
+
     /// When the callout that brought it was started.
     pub fn started(&self) -> Timestamp {
         self.started
     }
 
-    /// The token's `sub`, where it is one string.
-    pub fn subject(&self) -> Option<String> {
-        self.token.as_ref()?.text("sub").ok()?.map(str::to_owned)
+    /// The active token's members; `None` for an inactive one.
+    pub fn token(&self) -> Option<&TokenInfo> {
+        self.token.as_ref()
     }
 }
 

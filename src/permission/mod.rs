@@ -1,20 +1,22 @@
 //! Permission checks: the question, and the one answer that counts.
 
+use crate::cache::shared::{Place, Sealer};
 use crate::http::Callout;
 use crate::introspect::{Identity, Provider, TokenInfo};
 use crate::refusal::{Refusal, Unusable};
-use crate::secret::{FactKey, Secret, Seed};
+use crate::secret::{FactKey, Fingerprint, Secret, Seed};
 use crate::template::{Inputs, Template};
+use std::rc::Rc;
 
 /// The permission endpoint with the key that the gate shows it.
 #[derive(Clone, Debug)]
 pub struct PermissionEndpoint {
     /// Where it is.
     pub provider: Provider,
-    /// Its path.
-    pub path: String,
-    /// The gate's own key.
-    pub api_key: Secret<String>,
+    path: String,
+    api_key: Secret<String>,
+    fingerprint: Fingerprint,
+    sealer: Rc<Sealer>,
 }
 
 /// A check of one route, before the request's values are in it.
@@ -64,7 +66,26 @@ impl CheckTemplate {
     }
 }
 
+impl Check {
+    /// Whom it is about.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    fn parts(&self) -> [&[u8]; 4] {
+        [&self.namespace, &self.object, &self.relation, &self.subject].map(String::as_bytes)
+    }
+}
+
 impl PermissionEndpoint {
+    /// The endpoint at this path of the provider's.
+    pub fn new(provider: Provider, path: String, api_key: Secret<String>) -> Self {
+        let Provider { cluster, authority, .. } = &provider;
+        let fingerprint = Fingerprint::of(&["permission", cluster, authority, &path, api_key.reveal()]);
+        let sealer = Rc::new(Sealer::new(api_key.reveal(), fingerprint));
+        Self { provider, path, api_key, fingerprint, sealer }
+    }
+
     /// The question whether the relationship exists.
     pub fn call(&self, check: &Check) -> Callout {
         let headers = [
@@ -75,31 +96,36 @@ impl PermissionEndpoint {
             ("accept", "application/json"),
             ("authorization", &format!("Bearer {}", self.api_key.reveal())),
         ];
+        let mut headers: Vec<_> = headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into();
+        headers.extend(self.provider.retry_headers());
         Callout {
             cluster: self.provider.cluster.clone(),
-            headers: headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
+            headers,
             // Four strings: their JSON cannot fail.
             body: serde_json::to_vec(check).unwrap_or_default(),
             timeout: self.provider.timeout,
         }
     }
 
+    /// What tells it, and whom it knows the gate as, from others.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
     /// What identifies the answer: the endpoint, as whom it is asked, and the check.
     pub fn key(&self, seed: Seed, check: &Check) -> FactKey {
-        let Provider { cluster, authority, .. } = &self.provider;
-        let Check { namespace, object, relation, subject } = check;
-        let parts = [
-            "permission",
-            cluster,
-            authority,
-            &self.path,
-            self.api_key.reveal(),
-            namespace,
-            object,
-            relation,
-            subject,
-        ];
-        FactKey::of(seed, &parts.map(str::as_bytes))
+        let [namespace, object, relation, subject] = check.parts();
+        FactKey::of(seed, &[self.fingerprint.bytes(), namespace, object, relation, subject])
+    }
+
+    /// What identifies whom the check is about.
+    pub fn subject_key(&self, seed: Seed, check: &Check) -> FactKey {
+        FactKey::of(seed, &[self.fingerprint.bytes(), check.subject.as_bytes()])
+    }
+
+    /// Where the workers share the answer.
+    pub fn place(&self, check: &Check) -> Place {
+        self.sealer.place(&check.parts())
     }
 }
 
@@ -147,23 +173,14 @@ impl Checks {
         Self { all: vec![Answer::Open; all], any: vec![Answer::Open; any] }
     }
 
-    /// Notes an answer.
+    /// Notes an answer; the first one to a check counts.
     pub fn note(&mut self, slot: Slot, answer: Result<bool, Refusal>) {
         let place = match slot {
             Slot::All(nth) => self.all.get_mut(nth),
             Slot::Any(nth) => self.any.get_mut(nth),
         };
-        if let Some(place) = place {
+        if let Some(place @ Answer::Open) = place {
             *place = Answer::Known(answer);
-        }
-    }
-
-    /// Gives every open check this failure: nobody waits any longer.
-    pub fn close(&mut self, failure: &Refusal) {
-        for answer in self.all.iter_mut().chain(&mut self.any) {
-            if matches!(answer, Answer::Open) {
-                *answer = Answer::Known(Err(failure.clone()));
-            }
         }
     }
 

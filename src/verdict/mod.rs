@@ -6,6 +6,7 @@ mod respond;
 pub use permit::Permit;
 
 use crate::http::{Edit, Header, LocalReply};
+use crate::introspect::TokenInfo;
 use crate::policy::{Access, Policy, Route};
 use crate::refusal::{Denial, Reason, Refusal};
 use crate::telemetry::{Decision, Event};
@@ -22,9 +23,11 @@ pub struct Dossier {
     /// What leaves a request that carries a credential which the service must not see.
     pub(crate) credential_edits: Vec<Edit>,
     /// Rendered identity headers, once the bearer was admitted.
-    pub(crate) identity_headers: Vec<Header>,
-    /// The token's `sub`, once introspected.
-    pub(crate) subject: Option<String>,
+    pub(crate) identity_headers: Option<Rc<[Header]>>,
+    /// What is known about the token, once it was introspected.
+    pub(crate) token: Option<TokenInfo>,
+    /// Whether an answer that it rests on is older than its lifetime.
+    pub(crate) is_stale: bool,
     pub(crate) grpc: bool,
 }
 
@@ -45,9 +48,10 @@ impl Dossier {
         let edits = self.base_edits.iter().chain(&self.credential_edits).map(|edit| match edit {
             Edit::Remove(name) => name.len(),
             Edit::Add(name, value) | Edit::Replace(name, value) => name.len().saturating_add(value.len()),
+            Edit::AddAll(_) => 0,
         });
         let headers =
-            self.identity_headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+            self.identity_headers.iter().flat_map(|h| h.iter()).map(|(n, v)| n.len().saturating_add(v.len()));
         edits.chain(headers).fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
     }
 
@@ -118,7 +122,8 @@ struct Bypass(Decision);
 pub fn settle(dossier: Dossier, outcome: Result<Permit, Refusal>) -> Verdict {
     match outcome {
         Ok(permit) => {
-            let event = event(&dossier, Decision::Allow, permit.reason());
+            let reason = if dossier.is_stale { Reason::AuthenticatedStale } else { permit.reason() };
+            let event = event(&dossier, Decision::Allow, reason);
             Verdict { action: Action::Forward(forward_permitted(dossier, &permit)), event }
         }
         Err(refusal) => {
@@ -176,7 +181,10 @@ fn forward_bypassed(dossier: Dossier, _: &Bypass) -> Vec<Edit> {
 fn forward(dossier: Dossier) -> Vec<Edit> {
     let mut edits = dossier.base_edits;
     edits.extend(dossier.credential_edits);
-    edits.extend(dossier.identity_headers.into_iter().map(|(name, value)| Edit::Add(name, value)));
+    edits.extend(dossier.identity_headers.map(Edit::AddAll));
+    if dossier.is_stale {
+        edits.push(Edit::Add(b"x-avnology-stale".to_vec(), b"true".to_vec()));
+    }
     edits
 }
 
@@ -190,12 +198,15 @@ fn path_edits(dossier: Dossier) -> Vec<Edit> {
 }
 
 fn event(dossier: &Dossier, decision: Decision, reason: Reason) -> Event {
+    let recorded = decision != Decision::Allow || dossier.policy.record_allowed;
+    // Only what is told is worth a copy.
+    let token = dossier.token.as_ref().filter(|_| recorded);
     Event {
         decision,
         reason,
         route: dossier.route().and_then(|r| r.name.clone()),
-        subject: dossier.subject.clone(),
-        recorded: decision != Decision::Allow || dossier.policy.record_allowed,
+        subject: token.and_then(|info| info.text("sub").ok().flatten()).map(str::to_owned),
+        recorded,
     }
 }
 

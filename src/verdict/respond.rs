@@ -1,9 +1,10 @@
 //! The one home of status codes, challenges and bodies.
 
 use super::Dossier;
+use crate::health::MAX_PAUSE;
 use crate::http::LocalReply;
 use crate::policy::{Access, AnswerFormat};
-use crate::refusal::{Challenge, Entry, Refusal, Unusable};
+use crate::refusal::{Challenge, Entry, Outage, Refusal, Unusable};
 use std::time::Duration;
 
 /// The answer to a refused request.
@@ -111,15 +112,18 @@ struct Problem {
     error: &'static str,
 }
 
-/// Seconds: the provider's own wish on 429, at most [`MAX_RETRY_AFTER`].
+/// Whole seconds, at least one: the provider's own wish on 429, at most [`MAX_PAUSE`], and what a breaker or a budget still has to wait.
 fn retry_after(refusal: &Refusal) -> u64 {
-    match refusal {
-        Refusal::Unusable(Unusable::RateLimited(Some(wish))) => (*wish).min(MAX_RETRY_AFTER).as_secs().max(1),
-        _ => 1,
-    }
+    let wait = match refusal {
+        Refusal::Unusable(Unusable::RateLimited(Some(wish))) => (*wish).min(MAX_PAUSE),
+        Refusal::Unusable(Unusable::OverBudget(_, wait)) | Refusal::Outage(Outage::CircuitOpen(wait)) => {
+            *wait
+        }
+        _ => Duration::ZERO,
+    };
+    let begun = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(begun).max(1)
 }
-
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 fn phrase(status: u16) -> &'static str {
     match status {

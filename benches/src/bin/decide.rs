@@ -3,33 +3,22 @@
 //! Usage: `decide ROUTES REQUESTS`.
 
 use avnology_gate::config;
-use avnology_gate::flow::{Engine, RootId, Seed, SharedSlots, Step, StreamId};
+use avnology_gate::flow::{Engine, NoSlots, RootId, Seed, Step, StreamId};
 use avnology_gate::http::pairs;
 use avnology_gate::time::Timestamp;
 use avnology_gate::verdict::Action;
 use serde_json::json;
 use std::hint::black_box;
-
-struct NoSlots;
-
-impl SharedSlots for NoSlots {
-    fn get(&self, _: &str) -> Option<(Vec<u8>, u32)> {
-        None
-    }
-
-    fn compare_and_set(&mut self, _: &str, _: &[u8], _: Option<u32>) -> bool {
-        true
-    }
-}
+use std::rc::Rc;
 
 fn engine(routes: u32) -> Engine {
     let routes: Vec<_> = (0..routes)
         .map(|n| json!({"match": {"methods": ["GET"], "path": format!("/service-{n}/items/{{id}}")}, "access": "public"}))
         .collect();
     let document = json!({"routes": routes}).to_string();
-    let mut engine = Engine::new(Seed([7; 16]));
+    let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoSlots));
     match config::load(document.as_bytes(), &|_| None) {
-        Ok(loaded) => engine.configure(RootId(1), loaded, &mut NoSlots),
+        Ok(loaded) => engine.configure(RootId(1), loaded),
         Err(problems) => std::panic::panic_any(problems.to_string()),
     }
     engine

@@ -6,10 +6,12 @@ mod routes;
 mod webhooks;
 
 use super::error::Problems;
+use super::limits::Caches;
 use super::raw::Document;
+use crate::cache::Lifetime;
 use crate::credential::Source;
-use crate::introspect::{IntrospectionEndpoint, Provider};
-use crate::policy::{AnswerFormat, OwnedHeaders, Policy};
+use crate::introspect::{IntrospectionEndpoint, Provider, SessionEndpoint};
+use crate::policy::{Access, AnswerFormat, Bound, Bounds, OwnedHeaders, Policy, Route, TokenRules};
 use crate::template::{RequestValue, Template};
 use std::time::Duration;
 
@@ -54,6 +56,8 @@ struct Shared {
     identity_values: Vec<RequestValue>,
     permissions: Option<(Template, Vec<(String, String)>)>,
     webhooks: Vec<String>,
+    cache: Caches,
+    has_sessions: bool,
 }
 
 impl Compiler<'_> {
@@ -88,14 +92,26 @@ impl Compiler<'_> {
             clock_skew: document.clock_skew,
             identity_values: identity_headers.iter().flat_map(|(_, t)| t.request_values().cloned()).collect(),
             permissions: raw_permissions.zip(subject).map(|(p, subject)| (subject, p.namespaces.clone())),
+            cache: document.cache,
+            has_sessions: document.provider.as_ref().is_some_and(|p| p.sessions.is_some()),
             webhooks: document.webhooks.iter().map(|w| w.name.clone()).collect(),
             provider,
             sources,
         };
+        let sessions = document.provider.as_ref().and_then(|p| p.sessions.as_ref()).and_then(|path| {
+            self.request_path("provider.sessions.path", path);
+            shared.provider.clone().map(|provider| SessionEndpoint::new(provider, path.clone()))
+        });
         let webhooks = self.webhooks(&document.webhooks);
         let (table, routes) = self.routes(&document.routes, &shared);
         let fallback = self.fallback(document.default_access, &shared);
+        let bounds = bounds(routes.iter().chain(&fallback), shared.cache);
         Policy {
+            id: 0,
+            bounds,
+            rates: document.budgets,
+            sessions,
+            renders_token_alone: shared.identity_values.is_empty(),
             table,
             routes,
             fallback,
@@ -127,5 +143,25 @@ impl Compiler<'_> {
             return realm.clone();
         }
         provider.map_or_else(|| "avnology".to_owned(), |p| p.authority.clone())
+    }
+}
+
+/// What is worth keeping: nothing where no route would read it.
+fn bounds<'r>(routes: impl Iterator<Item = &'r Route> + Clone, cache: Caches) -> Bounds {
+    let bound = |lifetime: fn(&TokenRules) -> &Lifetime, entries: usize| {
+        let lifetimes = routes.clone().filter_map(|route| match &route.access {
+            Access::Token(rules) => Some(lifetime(rules)),
+            Access::Public | Access::Webhook(_) => None,
+        });
+        let is_read =
+            |l: &Lifetime| !(l.ttl.is_zero() && l.negative_ttl.is_zero() && l.stale_if_error.is_zero());
+        Bound {
+            max_entries: if lifetimes.clone().any(is_read) { entries } else { 0 },
+            longest_ttl: lifetimes.map(|l| l.ttl).max().unwrap_or_default(),
+        }
+    };
+    Bounds {
+        tokens: bound(|rules| &rules.token_lifetime, cache.introspection.entries()),
+        permissions: bound(|rules| &rules.permission_lifetime, cache.permissions.entries()),
     }
 }

@@ -28,6 +28,8 @@ impl Compiler<'_> {
             cluster: provider.cluster.clone()?,
             authority: provider.authority.clone()?,
             timeout: provider.timeout,
+            retries: provider.retries,
+            breaker: provider.breaker,
         })
     }
 
@@ -45,8 +47,7 @@ impl Compiler<'_> {
         raw: &raw::ClientCredentials,
     ) -> Option<usize> {
         let credentials = self.client_authentication(raw)?;
-        let endpoint =
-            IntrospectionEndpoint { provider: provider?.clone(), path: path.to_owned(), credentials };
+        let endpoint = IntrospectionEndpoint::new(provider?.clone(), path.to_owned(), credentials);
         Some(self.endpoints.iter().position(|e| *e == endpoint).unwrap_or_else(|| {
             self.endpoints.push(endpoint);
             self.endpoints.len().saturating_sub(1)
@@ -140,7 +141,7 @@ impl Compiler<'_> {
     ) -> Option<PermissionEndpoint> {
         self.request_path("provider.permissions.path", &raw.path);
         let api_key = self.header_secret(raw.api_key.as_ref()?)?;
-        Some(PermissionEndpoint { provider: provider?.clone(), path: raw.path.clone(), api_key })
+        Some(PermissionEndpoint::new(provider?.clone(), raw.path.clone(), api_key))
     }
 
     pub(super) fn subject(

@@ -106,6 +106,8 @@ impl Compiler<'_> {
                 ("on_provider_error", raw.open_on_outage.is_some()),
                 ("strip_credential", raw.strip_credential.is_some()),
                 ("preflight", raw.preflight),
+                ("cache", raw.cache.is_some()),
+                ("sessions", raw.sessions.is_some()),
             ] {
                 if is_there {
                     self.problems.push(
@@ -133,6 +135,8 @@ impl Compiler<'_> {
                 ("introspection", raw.introspection.is_some()),
                 ("on_provider_error", raw.open_on_outage.is_some()),
                 ("strip_credential", raw.strip_credential.is_some()),
+                ("cache", raw.cache.is_some()),
+                ("sessions", raw.sessions.is_some()),
             ] {
                 if is_there {
                     self.problems.push(
@@ -196,7 +200,19 @@ impl Compiler<'_> {
         inputs.extend(shared.identity_values.iter().cloned());
         inputs.sort();
         inputs.dedup();
+        let sessions = raw.sessions.unwrap_or_default();
+        if sessions && !shared.has_sessions {
+            self.problems.push(
+                "provider.sessions",
+                "nothing",
+                format!("it: {} takes session tokens", raw.at),
+            );
+        }
+        let (token_lifetime, permission_lifetime) = shared.cache.lifetimes(raw.cache);
         Some(TokenRules {
+            sessions,
+            token_lifetime,
+            permission_lifetime,
             optional: raw.access == Some(raw::Access::Optional),
             sources: sources.unwrap_or_else(|| shared.sources.clone()),
             strip_credential: raw.strip_credential.unwrap_or(shared.strip_credential),
@@ -316,17 +332,23 @@ impl Compiler<'_> {
         let access = match access {
             DefaultAccess::Deny => return None,
             DefaultAccess::Public => Access::Public,
-            DefaultAccess::Required => Access::Token(Box::new(TokenRules {
-                optional: false,
-                sources: shared.sources.clone(),
-                strip_credential: shared.strip_credential,
-                endpoint: self.default_endpoint("default_access", shared)?,
-                requirement: Requirement { clock_skew: shared.clock_skew, ..Requirement::default() },
-                all: Vec::new(),
-                any: Vec::new(),
-                inputs: shared.identity_values.clone(),
-                open_on_outage: false,
-            })),
+            DefaultAccess::Required => {
+                let (token_lifetime, permission_lifetime) = shared.cache.lifetimes(None);
+                Access::Token(Box::new(TokenRules {
+                    optional: false,
+                    sources: shared.sources.clone(),
+                    strip_credential: shared.strip_credential,
+                    endpoint: self.default_endpoint("default_access", shared)?,
+                    sessions: false,
+                    token_lifetime,
+                    permission_lifetime,
+                    requirement: Requirement { clock_skew: shared.clock_skew, ..Requirement::default() },
+                    all: Vec::new(),
+                    any: Vec::new(),
+                    inputs: shared.identity_values.clone(),
+                    open_on_outage: false,
+                }))
+            }
         };
         Some(Route { name: None, parameters: Vec::new(), access, shadow: None, preflight: false })
     }

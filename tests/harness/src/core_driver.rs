@@ -7,7 +7,9 @@
 //! Besides what the case expects, every step is held to what no case needs to say: one decision per stream, no byte upstream before it, no
 //! callout to a foreign cluster or with a line break in a header, no secret in a log line, no deadline that a tick does not move.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use avnology_gate::config::{self, Loaded};
@@ -53,7 +55,7 @@ struct World<'c> {
     version: Version,
     now: Timestamp,
     workers: Vec<Worker>,
-    slots: Slots,
+    slots: Rc<Slots>,
     provider: Provider,
     provider_down: bool,
     lose_callouts: bool,
@@ -119,24 +121,26 @@ enum State {
 enum Happening {
     Piece { worker: usize, stream: StreamId },
     Gone { worker: usize, stream: StreamId },
+    Nothing,
     Landed { worker: usize, flight: FlightId, landing: Landing },
 }
 
 /// Shared data: one table for all workers.
 #[derive(Default)]
-struct Slots(BTreeMap<String, (Vec<u8>, u32)>);
+struct Slots(RefCell<BTreeMap<String, (Vec<u8>, u32)>>);
 
 impl SharedSlots for Slots {
     fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
-        self.0.get(slot).cloned()
+        self.0.borrow().get(slot).cloned()
     }
 
-    fn compare_and_set(&mut self, slot: &str, value: &[u8], cas: Option<u32>) -> bool {
-        let current = self.0.get(slot).map(|(_, cas)| *cas);
+    fn compare_and_set(&self, slot: &str, value: &[u8], cas: Option<u32>) -> bool {
+        let mut slots = self.0.borrow_mut();
+        let current = slots.get(slot).map(|(_, cas)| *cas);
         if current != cas {
             return false;
         }
-        self.0.insert(slot.to_owned(), (value.to_vec(), current.unwrap_or(0) + 1));
+        slots.insert(slot.to_owned(), (value.to_vec(), current.unwrap_or(0) + 1));
         true
     }
 }
@@ -159,7 +163,7 @@ impl<'c> World<'c> {
             version,
             now: START,
             workers: Vec::new(),
-            slots: Slots::default(),
+            slots: Rc::default(),
             provider: Provider::default(),
             provider_down: false,
             lose_callouts: false,
@@ -176,7 +180,7 @@ impl<'c> World<'c> {
         self.provider = Provider::new(self.case.seeded()?);
         for nth in 0..self.case.workers().unwrap_or(1) {
             self.workers.push(Worker {
-                engine: Engine::new(Seed([u8::try_from(nth).unwrap_or(u8::MAX); 16])),
+                engine: Engine::new(Seed([u8::try_from(nth).unwrap_or(u8::MAX); 16]), self.slots.clone()),
                 root: RootId(0),
                 roots: BTreeMap::new(),
                 streams: BTreeMap::new(),
@@ -204,6 +208,10 @@ impl<'c> World<'c> {
             if let Some(config) = &step.configure {
                 let document = self.case.resolve(config, self.in_force.as_ref())?;
                 self.configure(document, &step.refused, &[]);
+            } else if let Some(wait) = step.wait {
+                let until = self.now.saturating_add(wait);
+                self.schedule(wait, Happening::Nothing);
+                self.run_on(move |world| world.now >= until)?;
             } else if step.join {
                 self.join(&mut background, step.expect.as_ref())?;
             } else if let (Some(_), Some(expect)) = (&step.request, &step.expect) {
@@ -282,7 +290,7 @@ impl<'c> World<'c> {
                 root.retired = true;
             }
             worker.roots.insert(worker.root, Root { cluster: cluster.clone(), retired: false });
-            worker.engine.configure(worker.root, loaded, &mut self.slots);
+            worker.engine.configure(worker.root, loaded);
             self.drain(nth, None);
             self.retire(nth);
         }
@@ -383,7 +391,7 @@ impl<'c> World<'c> {
 
     /// Runs until `done`, from one happening or deadline to the next.
     fn run_on(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), String> {
-        let limit = self.now.saturating_add(HANGS);
+        let limit = self.now.saturating_add(HANGS.max(self.longest_wait()));
         let mut idle_ticks = 0;
         while !done(self) {
             let happening = self.queue.first_key_value().map(|(key, _)| *key);
@@ -434,6 +442,10 @@ impl<'c> World<'c> {
         deadlines.map(|(at, nth, root)| (round(at).max(self.now), nth, root)).min()
     }
 
+    fn longest_wait(&self) -> Duration {
+        self.case.steps.iter().filter_map(|step| step.wait).max().unwrap_or_default()
+    }
+
     fn schedule(&mut self, after: Duration, happening: Happening) {
         self.happenings += 1;
         self.queue.insert((self.now.saturating_add(after), self.happenings), happening);
@@ -444,6 +456,7 @@ impl<'c> World<'c> {
             Happening::Piece { worker, stream } => self.arrive(worker, stream),
             Happening::Gone { worker, stream } => self.disconnect(worker, stream),
             Happening::Landed { worker, flight, landing } => self.land(worker, flight, &landing),
+            Happening::Nothing => {}
         }
     }
 

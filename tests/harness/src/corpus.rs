@@ -28,8 +28,20 @@ pub const ENVIRONMENT: [(&str, &str); 3] = [
 pub const WEBHOOK_SECRET: &str = "whsec_gate_webhook_secret_for_trials";
 
 /// The directories under `tests/cases`, one per subject.
-pub const FAMILIES: [&str; 10] =
-    ["answers", "authn", "authz", "config", "failure", "headers", "lifecycle", "routes", "shadow", "webhook"];
+pub const FAMILIES: [&str; 12] = [
+    "answers",
+    "authn",
+    "authz",
+    "budgets",
+    "cache",
+    "config",
+    "failure",
+    "headers",
+    "lifecycle",
+    "routes",
+    "shadow",
+    "webhook",
+];
 
 /// Everything a case may cover, in the order in which `tests/cases/README.md` explains it.
 pub fn coverable() -> Vec<String> {
@@ -184,6 +196,9 @@ pub struct Step {
     pub background: bool,
     /// Wait for the background requests; `expect` may say how often the provider was asked since the first of them began.
     pub join: bool,
+    /// Time passes (`250ms`, `31s`).
+    #[serde(deserialize_with = "duration")]
+    pub wait: Option<Duration>,
     /// The host never tells how a callout ended. Core driver only.
     pub lose_callouts: bool,
     /// The host calls body and trailer callbacks while the request waits, which it should not. Core driver only.
@@ -689,12 +704,17 @@ impl Step {
     }
 
     fn sense(&self, core_only: bool) -> Result<(), String> {
-        let acts = [self.request.is_some(), self.configure.is_some(), self.join]
+        let acts = [self.request.is_some(), self.configure.is_some(), self.join, self.wait.is_some()]
             .into_iter()
             .filter(|act| *act)
             .count();
         if acts > 1 {
-            return Err("one of `request`, `configure` and `join`".to_owned());
+            return Err("one of `request`, `configure`, `join` and `wait`".to_owned());
+        }
+        if self.wait.is_some_and(|wait| wait > LONGEST_WAIT) && !core_only {
+            return Err(format!(
+                "a `wait` beyond {LONGEST_WAIT:?} needs `drivers: [core]`, where it takes no time"
+            ));
         }
         if acts == 0 && self.provider.is_empty() && !self.provider_clear && self.provider_down.is_none() {
             return Err("nothing happens".to_owned());
@@ -740,6 +760,9 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
         (None, None) => Err(serde::de::Error::custom(format!("{text}: expected e.g. 250ms or 2s"))),
     }
 }
+
+/// The longest time that a case may let pass in a real Envoy.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

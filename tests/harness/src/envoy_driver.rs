@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -80,6 +81,9 @@ pub fn run(case: &Case, version: Version, envoy: &Arc<Envoy>) -> Result<(), Stri
     if stage.problems.is_empty() { Ok(()) } else { Err(stage.problems.join("\n")) }
 }
 
+/// Trials that were begun. So many that the numbers come round are never under way at once.
+static TRIALS: AtomicU16 = AtomicU16::new(1);
+
 /// A case while it runs.
 struct Stage<'c> {
     case: &'c Case,
@@ -91,6 +95,8 @@ struct Stage<'c> {
     clusters: BTreeMap<String, String>,
     /// How many requests the service must have seen by the end.
     forwarded: usize,
+    /// Which trial of this run it is.
+    trial: u16,
     /// Decisions that the counters must hold.
     counted: BTreeMap<String, u64>,
     counters: BTreeMap<String, u64>,
@@ -138,6 +144,7 @@ impl<'c> Stage<'c> {
             in_force: None,
             clusters,
             forwarded: 0,
+            trial: TRIALS.fetch_add(1, Ordering::Relaxed),
             counted: BTreeMap::new(),
             counters,
             problems: Vec::new(),
@@ -166,6 +173,8 @@ impl<'c> Stage<'c> {
             if let Some(config) = &step.configure {
                 let document = self.case.resolve(config, self.in_force.as_ref())?;
                 self.configure(document, &step.refused, &[]);
+            } else if let Some(wait) = step.wait {
+                std::thread::sleep(wait);
             } else if step.join {
                 self.join(&mut background, step.expect.as_ref())?;
             } else if let (Some(_), Some(expect)) = (&step.request, &step.expect) {
@@ -238,6 +247,19 @@ impl<'c> Stage<'c> {
             && let Some(local) = cluster.as_str().and_then(|name| self.clusters.get(name))
         {
             *cluster = json!(local);
+        }
+        // What a worker knows of an endpoint outlives a trial, and the next one may have the same clusters: each asks under a port of its
+        // own. The realm stays what the case expects.
+        if let Some(authority) = document.pointer_mut("/provider/authority")
+            && let Some(name) = authority.as_str().map(str::to_owned)
+            && !name.contains(':')
+        {
+            *authority = json!(format!("{name}:{}", self.trial));
+            if document.get("challenge").is_none_or(Value::is_object)
+                && document.pointer("/challenge/realm").is_none()
+            {
+                document["challenge"]["realm"] = json!(name);
+            }
         }
         document
     }

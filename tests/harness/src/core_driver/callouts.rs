@@ -5,6 +5,7 @@ use std::time::Duration;
 use avnology_gate::flow::{FlightId, Output, RootId, StreamId};
 use avnology_gate::http::{Callout, Reply};
 use avnology_gate::verdict::Verdict;
+use standin::Fault;
 
 use super::host::{Landing, UNREACHABLE, landing, synthetic};
 use super::{Happening, Stream, World};
@@ -73,12 +74,24 @@ impl World<'_> {
             headers: &headers,
             body: &callout.body,
         };
-        let answer = self.provider.respond(&request, self.now.as_secs());
+        // Envoy's router asks again within the one timeout, where the callout's own headers say so.
+        let retries = if named("x-envoy-retry-on").is_empty() { "" } else { named("x-envoy-max-retries") };
+        let mut retries: u32 = retries.parse().unwrap_or_default();
+        let mut spent = Duration::ZERO;
+        let answer = loop {
+            let answer = self.provider.respond(&request, self.now.as_secs());
+            let failed = answer.status >= 500 || matches!(answer.fault, Some(Fault::Reset | Fault::Garbage));
+            if !failed || retries == 0 || spent + answer.delay >= callout.timeout {
+                break answer;
+            }
+            retries -= 1;
+            spent += answer.delay;
+        };
         if self.lose_callouts {
             return;
         }
-        let (after, landing) = landing(answer, callout.timeout);
-        self.schedule(after, Happening::Landed { worker, flight, landing });
+        let (after, landing) = landing(answer, callout.timeout - spent);
+        self.schedule(spent + after, Happening::Landed { worker, flight, landing });
     }
 
     pub(super) fn hold_to_rules(&mut self, worker: usize, root: RootId, callout: &Callout) {

@@ -162,6 +162,11 @@ pub(super) fn apply(edits: &[Edit], head: &mut Vec<(Vec<u8>, Vec<u8>)>, wrong: &
                 }
                 head.push((name.clone(), value.clone()));
             }
+            Edit::AddAll(headers) => {
+                let each: Vec<Edit> =
+                    headers.iter().map(|(name, value)| Edit::Add(name.clone(), value.clone())).collect();
+                apply(&each, head, wrong);
+            }
             Edit::Replace(name, value) => {
                 let at = head.iter().position(|(n, _)| is(n, name));
                 head.retain(|(n, _)| !is(n, name));

@@ -1,0 +1,108 @@
+//! Questions to the provider: what is asked, what identifies the answer, where it may be found.
+
+use crate::cache::shared::Place;
+use crate::http::Callout;
+use crate::introspect::{IntrospectionEndpoint, Provider, SessionEndpoint};
+use crate::permission::{Check, PermissionEndpoint};
+use crate::policy::{Policy, TokenRules};
+use crate::secret::{FactKey, Fingerprint, SESSION_PREFIX, Seed, Token};
+use std::cell::OnceCell;
+
+/// A question.
+pub(super) struct Ask<'p> {
+    pub(super) question: Question,
+    pub(super) key: FactKey,
+    target: Target<'p>,
+    place: OnceCell<Option<Place>>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Whether a token is active.
+    Introspection,
+    /// Whose session a token is.
+    Session,
+    /// Whether a permission is granted.
+    Permission,
+}
+
+enum Target<'p> {
+    Introspection(&'p IntrospectionEndpoint, &'p Token),
+    Session(&'p SessionEndpoint, &'p Token),
+    Permission(&'p PermissionEndpoint, &'p Check),
+}
+
+impl<'p> Ask<'p> {
+    /// About a token; `None` where the policy lacks the endpoint, which its compilation has ruled out.
+    pub(super) fn token(
+        policy: &'p Policy,
+        rules: &TokenRules,
+        token: &'p Token,
+        seed: Seed,
+    ) -> Option<Self> {
+        // Without `sessions: true` such a token does not get here.
+        if token.reveal().starts_with(SESSION_PREFIX) {
+            let endpoint = policy.sessions.as_ref()?;
+            let (question, key) = (Question::Session, endpoint.key(seed, token));
+            return Some(Self::new(question, key, Target::Session(endpoint, token)));
+        }
+        let endpoint = policy.endpoints.get(rules.endpoint)?;
+        let key = endpoint.key(seed, token);
+        Some(Self::new(Question::Introspection, key, Target::Introspection(endpoint, token)))
+    }
+
+    /// About a permission.
+    pub(super) fn permission(endpoint: &'p PermissionEndpoint, check: &'p Check, seed: Seed) -> Self {
+        let key = endpoint.key(seed, check);
+        Self::new(Question::Permission, key, Target::Permission(endpoint, check))
+    }
+
+    fn new(question: Question, key: FactKey, target: Target<'p>) -> Self {
+        Self { question, key, target, place: OnceCell::new() }
+    }
+
+    pub(super) fn call(&self) -> Callout {
+        match self.target {
+            Target::Introspection(endpoint, token) => endpoint.call(token),
+            Target::Session(endpoint, token) => endpoint.call(token),
+            Target::Permission(endpoint, check) => endpoint.call(check),
+        }
+    }
+
+    pub(super) fn provider(&self) -> &'p Provider {
+        match self.target {
+            Target::Introspection(endpoint, _) => &endpoint.provider,
+            Target::Session(endpoint, _) => &endpoint.provider,
+            Target::Permission(endpoint, _) => &endpoint.provider,
+        }
+    }
+
+    /// What tells the endpoint, and whom it knows the gate as, from others.
+    pub(super) fn endpoint(&self) -> Fingerprint {
+        match self.target {
+            Target::Introspection(endpoint, _) => endpoint.fingerprint(),
+            Target::Session(endpoint, _) => endpoint.fingerprint(),
+            Target::Permission(endpoint, _) => endpoint.fingerprint(),
+        }
+    }
+
+    /// Whom a permission check is about.
+    pub(super) fn subject(&self, seed: Seed) -> Option<FactKey> {
+        match self.target {
+            Target::Permission(endpoint, check) => Some(endpoint.subject_key(seed, check)),
+            Target::Introspection(..) | Target::Session(..) => None,
+        }
+    }
+
+    /// Where the workers share the answer, if they do. Found out once, since it costs a hash of the token.
+    pub(super) fn place(&self) -> Option<&Place> {
+        let place = self.place.get_or_init(|| match self.target {
+            Target::Introspection(endpoint, token) => endpoint.place(token),
+            // No secret goes to this endpoint but the token itself.
+            Target::Session(..) => None,
+            Target::Permission(endpoint, check) => Some(endpoint.place(check)),
+        });
+        place.as_ref()
+    }
+}

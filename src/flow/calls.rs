@@ -1,0 +1,155 @@
+//! Flights: what may be asked, what is under way, and what its end says about the endpoint.
+
+use super::ask::{Ask, Question};
+use super::engine::Engine;
+use super::state::{Alarm, Flight, Ticket};
+use super::{FlightId, Output, RootId, StreamId};
+use crate::health::{Closed, Ended, Purpose};
+use crate::policy::Policy;
+use crate::refusal::{Outage, Refusal, Unusable};
+use crate::time::Timestamp;
+use std::time::Duration;
+
+impl Engine {
+    /// Waits for the answer to this question, asking it where nobody has.
+    ///
+    /// # Errors
+    /// Why it is not asked: too many wait or are under way, the endpoint is to be left alone, or the budget is used up.
+    pub(super) fn join(
+        &mut self,
+        root: RootId,
+        policy: &Policy,
+        ask: &Ask<'_>,
+        waiter: (StreamId, Ticket),
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if let Some(flight) = self.by_key.get(&(root, ask.key)).and_then(|id| self.flights.get_mut(id)) {
+            // Those whose clients have gone stay until the flight lands.
+            if flight.waiters.len() >= MAX_WAITERS {
+                return Err(Unusable::OverLimit.into());
+            }
+            flight.waiters.push(waiter);
+            return Ok(());
+        }
+        let purpose = match ask.question {
+            Question::Permission => Purpose::Permission,
+            Question::Introspection | Question::Session if self.seen.knows(ask.key) => Purpose::Refresh,
+            Question::Introspection | Question::Session => Purpose::NewToken,
+        };
+        self.start(root, policy, ask, purpose, Some(waiter), now)
+    }
+
+    /// Asks again about what is known, in the background and at most once at a time. The other workers may have done it already.
+    pub(super) fn refresh(&mut self, root: RootId, policy: &Policy, ask: &Ask<'_>, now: Timestamp) {
+        if self.by_key.contains_key(&(root, ask.key)) || (self.is_newer_elsewhere(ask, now)) {
+            return;
+        }
+        let purpose = match ask.question {
+            Question::Permission => Purpose::Permission,
+            Question::Introspection | Question::Session => Purpose::Refresh,
+        };
+        // Nobody waits for it, so nobody is told why it could not be asked.
+        let _ = self.start(root, policy, ask, purpose, None, now);
+    }
+
+    /// Takes a newer answer of another worker over, where there is one.
+    fn is_newer_elsewhere(&mut self, ask: &Ask<'_>, now: Timestamp) -> bool {
+        let known_since = |engine: &Self| match ask.question {
+            Question::Permission => engine.permissions.known_since(ask.key),
+            Question::Introspection | Question::Session => engine.tokens.known_since(ask.key),
+        };
+        let before = known_since(self);
+        self.adopt(ask, now) && known_since(self) > before
+    }
+
+    fn start(
+        &mut self,
+        root: RootId,
+        policy: &Policy,
+        ask: &Ask<'_>,
+        purpose: Purpose,
+        waiter: Option<(StreamId, Ticket)>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if *self.under_way(ask.question) >= MAX_FLIGHTS {
+            return Err(Unusable::OverLimit.into());
+        }
+        let health = self.health.entry(ask.endpoint()).or_default();
+        health.may_call(purpose, now).map_err(|closed| match closed {
+            Closed::Breaker(left) => Refusal::from(Outage::CircuitOpen(left)),
+            Closed::Paused(left) => Unusable::RateLimited(Some(left)).into(),
+        })?;
+        let subject = policy.rates.per_subject.and_then(|_| ask.subject(self.seed));
+        let budgets = self.budgets.entry(root).or_default();
+        budgets
+            .take(&policy.rates, purpose, subject, now)
+            .map_err(|wait| Refusal::from(Unusable::OverBudget(purpose, wait)))?;
+        let provider = ask.provider();
+        // The host's own timeout answers first; this is for the case that it does not.
+        let deadline = now.saturating_add(provider.timeout).saturating_add(GRACE);
+        let is_probe = health.called(deadline);
+        let count = self.under_way(ask.question);
+        *count = count.saturating_add(1);
+        let id = FlightId(self.next_flight);
+        self.next_flight = self.next_flight.wrapping_add(1);
+        let flight = Flight {
+            root,
+            key: ask.key,
+            question: ask.question,
+            endpoint: ask.endpoint(),
+            breaker: provider.breaker,
+            purpose,
+            is_probe,
+            place: ask.place().cloned(),
+            started: now,
+            deadline,
+            waiters: waiter.into_iter().collect(),
+        };
+        self.by_key.insert((root, ask.key), id);
+        self.alarms.insert((root, deadline, Alarm::Flight(id)));
+        self.flights.insert(id, flight);
+        self.outputs.push_back(Output::Dispatch { flight: id, root, callout: ask.call() });
+        Ok(())
+    }
+
+    fn under_way(&mut self, question: Question) -> &mut usize {
+        match question {
+            Question::Introspection | Question::Session => &mut self.introspections,
+            Question::Permission => &mut self.checks,
+        }
+    }
+
+    pub(super) fn take_flight(&mut self, id: FlightId) -> Option<Flight> {
+        let flight = self.flights.remove(&id)?;
+        let count = self.under_way(flight.question);
+        *count = count.saturating_sub(1);
+        self.by_key.remove(&(flight.root, flight.key));
+        self.alarms.remove(&(flight.root, flight.deadline, Alarm::Flight(id)));
+        Some(flight)
+    }
+
+    /// Notes what a flight's end says about its endpoint.
+    pub(super) fn note_end(&mut self, flight: &Flight, ended: Ended, now: Timestamp) {
+        let Some(health) = self.health.get_mut(&flight.endpoint) else { return };
+        if health.ended(ended, flight.is_probe, flight.purpose, &flight.breaker, now) {
+            self.advise(Some(&Outage::CircuitOpen(flight.breaker.open_for).into()), now);
+        }
+    }
+}
+
+/// What a failed call says about its endpoint.
+pub(super) fn ended(refusal: &Refusal) -> Ended {
+    match refusal {
+        Refusal::Outage(_) => Ended::Outage,
+        Refusal::Unusable(Unusable::RateLimited(wish)) => Ended::Limited(wish.unwrap_or_default()),
+        Refusal::Unusable(Unusable::NotStarted) => Ended::Unknown,
+        Refusal::Unusable(_) | Refusal::Deny(_) => Ended::Answered,
+    }
+}
+
+/// How long after its timeout a flight is given up.
+const GRACE: Duration = Duration::from_millis(50);
+/// Waiters of one flight, those that have gone included: one token must not take all of a worker's places.
+const MAX_WAITERS: usize = 10_000;
+/// Callouts of one kind under way for one worker: tokens must not keep permission checks from the provider.
+const MAX_FLIGHTS: usize = 10_000;

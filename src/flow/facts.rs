@@ -1,0 +1,230 @@
+//! Facts: recalled from this worker's cache, adopted from the other workers', learnt from answers.
+
+use super::ask::{Ask, Question};
+use super::engine::Engine;
+use super::state::Flight;
+use crate::cache::Memory;
+use crate::cache::shared::{Answer, Entry, MAX_PAYLOAD, Place};
+use crate::http::Header;
+use crate::introspect::{Fact, Identity, Introspection, TokenInfo};
+use crate::policy::{Policy, TokenRules};
+use crate::refusal::Refusal;
+use crate::secret::FactKey;
+use crate::template::Inputs;
+use crate::time::Timestamp;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A fact as it was found.
+#[derive(Clone, Debug)]
+pub(super) struct Finding {
+    pub(super) fact: Fact,
+    /// Where it was kept, so that what is made of it can be kept beside it.
+    pub(super) kept_as: Option<FactKey>,
+    /// Whether it is older than its lifetime.
+    pub(super) is_stale: bool,
+}
+
+impl Finding {
+    /// A fact straight from the provider.
+    pub(super) fn fresh(fact: Fact) -> Self {
+        Self { fact, kept_as: None, is_stale: false }
+    }
+}
+
+impl Engine {
+    /// What is known about a token, and whether it should be asked for again.
+    pub(super) fn recall_token(
+        &mut self,
+        ask: &Ask<'_>,
+        rules: &TokenRules,
+        now: Timestamp,
+    ) -> Option<(Finding, bool)> {
+        let kept = self.kept_token(ask.key, rules, now);
+        if kept.is_none() && self.adopt(ask, now) { self.kept_token(ask.key, rules, now) } else { kept }
+    }
+
+    fn kept_token(&mut self, key: FactKey, rules: &TokenRules, now: Timestamp) -> Option<(Finding, bool)> {
+        let lifetime = &rules.token_lifetime;
+        let finding = |fact| Finding { fact, kept_as: Some(key), is_stale: false };
+        match self.tokens.recall(key, lifetime, now)? {
+            Memory::No => Some((finding(Fact::kept(None, now)), false)),
+            Memory::Yes { value, started, is_due } => {
+                let skew = rules.requirement.clock_skew;
+                if value.is_past(skew, now) {
+                    // A fact that has outlived its token is none. A provider that calls a token active which has expired already is
+                    // believed about the latter, and not asked at every request.
+                    let is_recent = now.saturating_since(started) <= lifetime.negative_ttl;
+                    if !is_recent || !value.is_past(skew, started) {
+                        return None;
+                    }
+                }
+                Some((finding(Fact::kept(Some(value.clone()), started)), is_due))
+            }
+        }
+    }
+
+    /// Whether a permission is known to be granted or not, and whether it should be asked for again.
+    pub(super) fn recall_permission(
+        &mut self,
+        ask: &Ask<'_>,
+        rules: &TokenRules,
+        now: Timestamp,
+    ) -> Option<(bool, bool)> {
+        let kept = |engine: &mut Self| {
+            Some(match engine.permissions.recall(ask.key, &rules.permission_lifetime, now)? {
+                Memory::No => (false, false),
+                Memory::Yes { is_due, .. } => (true, is_due),
+            })
+        };
+        kept(self).or_else(|| if self.adopt(ask, now) { kept(self) } else { None })
+    }
+
+    /// Takes another worker's answer over; false where there is none.
+    pub(super) fn adopt(&mut self, ask: &Ask<'_>, now: Timestamp) -> bool {
+        if self.longest_ttl(ask.question).is_zero() {
+            return false;
+        }
+        let entry = ask.place().and_then(|place| {
+            let (bytes, _) = self.slots.get(&place.name())?;
+            place.open(&bytes).filter(|entry| entry.started <= now)
+        });
+        let Some(Entry { started, answer, .. }) = entry else { return false };
+        match (ask.question, answer) {
+            (Question::Permission, Answer::Yes(_)) => {
+                self.permissions.learn(ask.key, Some(((), 0)), started, now);
+            }
+            (Question::Permission, Answer::No) => self.permissions.learn(ask.key, None, started, now),
+            (_, Answer::Yes(payload)) => {
+                let Some(info) = TokenInfo::unpack(&payload) else { return false };
+                self.learn_token(ask.key, Some(info), started, now);
+            }
+            (_, Answer::No) => self.learn_token(ask.key, None, started, now),
+        }
+        true
+    }
+
+    /// Takes a flight's answer about a token in, and tells the other workers.
+    pub(super) fn learn_introspection(&mut self, flight: &Flight, answer: &Introspection, now: Timestamp) {
+        match answer {
+            // What cannot be judged is not worth keeping.
+            Introspection::Active(info) if info.time("exp").is_err() || info.time("nbf").is_err() => {}
+            Introspection::Active(info) => {
+                self.learn_token(flight.key, Some(info.clone()), flight.started, now);
+                let payload = info.packed();
+                if payload.len() <= MAX_PAYLOAD {
+                    self.publish(flight, Answer::Yes(payload.to_vec()), now);
+                }
+            }
+            Introspection::Inactive => {
+                self.learn_token(flight.key, None, flight.started, now);
+                self.publish(flight, Answer::No, now);
+            }
+        }
+    }
+
+    /// Takes a flight's answer about a permission in, and tells the other workers.
+    pub(super) fn learn_permission(&mut self, flight: &Flight, is_granted: bool, now: Timestamp) {
+        self.permissions.learn(flight.key, is_granted.then_some(((), 0)), flight.started, now);
+        self.publish(flight, if is_granted { Answer::Yes(Vec::new()) } else { Answer::No }, now);
+    }
+
+    fn learn_token(&mut self, key: FactKey, info: Option<TokenInfo>, started: Timestamp, now: Timestamp) {
+        match &info {
+            Some(_) => self.seen.note(key),
+            None => self.seen.forget(key),
+        }
+        let answer = info.map(|info| {
+            let bytes = info.packed().len();
+            (info, bytes)
+        });
+        self.tokens.learn(key, answer, started, now);
+    }
+
+    fn publish(&self, flight: &Flight, answer: Answer, now: Timestamp) {
+        let ttl = self.longest_ttl(flight.question);
+        let Some(place) = flight.place.as_ref().filter(|_| !ttl.is_zero()) else { return };
+        write(&*self.slots, place, &Entry::new(answer, flight.started, ttl), now);
+    }
+
+    fn longest_ttl(&self, question: Question) -> Duration {
+        match question {
+            Question::Introspection | Question::Session => self.bounds.tokens.longest_ttl,
+            Question::Permission => self.bounds.permissions.longest_ttl,
+        }
+    }
+
+    /// What an outage leaves of a token: a fact that is older than its lifetime, where the route takes one, but never past `exp`.
+    pub(super) fn or_stale_token(
+        &mut self,
+        key: FactKey,
+        rules: &TokenRules,
+        refusal: Refusal,
+        now: Timestamp,
+    ) -> Result<Finding, Refusal> {
+        if !matches!(refusal, Refusal::Outage(_)) {
+            return Err(refusal);
+        }
+        match self.tokens.stale(key, &rules.token_lifetime, now) {
+            Some((info, started)) if !info.is_past(Duration::ZERO, now) => {
+                let fact = Fact::kept(Some(info.clone()), started);
+                Ok(Finding { fact, kept_as: Some(key), is_stale: true })
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    /// What an outage leaves of a permission.
+    pub(super) fn is_stale_permission(
+        &mut self,
+        key: FactKey,
+        rules: &TokenRules,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) -> bool {
+        matches!(refusal, Refusal::Outage(_))
+            && self.permissions.stale(key, &rules.permission_lifetime, now).is_some()
+    }
+
+    /// The identity headers of an admitted bearer.
+    pub(super) fn rendered(
+        &mut self,
+        policy: &Policy,
+        inputs: &Inputs,
+        identity: &Identity,
+        finding: &Finding,
+    ) -> Result<Rc<[Header]>, Refusal> {
+        let key = finding.kept_as.filter(|_| policy.renders_token_alone);
+        let started = finding.fact.started();
+        if let Some(headers) = key.and_then(|key| self.renderings.get(key, started, policy.id)) {
+            return Ok(headers);
+        }
+        let mut headers = Vec::with_capacity(policy.identity_headers.len());
+        for (name, template) in &policy.identity_headers {
+            if let Some(value) = template.header_value(inputs, identity.info())? {
+                headers.push((name.clone().into_bytes(), value));
+            }
+        }
+        let headers: Rc<[Header]> = headers.into();
+        if let Some(key) = key {
+            self.renderings.put(key, started, policy.id, Rc::clone(&headers));
+        }
+        Ok(headers)
+    }
+}
+
+/// Writes an answer to its slot, unless what stands there is to stay.
+fn write(slots: &dyn super::SharedSlots, place: &Place, entry: &Entry, now: Timestamp) {
+    let name = place.name();
+    for _ in 0..WRITES {
+        let there = slots.get(&name);
+        let bytes = there.as_ref().map(|(bytes, _)| bytes.as_slice());
+        let Some(value) = place.replace(bytes, entry, now) else { return };
+        if slots.compare_and_set(&name, &value, there.map(|(_, version)| version)) {
+            return;
+        }
+    }
+}
+
+/// How often a write is tried that another worker comes before.
+const WRITES: usize = 4;

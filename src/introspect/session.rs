@@ -1,0 +1,118 @@
+//! Session tokens: no OAuth tokens, and so not introspected but shown to the provider as the session's own credential.
+
+use super::Provider;
+use super::reply::{Introspection, TokenInfo, Value};
+use crate::http::Callout;
+use crate::refusal::Unusable;
+use crate::secret::{FactKey, Fingerprint, Seed, Token};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The endpoint that tells whose session a token is.
+#[derive(Clone, Debug)]
+pub struct SessionEndpoint {
+    /// Where it is.
+    pub provider: Provider,
+    path: String,
+    fingerprint: Fingerprint,
+}
+
+impl SessionEndpoint {
+    /// The endpoint at this path of the provider's.
+    pub fn new(provider: Provider, path: String) -> Self {
+        let fingerprint = Fingerprint::of(&["session", &provider.cluster, &provider.authority, &path]);
+        Self { provider, path, fingerprint }
+    }
+
+    /// The question whose session it is.
+    pub fn call(&self, token: &Token) -> Callout {
+        let headers = [
+            (":method", "GET"),
+            (":path", &self.path),
+            (":authority", &self.provider.authority),
+            ("accept", "application/json"),
+            ("authorization", &format!("Bearer {}", token.reveal())),
+        ];
+        let mut headers: Vec<_> = headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into();
+        headers.extend(self.provider.retry_headers());
+        let cluster = self.provider.cluster.clone();
+        Callout { cluster, headers, body: Vec::new(), timeout: self.provider.timeout }
+    }
+
+    /// What tells it from others.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// What identifies the answer.
+    pub fn key(&self, seed: Seed, token: &Token) -> FactKey {
+        FactKey::of(seed, &[self.fingerprint.bytes(), token.reveal().as_bytes()])
+    }
+}
+
+impl Introspection {
+    /// Reads the body of a session endpoint's 200 as what an introspection would say: `sub`, `exp` and `aal`, and no other claim.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] where it is no JSON object with one `identity_id`, or a member that is read has another type.
+    pub fn parse_session(body: &[u8]) -> Result<Self, Unusable> {
+        let session = TokenInfo::parse(body)?;
+        match session.member("active")? {
+            None | Some(Value::Bool(true)) => {}
+            Some(Value::Bool(false)) => return Ok(Self::Inactive),
+            Some(_) => return Err(Unusable::BadReply),
+        }
+        let sub = session.text("identity_id")?.filter(|id| !id.is_empty()).ok_or(Unusable::BadReply)?;
+        let aal = session.template_text("aal")?;
+        let expires_at = session.text("expires_at")?.map(|at| OffsetDateTime::parse(at, &Rfc3339));
+        let exp = expires_at.transpose().map_err(|_| Unusable::BadReply)?.map(OffsetDateTime::unix_timestamp);
+        let texts: Vec<_> =
+            [Some(("sub", sub)), aal.as_deref().map(|aal| ("aal", aal))].into_iter().flatten().collect();
+        let times: Vec<_> = exp.map(|exp| ("exp", exp)).into_iter().collect();
+        Ok(Self::Active(TokenInfo::made_of(&texts, &times)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(body: &str) -> TokenInfo {
+        match Introspection::parse_session(body.as_bytes()) {
+            Ok(Introspection::Active(info)) => info,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn identity_expiry_and_assurance_are_all_that_is_read() {
+        let info = info(
+            r#"{"id":"ses_1","identity_id":"usr_1","identity":{"x":1},"active":true,"aal":"aal2","scope":"admin",
+                "client_id":"c","expires_at":"2026-09-21T15:33:21.5+02:00"}"#,
+        );
+        assert_eq!(info.text("sub"), Ok(Some("usr_1")));
+        assert_eq!(info.text("aal"), Ok(Some("aal2")));
+        assert_eq!(info.time("exp"), Ok(Some(1_789_997_601)));
+        for absent in ["scope", "client_id", "identity_id", "id", "active"] {
+            assert_eq!(info.member(absent), Ok(None), "{absent}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_names_nobody_is_useless() {
+        for body in [
+            "{}",
+            "[]",
+            r#"{"identity_id":1}"#,
+            r#"{"identity_id":""}"#,
+            r#"{"identity_id":"a","identity_id":"b"}"#,
+            r#"{"identity_id":"a","active":"yes"}"#,
+            r#"{"identity_id":"a","expires_at":"tomorrow"}"#,
+            r#"{"identity_id":"a","expires_at":1}"#,
+        ] {
+            assert_eq!(Introspection::parse_session(body.as_bytes()), Err(Unusable::BadReply), "{body}");
+        }
+        assert_eq!(Introspection::parse_session(br#"{"active":false}"#), Ok(Introspection::Inactive));
+        assert_eq!(info(r#"{"identity_id":"a"}"#).member("exp"), Ok(None));
+    }
+}
