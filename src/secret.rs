@@ -71,7 +71,7 @@ impl Hash for FactKey {
     }
 }
 
-/// For tables whose keys nobody can choose: numbers that the host counts, and keyed hashes.
+/// For tables whose entries nobody outside can choose: numbers that the host counts, keyed hashes, names of a configuration.
 pub type Unchosen = BuildHasherDefault<Spread>;
 
 /// A hasher of one number.
@@ -84,7 +84,9 @@ impl Hasher for Spread {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.write_u64(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
     }
 
     fn write_u32(&mut self, n: u32) {

@@ -7,22 +7,42 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of the core with those that it may use beside its own; the order of the list is the order of dependencies.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("time", &[]),
     ("secret", &[]),
-    ("refusal", &[]),
+    ("health", &["time"]),
+    ("budget", &["health", "secret", "time"]),
+    ("cache", &["secret", "time"]),
+    ("refusal", &["health"]),
     ("http", &["refusal"]),
-    ("route", &["http"]),
+    ("route", &["http", "secret"]),
     ("credential", &["http", "refusal", "secret"]),
-    ("introspect", &["http", "refusal", "secret", "template", "time"]),
+    ("introspect", &["cache", "health", "http", "refusal", "secret", "template", "time"]),
     ("template", &["http", "introspect", "refusal"]),
-    ("permission", &["http", "introspect", "refusal", "secret", "template"]),
+    ("permission", &["cache", "http", "introspect", "refusal", "secret", "template"]),
     ("webhook", &["http", "refusal", "secret", "time"]),
-    ("policy", &["credential", "http", "introspect", "permission", "route", "template", "webhook"]),
+    (
+        "policy",
+        &[
+            "budget",
+            "cache",
+            "credential",
+            "http",
+            "introspect",
+            "permission",
+            "route",
+            "secret",
+            "template",
+            "webhook",
+        ],
+    ),
     (
         "config",
         &[
+            "budget",
+            "cache",
             "credential",
+            "health",
             "http",
             "introspect",
             "permission",
@@ -34,7 +54,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         ],
     ),
     ("telemetry", &["refusal"]),
-    ("verdict", &["http", "introspect", "permission", "policy", "refusal", "telemetry", "webhook"]),
+    ("verdict", &["health", "http", "introspect", "permission", "policy", "refusal", "telemetry", "webhook"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

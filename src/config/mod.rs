@@ -2,7 +2,6 @@
 
 mod compile;
 mod error;
-mod limits;
 mod raw;
 mod reader;
 mod warn;

@@ -54,8 +54,8 @@ impl Members {
     pub(super) fn pack(members: &[(String, Vec<u8>)]) -> Self {
         let mut bytes = Vec::new();
         for (name, value) in members {
-            match KNOWN.iter().zip(1..).find(|(known, _)| *known == name) {
-                Some((_, code)) => bytes.push(code),
+            match code_of(name) {
+                Some(code) => bytes.push(code),
                 None => {
                     bytes.push(0);
                     push_bytes(&mut bytes, name.as_bytes());
@@ -91,15 +91,25 @@ impl Members {
         &self.0
     }
 
+    /// Looks at names alone until it is there: most readings are of one member among a dozen, at every request.
     pub(super) fn get(&self, name: &str) -> Option<Value<'_>> {
+        let wanted = code_of(name);
         let mut rest = &self.0[..];
-        while let Some((n, value, after)) = member(rest) {
-            if n == name.as_bytes() {
-                return Some(value);
-            }
+        loop {
+            let (code, after) = rest.split_first()?;
             rest = after;
+            let is_it = if *code == 0 {
+                let (spelled, after) = counted(rest)?;
+                rest = after;
+                wanted.is_none() && spelled == name.as_bytes()
+            } else {
+                wanted == Some(*code)
+            };
+            if is_it {
+                return value(rest).map(|(value, _)| value);
+            }
+            rest = skip(rest)?;
         }
-        None
     }
 }
 
@@ -199,7 +209,17 @@ fn low_bits(n: u64) -> u8 {
     (n & 0x7f) as u8
 }
 
+fn code_of(name: &str) -> Option<u8> {
+    KNOWN.iter().zip(1..).find(|(known, _)| **known == name).map(|(_, code)| code)
+}
+
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    // Nearly all are lengths of one byte.
+    if let Some((first, rest)) = bytes.split_first()
+        && *first < 0x80
+    {
+        return Some((u64::from(*first), rest));
+    }
     let mut n = 0_u64;
     for (nth, byte) in (0_u32..10).zip(bytes) {
         let bits = u64::from(byte & 0x7f);
@@ -229,6 +249,18 @@ fn member(bytes: &[u8]) -> Option<(&[u8], Value<'_>, &[u8])> {
     };
     let (value, rest) = value(rest)?;
     Some((name, value, rest))
+}
+
+/// What follows a value, which is not looked at.
+fn skip(bytes: &[u8]) -> Option<&[u8]> {
+    let (tag, rest) = bytes.split_first()?;
+    match *tag {
+        NULL | FALSE | TRUE | OBJECT | TWICE => Some(rest),
+        WHOLE | BELOW => number(rest).map(|(_, rest)| rest),
+        FLOAT => rest.get(8..),
+        TEXT | LIST => counted(rest).map(|(_, rest)| rest),
+        _ => None,
+    }
 }
 
 fn value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {

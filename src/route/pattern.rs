@@ -20,6 +20,9 @@ pub enum Segment {
     Rest(String),
 }
 
+/// As many as the table can rank.
+const MAX_SEGMENTS: usize = 63;
+
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatternError(&'static str);
@@ -38,6 +41,9 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let rest = text.strip_prefix('/').ok_or(PatternError("a path that begins with `/`"))?;
         let raws: Vec<&str> = rest.split('/').collect();
+        if raws.len() > MAX_SEGMENTS {
+            return Err(PatternError("a path of at most 63 segments"));
+        }
         let last = raws.len().saturating_sub(1);
         let mut segments: Vec<Segment> = Vec::with_capacity(raws.len());
         for (nth, raw) in raws.into_iter().enumerate() {

@@ -4,15 +4,16 @@ use super::pattern::{Pattern, Segment};
 use super::{HostPattern, Methods};
 use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
+use crate::secret::Unchosen;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The routes of a policy, found by host, path and method.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    exact: HashMap<String, Tree>,
+    exact: HashMap<String, Tree, Unchosen>,
     /// Keyed by the suffix with its leading dot.
-    suffixes: HashMap<String, Tree>,
+    suffixes: HashMap<String, Tree, Unchosen>,
     any: Option<Tree>,
 }
 
@@ -62,14 +63,13 @@ impl RouteTable {
     /// *more specific* pattern is barred: the wider rule must not open what the narrower one guards.
     pub fn find(&self, host: &Host, path: &CanonicalPath<'_>, method: &str) -> Found {
         let segments = path.segments();
-        let toggled = toggle_slash(segments);
         let mut barred = false;
         for tree in self.trees(host.as_str()) {
             let exact = tree.find(segments);
             let folded = match &exact {
                 // Nothing is more specific than literals all the way, and no tree of a closer host matched.
-                Some(found) if found.is_literal() && !barred => None,
-                _ => tree.folded(segments).max(toggled.as_deref().and_then(|t| tree.folded(t))),
+                Some(found) if found.rank.is_literal() && !barred => None,
+                _ => tree.folded(segments),
             };
             let Some(found) = exact else {
                 // A closer host's tree would take the folded path: remember, and bar whatever a wider host says.
@@ -97,19 +97,6 @@ impl RouteTable {
     }
 }
 
-/// The same path with its trailing slash taken away, or with one; `None` for `/`.
-fn toggle_slash<'a>(segments: &[Cow<'a, str>]) -> Option<Vec<Cow<'a, str>>> {
-    match segments.split_last() {
-        Some((last, [])) if last.is_empty() => None,
-        Some((last, front)) if last.is_empty() => Some(front.to_vec()),
-        _ => {
-            let mut longer = segments.to_vec();
-            longer.push(Cow::Borrowed(""));
-            Some(longer)
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Tree {
     root: Node,
@@ -118,7 +105,7 @@ struct Tree {
 #[derive(Debug, Default)]
 struct Node {
     /// Keyed by the literal in lower case; the spellings of it that stand in patterns, few.
-    literals: HashMap<String, Vec<(String, Node)>>,
+    literals: HashMap<String, Vec<(String, Node)>, Unchosen>,
     param: Option<Box<Node>>,
     rest: Option<Leaf>,
     leaf: Option<Leaf>,
@@ -135,30 +122,40 @@ struct Match<'t> {
     captures: Vec<String>,
 }
 
-impl Match<'_> {
-    fn is_literal(&self) -> bool {
-        self.rank.0.iter().all(|k| matches!(k, Kind::Literal | Kind::End))
-    }
-}
+/// How specific a pattern is, compared segment by segment: two bits for each, the first segment's highest. A trailing slash counts as nothing.
+///
+/// A pattern that fits ends with [`Kind::End`] or a rest, so the zeros after that are no segment of any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(u128);
 
-/// How specific a pattern is, compared segment by segment. A trailing slash counts as nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank(Vec<Kind>);
-
-/// Least specific first, so that the derived order is the order of precedence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Least specific first, so that the order of ranks is the order of precedence; 0 is a rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Rest,
-    End,
-    Param,
-    Literal,
+    End = 1,
+    Param = 2,
+    Literal = 3,
 }
 
 impl Rank {
+    const LITERAL: u128 = 3;
+
     fn then(kind: Kind, tail: Self) -> Self {
-        let mut kinds = tail.0;
-        kinds.insert(0, kind);
-        Self(kinds)
+        Self((tail.0 >> 2) | ((kind as u128) << 126))
+    }
+
+    /// Whether it is literals all the way.
+    fn is_literal(self) -> bool {
+        let end = Kind::End as u128;
+        // Rest is zero, and so is everything after the end: what is left of the last bits that are set must be an end, and all before it literals.
+        let shift = self.0.trailing_zeros() & !1;
+        let kinds = self.0.checked_shr(shift).unwrap_or_default();
+        if kinds & Self::LITERAL != end {
+            return false;
+        }
+        let literals = kinds >> 2;
+        let segments = 126_u32.saturating_sub(shift);
+        let all = 1_u128.checked_shl(segments).unwrap_or_default().wrapping_sub(1);
+        literals == all
     }
 }
 
@@ -177,14 +174,27 @@ impl Tree {
 
     fn find(&self, segments: &[Cow<'_, str>]) -> Option<Match<'_>> {
         let mut captures = Vec::new();
-        let mut kinds = Vec::with_capacity(segments.len().saturating_add(1));
-        let leaf = self.root.find(segments, &mut captures, &mut kinds)?;
-        Some(Match { leaf, rank: Rank(kinds), captures })
+        let (leaf, rank) = self.root.find(segments, &mut captures)?;
+        Some(Match { leaf, rank, captures })
     }
 
+    /// The most specific pattern that a server would find which ignores ASCII case, with or without the trailing slash.
     fn folded(&self, segments: &[Cow<'_, str>]) -> Option<Rank> {
-        self.root.folded(segments)
+        let as_it_is = self.root.folded(segments, Slash::AsItIs);
+        let toggled = match segments.split_last() {
+            Some((last, [])) if last.is_empty() => None,
+            Some((last, front)) if last.is_empty() => self.root.folded(front, Slash::AsItIs),
+            _ => self.root.folded(segments, Slash::Added),
+        };
+        as_it_is.max(toggled)
     }
+}
+
+/// Whether a path is read as if a slash followed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slash {
+    AsItIs,
+    Added,
 }
 
 impl Node {
@@ -215,61 +225,50 @@ impl Node {
     }
 
     /// Depth is bounded by the deepest pattern, visits by the number of nodes.
-    fn find(
-        &self,
-        segments: &[Cow<'_, str>],
-        captures: &mut Vec<String>,
-        kinds: &mut Vec<Kind>,
-    ) -> Option<&Leaf> {
+    fn find(&self, segments: &[Cow<'_, str>], captures: &mut Vec<String>) -> Option<(&Leaf, Rank)> {
         let Some((segment, remaining)) = segments.split_first() else {
-            let leaf = self.leaf.as_ref()?;
-            kinds.push(Kind::End);
-            return Some(leaf);
+            return self.leaf.as_ref().map(|leaf| (leaf, Rank::then(Kind::End, Rank::default())));
         };
-        let (captured, ranked) = (captures.len(), kinds.len());
+        let captured = captures.len();
         if let Some((_, child)) = self.spellings(segment).iter().find(|(spelling, _)| spelling == segment) {
-            // A trailing slash counts as nothing.
-            if !segment.is_empty() {
-                kinds.push(Kind::Literal);
-            }
-            if let Some(leaf) = child.find(remaining, captures, kinds) {
-                return Some(leaf);
+            if let Some((leaf, tail)) = child.find(remaining, captures) {
+                // A trailing slash counts as nothing.
+                return Some((leaf, if segment.is_empty() { tail } else { Rank::then(Kind::Literal, tail) }));
             }
             captures.truncate(captured);
-            kinds.truncate(ranked);
         }
         if let Some(child) = &self.param
             && !segment.is_empty()
         {
             captures.push(segment.to_string());
-            kinds.push(Kind::Param);
-            if let Some(leaf) = child.find(remaining, captures, kinds) {
-                return Some(leaf);
+            if let Some((leaf, tail)) = child.find(remaining, captures) {
+                return Some((leaf, Rank::then(Kind::Param, tail)));
             }
             captures.truncate(captured);
-            kinds.truncate(ranked);
         }
         let leaf = self.rest.as_ref()?;
         captures.push(segments.join("/"));
-        kinds.push(Kind::Rest);
-        Some(leaf)
+        Some((leaf, Rank::default()))
     }
 
-    /// The most specific pattern that a server which ignores ASCII case would find.
-    fn folded(&self, segments: &[Cow<'_, str>]) -> Option<Rank> {
-        let Some((segment, remaining)) = segments.split_first() else {
-            return self.leaf.as_ref().map(|_| Rank(vec![Kind::End]));
+    fn folded(&self, segments: &[Cow<'_, str>], slash: Slash) -> Option<Rank> {
+        let (segment, remaining, slash) = match (segments.split_first(), slash) {
+            (Some((segment, remaining)), slash) => (segment.as_ref(), remaining, slash),
+            (None, Slash::Added) => ("", segments, Slash::AsItIs),
+            (None, Slash::AsItIs) => {
+                return self.leaf.as_ref().map(|_| Rank::then(Kind::End, Rank::default()));
+            }
         };
-        let literal = self.spellings(segment).iter().filter_map(|(_, child)| child.folded(remaining)).max();
+        let children = self.spellings(segment).iter();
+        let literal = children.filter_map(|(_, child)| child.folded(remaining, slash)).max();
         if let Some(tail) = literal {
             return Some(if segment.is_empty() { tail } else { Rank::then(Kind::Literal, tail) });
         }
-        if let Some(tail) =
-            self.param.as_ref().filter(|_| !segment.is_empty()).and_then(|child| child.folded(remaining))
-        {
+        let child = self.param.as_ref().filter(|_| !segment.is_empty());
+        if let Some(tail) = child.and_then(|child| child.folded(remaining, slash)) {
             return Some(Rank::then(Kind::Param, tail));
         }
-        self.rest.as_ref().map(|_| Rank(vec![Kind::Rest]))
+        self.rest.as_ref().map(|_| Rank::default())
     }
 }
 

@@ -1,55 +1,100 @@
 //! What a decision costs the core, in instructions: run by `tools/instructions` under callgrind, where it is repeatable.
 //!
-//! Usage: `decide ROUTES REQUESTS`.
+//! Usage: `decide KIND ROUTES REQUESTS`, where `KIND` is `public`, `cached` (a token that is known) or `permitted` (with a permission that is
+//! known).
 
 use avnology_gate::config;
-use avnology_gate::flow::{Engine, NoSlots, RootId, Seed, Step, StreamId};
-use avnology_gate::http::pairs;
+use avnology_gate::flow::{Engine, NoSlots, Output, RootId, Seed, Step, StreamId};
+use avnology_gate::http::{Reply, pairs};
 use avnology_gate::time::Timestamp;
 use avnology_gate::verdict::Action;
 use serde_json::json;
 use std::hint::black_box;
 use std::rc::Rc;
 
-fn engine(routes: u32) -> Engine {
+const ROOT: RootId = RootId(1);
+const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+fn engine(kind: &str, routes: u32) -> Engine {
     let routes: Vec<_> = (0..routes)
-        .map(|n| json!({"match": {"methods": ["GET"], "path": format!("/service-{n}/items/{{id}}")}, "access": "public"}))
+        .map(|n| {
+            let place = json!({"methods": ["GET"], "path": format!("/service-{n}/items/{{id}}")});
+            match kind {
+                "public" => json!({"match": place, "access": "public"}),
+                "permitted" => json!({"match": place, "require": {"permissions": {"all": [
+                    {"object": "project:{path.id}", "relation": "editor"}]}}}),
+                _ => json!({"match": place, "require": {"scopes": {"all": ["profile"]}}}),
+            }
+        })
         .collect();
-    let document = json!({"routes": routes}).to_string();
+    let document = json!({
+        "provider": {
+            "cluster": "avnology", "authority": "id.example",
+            "introspection": {"credentials": {"method": "none"}}, "permissions": {"api_key": "key"}
+        },
+        "routes": routes
+    });
     let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoSlots));
-    match config::load(document.as_bytes(), &|_| None) {
-        Ok(loaded) => engine.configure(RootId(1), loaded),
+    match config::load(document.to_string().as_bytes(), &|_| None) {
+        Ok(loaded) => engine.configure(ROOT, loaded),
         Err(problems) => std::panic::panic_any(problems.to_string()),
     }
     engine
 }
 
+/// Answers whatever the engine asks.
+fn answer(engine: &mut Engine) {
+    let headers = pairs::encode(&[(":status", "200"), ("x-envoy-upstream-service-time", "1")]);
+    let body = json!({
+        "active": true, "allowed": true, "sub": "usr_01J9Z3N5T7", "client_id": "cli_web", "scope": "profile projects",
+        "iss": "https://id.example", "aud": ["https://api.example.com"], "exp": 1_790_000_900, "iat": 1_790_000_000,
+        "token_type": "Bearer", "org_id": "org_acme"
+    });
+    let body = body.to_string();
+    while let Some(output) = engine.poll() {
+        if let Output::Dispatch { flight, .. } = output {
+            engine.landed(flight, Reply::Answer { headers: &headers, body: body.as_bytes() }, NOW);
+        }
+    }
+}
+
 fn main() {
-    let numbers: Vec<u32> = std::env::args().filter_map(|a| a.parse().ok()).collect();
-    let (routes, requests) = match numbers.as_slice() {
-        [routes, requests] => (*routes, *requests),
-        _ => (10, 10),
-    };
-    let mut engine = engine(routes);
+    let mut arguments = std::env::args().skip(1);
+    let kind = arguments.next().unwrap_or_else(|| "public".to_owned());
+    let mut number = || arguments.next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(10);
+    let (routes, requests) = (number(), number());
+    let mut engine = engine(&kind, routes);
+    let token = format!("Bearer {}", "eyJhbGciOiJSUzI1NiJ9".repeat(31));
     let heads: Vec<Vec<u8>> = (0..10)
         .map(|n| {
-            pairs::encode(&[
+            let path = format!("/service-{n}/items/42?page=3");
+            let mut head = vec![
                 (":method", "GET"),
-                (":path", format!("/service-{n}/items/42?page=3").as_str()),
+                (":path", path.as_str()),
                 (":authority", "api.example.com"),
                 (":scheme", "https"),
                 ("user-agent", "bench"),
                 ("accept", "application/json"),
                 ("x-request-id", "0f5c6d1e-8a52-4b7e-9c3f-2f7a5b1d9e44"),
-            ])
+            ];
+            if kind != "public" {
+                head.push(("authorization", &token));
+            }
+            pairs::encode(&head)
         })
         .collect();
+    if let Some(head) = heads.first() {
+        let first = StreamId(u32::MAX);
+        drop(engine.begin(first, ROOT, head, true, NOW));
+        answer(&mut engine);
+        engine.gone(first);
+    }
     for (stream, head) in (0..requests).zip(heads.iter().cycle()) {
         let stream = StreamId(stream);
-        let step = engine.begin(stream, RootId(1), black_box(head), true, Timestamp::from_secs(1));
+        let step = engine.begin(stream, ROOT, black_box(head), true, NOW);
         let passes =
             matches!(&step, Step::Decided(verdict) if matches!(verdict.action(), Action::Forward(_)));
-        assert!(passes, "every request of the bench is on a public route");
+        assert!(passes, "every request of the bench passes, and what it needs is known");
         engine.gone(stream);
     }
 }

@@ -6,8 +6,8 @@ mod routes;
 mod webhooks;
 
 use super::error::Problems;
-use super::limits::Caches;
 use super::raw::Document;
+use super::raw::limits::Caches;
 use crate::cache::Lifetime;
 use crate::credential::Source;
 use crate::introspect::{IntrospectionEndpoint, Provider, SessionEndpoint};

@@ -1,32 +1,32 @@
 //! What was written about lifetimes and limits: caches, retries, the circuit breaker, budgets.
 
-use super::reader::Section;
 use crate::budget::{Rate, Rates};
 use crate::cache::Lifetime;
+use crate::config::reader::Section;
 use crate::health::{BreakerRules, MAX_OPEN};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The lifetimes of both kinds of fact; what is not written is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Caches {
-    pub(super) introspection: Times,
-    pub(super) permissions: Times,
+pub(in crate::config) struct Caches {
+    pub(in crate::config) introspection: Times,
+    pub(in crate::config) permissions: Times,
 }
 
 /// The lifetimes of one kind of fact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Times {
-    pub(super) ttl: Option<Duration>,
-    pub(super) negative_ttl: Option<Duration>,
-    pub(super) stale_if_error: Option<Duration>,
+pub(in crate::config) struct Times {
+    pub(in crate::config) ttl: Option<Duration>,
+    pub(in crate::config) negative_ttl: Option<Duration>,
+    pub(in crate::config) stale_if_error: Option<Duration>,
     /// At the top only: all routes share one cache.
-    pub(super) max_entries: Option<u32>,
+    pub(in crate::config) max_entries: Option<u32>,
 }
 
 impl Caches {
     /// The lifetimes of introspections and of permissions: the route's own word, else the top's, else the default.
-    pub(super) fn lifetimes(self, route: Option<Self>) -> (Lifetime, Lifetime) {
+    pub(in crate::config) fn lifetimes(self, route: Option<Self>) -> (Lifetime, Lifetime) {
         let route = route.unwrap_or_default();
         (
             self.introspection.lifetime(route.introspection, Duration::from_secs(30), Duration::from_secs(5)),
@@ -45,7 +45,7 @@ impl Times {
     }
 
     /// How many facts are kept, where any is read.
-    pub(super) fn entries(self) -> usize {
+    pub(in crate::config) fn entries(self) -> usize {
         self.max_entries.and_then(|n| usize::try_from(n).ok()).unwrap_or(10_000)
     }
 }

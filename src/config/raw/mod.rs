@@ -1,10 +1,15 @@
 //! What was written: the document as plain values, every field known and of its type, nothing compared yet.
 
-use super::limits::{self, Caches};
+pub(super) mod limits;
+mod provider;
+
+use limits::Caches;
+pub(super) use provider::{ClientCredentials, From, Method, Permissions, Provider, SecretSource};
+use provider::{client_credentials, secret_source};
+
 use super::reader::{Node, Section, Sink};
 use crate::budget::Rates;
 use crate::credential::Source;
-use crate::health::BreakerRules;
 use crate::policy::AnswerFormat;
 use std::time::Duration;
 
@@ -35,69 +40,6 @@ pub(super) enum DefaultAccess {
     Deny,
     Required,
     Public,
-}
-
-#[derive(Debug)]
-pub(super) struct Provider {
-    pub(super) cluster: Option<String>,
-    pub(super) authority: Option<String>,
-    pub(super) timeout: Duration,
-    pub(super) retries: u32,
-    pub(super) breaker: BreakerRules,
-    pub(super) introspection: Option<Introspection>,
-    pub(super) permissions: Option<Permissions>,
-    /// The path of the session endpoint.
-    pub(super) sessions: Option<String>,
-}
-
-#[derive(Debug)]
-pub(super) struct Introspection {
-    pub(super) path: String,
-    pub(super) credentials: Option<ClientCredentials>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct ClientCredentials {
-    pub(super) path: String,
-    pub(super) method: Option<Method>,
-    pub(super) client_id: Option<String>,
-    pub(super) client_secret: Option<SecretSource>,
-    pub(super) token: Option<SecretSource>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    Post,
-    Basic,
-    Bearer,
-    None,
-}
-
-#[derive(Debug)]
-pub(super) struct Permissions {
-    pub(super) path: String,
-    pub(super) api_key: Option<SecretSource>,
-    pub(super) subject: String,
-    pub(super) namespaces: Vec<(String, String)>,
-}
-
-/// Where a secret is: its place in the document, and the environment variable or the value.
-#[derive(Clone)]
-pub(super) struct SecretSource {
-    pub(super) at: String,
-    pub(super) from: From,
-}
-
-#[derive(Clone)]
-pub(super) enum From {
-    Env(String),
-    Literal(String),
-}
-
-impl std::fmt::Debug for SecretSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SecretSource({})", self.at)
-    }
 }
 
 #[derive(Debug)]
@@ -169,7 +111,7 @@ pub(super) fn read(node: &Node, sink: &Sink) -> Document {
         return Document::default();
     };
     let mut document = Document {
-        provider: root.section("provider").map(provider),
+        provider: root.section("provider").map(provider::provider),
         credentials: sources(&mut root),
         identity_headers: root.text_map("identity_headers").unwrap_or_else(default_identity_headers),
         shadow: mode(&mut root).unwrap_or_default(),
@@ -231,113 +173,6 @@ fn default_identity_headers() -> Vec<(String, String)> {
 fn mode(section: &mut Section<'_>) -> Option<bool> {
     section.choice("mode", &[("enforce", false), ("shadow", true)])
 }
-
-fn provider(mut section: Section<'_>) -> Provider {
-    let provider = Provider {
-        cluster: section.text("cluster"),
-        authority: section.text("authority"),
-        timeout: section
-            .duration("timeout", Duration::from_millis(1)..=Duration::from_secs(60))
-            .unwrap_or(Duration::from_secs(1)),
-        retries: limits::retries(&mut section),
-        breaker: limits::breaker(&mut section),
-        introspection: section.section("introspection").map(|mut section| {
-            let introspection = Introspection {
-                path: section.text("path").unwrap_or_else(|| "/oauth2/introspect".to_owned()),
-                credentials: client_credentials(&mut section),
-            };
-            section.finish();
-            introspection
-        }),
-        permissions: section.section("permissions").map(|mut section| {
-            let permissions = Permissions {
-                path: section.text("path").unwrap_or_else(|| "/v1/permissions:check".to_owned()),
-                api_key: secret(&mut section, "api_key"),
-                subject: section.text("subject").unwrap_or_else(|| "identities:{token.sub}".to_owned()),
-                namespaces: section.text_map("namespaces").unwrap_or_else(|| {
-                    [("project", "projects"), ("user", "identities")]
-                        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-                        .into()
-                }),
-            };
-            section.finish();
-            permissions
-        }),
-        sessions: section.section("sessions").map(|mut section| {
-            let path = section.text("path").unwrap_or_else(|| "/v1/sessions/whoami".to_owned());
-            section.finish();
-            path
-        }),
-    };
-    section.finish();
-    provider
-}
-
-fn client_credentials(section: &mut Section<'_>) -> Option<ClientCredentials> {
-    if !section.has("credentials") {
-        section.take("credentials");
-        section.problem("credentials", "nothing", "an object with `method`");
-        return None;
-    }
-    let mut section = section.section("credentials")?;
-    if !section.has("method") {
-        section.problem(
-            "method",
-            "nothing",
-            "`client_secret_post`, `client_secret_basic`, `bearer` or `none`",
-        );
-    }
-    let method = section.choice(
-        "method",
-        &[
-            ("client_secret_post", Method::Post),
-            ("client_secret_basic", Method::Basic),
-            ("bearer", Method::Bearer),
-            ("none", Method::None),
-        ],
-    );
-    let credentials = ClientCredentials {
-        path: section.path().to_owned(),
-        method,
-        client_id: section.text("client_id"),
-        client_secret: optional_secret(&mut section, "client_secret"),
-        token: optional_secret(&mut section, "token"),
-    };
-    section.finish();
-    Some(credentials)
-}
-
-fn secret(section: &mut Section<'_>, name: &'static str) -> Option<SecretSource> {
-    if !section.has(name) {
-        section.problem(name, "nothing", SECRET);
-    }
-    optional_secret(section, name)
-}
-
-fn optional_secret(section: &mut Section<'_>, name: &'static str) -> Option<SecretSource> {
-    let (at, node) = section.take(name)?;
-    secret_source(section, at, node)
-}
-
-fn secret_source(section: &Section<'_>, at: String, node: &Node) -> Option<SecretSource> {
-    let from = match node {
-        Node::Text(text) => From::Literal(text.clone()),
-        Node::Object(members) => match members.as_slice() {
-            [(name, Node::Text(env))] if name == "env" && !env.is_empty() => From::Env(env.clone()),
-            _ => {
-                section.sink_problem(at, "an object of another shape", SECRET);
-                return None;
-            }
-        },
-        _ => {
-            section.sink_problem(at, "another type", SECRET);
-            return None;
-        }
-    };
-    Some(SecretSource { at, from })
-}
-
-const SECRET: &str = "`{\"env\": \"NAME\"}` or a string";
 
 fn sources(section: &mut Section<'_>) -> Option<Vec<(String, Source)>> {
     Some(section.sections("credentials")?.into_iter().filter_map(source).collect())
