@@ -46,7 +46,7 @@ impl Policy {
             Self::A => ("/only-a", "x-avnology-org-id", "{token.org_id}"),
             Self::B => ("/only-b", "x-avnology-client-id", "{token.client_id}"),
         };
-        let mut policy = sample::policy();
+        let mut policy = sample::forgetful_policy();
         policy["identity_headers"] = json!({"x-avnology-user-id": "{token.sub}", header: claim});
         policy["routes"] = json!([
             {"name": "both", "match": {"path": "/both"}},

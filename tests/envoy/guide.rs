@@ -53,7 +53,7 @@ fn header<'v>(echo: &'v Value, name: &str) -> Option<&'v str> {
 
 /// The guide's first flow: introspect, 401 when inactive, else user id, scopes and organisation go on to the handler.
 fn profile(envoy: &Arc<Envoy>) -> Outcome {
-    let scene = Scene::with(envoy, "guide-profile", &sample::policy())?;
+    let scene = Scene::with(envoy, "guide-profile", &sample::forgetful_policy())?;
     for version in [Version::Http1, Version::Http2] {
         let answer = send(&scene, version, "GET", "/api/profile", Some("tok_alice"))?;
         ensure!(answer.status == 200, "{version}: {} {}", answer.status, answer.text());
@@ -90,7 +90,7 @@ fn profile(envoy: &Arc<Envoy>) -> Outcome {
 
 /// The second one: `subject=user:{sub}`, a relation, an object built from the path; 403 when denied.
 fn project_editor(envoy: &Arc<Envoy>) -> Outcome {
-    let scene = Scene::with(envoy, "guide-editor", &sample::policy())?;
+    let scene = Scene::with(envoy, "guide-editor", &sample::forgetful_policy())?;
     for version in [Version::Http1, Version::Http2] {
         scene.provider.clear()?;
         let answer = send(&scene, version, "PUT", "/api/projects/proj_1", Some("tok_alice"))?;
@@ -123,7 +123,7 @@ fn deliver(scene: &Scene, secret: &str, more: &Value) -> Result<(u64, Value), St
 
 /// The third one: the signature over the raw body, 401 when wrong, then dispatch by type.
 fn webhook(envoy: &Arc<Envoy>) -> Outcome {
-    let scene = Scene::with(envoy, "guide-webhook", &sample::policy())?;
+    let scene = Scene::with(envoy, "guide-webhook", &sample::forgetful_policy())?;
     let (status, echo) = deliver(&scene, WEBHOOK_SECRET, &json!({}))?;
     ensure!(status == 200, "{status} {echo}");
     ensure!(header(&echo, "x-avnology-webhook-verified") == Some("true"), "not marked as verified: {echo}");

@@ -39,7 +39,7 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
 /// A policy with one route `/any` for any active token, and the shipped webhook. Its timeout is far longer than the delays of these tests,
 /// however busy the machine.
 fn any_token() -> Value {
-    let mut policy = sample::policy();
+    let mut policy = sample::forgetful_policy();
     policy["provider"]["timeout"] = json!("10s");
     policy["routes"] = json!([
         {"name": "public", "match": {"path": "/public"}, "access": "public"},

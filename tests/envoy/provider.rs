@@ -40,7 +40,7 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
 const AT_MOST: Duration = Duration::from_millis(3500);
 
 fn policy(cluster: &str) -> Value {
-    let mut policy = sample::policy();
+    let mut policy = sample::forgetful_policy();
     policy["provider"]["cluster"] = json!(cluster);
     policy["routes"] = json!([{"name": "any", "match": {"path": "/any"}}]);
     policy.as_object_mut().map(|members| members.remove("webhooks"));

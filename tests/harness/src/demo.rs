@@ -44,6 +44,7 @@ enum What {
 }
 
 const ALICE: (&str, &str) = ("Authorization", "Bearer tok_alice");
+const BOB: (&str, &str) = ("Authorization", "Bearer tok_bob");
 const EVENT: &str = r#"{"type":"user.created","data":{"id":"usr_carol"}}"#;
 /// A signature that has the right form and nothing else.
 const FORGED: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -94,13 +95,17 @@ const SHOWS: &[Show] = &[
     Show { about: "401: a webhook that somebody else signed", what: What::Webhook { signed: false } },
     Show { about: "stop the provider", what: What::Control { path: "/stop-accepting" } },
     Show {
-        about: "503: without the provider nobody gets in",
+        about: "200: alice's token was asked about a moment ago",
         what: What::Request { method: "GET", path: "/api/profile", headers: &[ALICE] },
+    },
+    Show {
+        about: "503: without the provider nobody new gets in",
+        what: What::Request { method: "GET", path: "/api/profile", headers: &[BOB] },
     },
     Show { about: "start it again", what: What::Control { path: "/resume" } },
     Show {
-        about: "200: as before",
-        what: What::Request { method: "GET", path: "/api/profile", headers: &[ALICE] },
+        about: "200: bob too",
+        what: What::Request { method: "GET", path: "/api/profile", headers: &[BOB] },
     },
 ];
 

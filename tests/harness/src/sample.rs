@@ -214,6 +214,16 @@ pub fn policy() -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("the shipped policy: {error}"))
 }
 
+/// The shipped policy, but nothing is kept, retried or left alone: what happens is what the provider just did.
+pub fn forgetful_policy() -> Value {
+    let mut policy = policy();
+    let zero = json!({"ttl": "0s", "negative_ttl": "0s"});
+    policy["cache"] = json!({"introspection": zero, "permissions": zero});
+    policy["provider"]["retries"] = json!(0);
+    policy["provider"]["circuit_breaker"] = json!({"failures": 0});
+    policy
+}
+
 /// The label of a listener that [`listener`] made: Envoy keeps an old version number over some updates, so this tells them apart.
 pub fn label(listener: &Value) -> Option<&str> {
     listener.pointer(&format!("{MANAGER}/access_log/0/typed_config/log_format/json_format/label"))?.as_str()
