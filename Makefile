@@ -1,7 +1,7 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help setup targets build run demo test lint e2e images compose-up compose-test compose-down size instructions check \
-	clean
+.PHONY: help setup targets build run demo test lint e2e images compose-up compose-test compose-down chaos size instructions \
+	check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -50,7 +50,7 @@ test: setup lint build ## everything: formatting, lints, documentation, unit tes
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --quiet --workspace --test compose -- -D warnings
+	$(CARGO) clippy --quiet --workspace --test compose --test chaos -- -D warnings
 	$(CARGO) clippy --quiet --target wasm32-wasip1 --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
 	@# The stand-in and the example service are put into containers as static binaries.
@@ -75,6 +75,9 @@ compose-test: images build ## the corpus and the faults of separate hosts, again
 compose-down: ## stops the containers and removes them
 	@tools/compose --available
 	@tools/compose down --volumes --remove-orphans --timeout 2
+
+chaos: setup build ## crowds, a provider that fails and a flood of 1,000,000 requests, in a real Envoy; FILTER=text picks some
+	$(CARGO) test --quiet --workspace --test chaos -- $(FILTER)
 
 size: build ## the module's size and what it imports
 	@$(PACK) $(RAW) $(MODULE) --imports tools/pack/imports.txt --size --max-bytes 400000

@@ -69,6 +69,7 @@ struct Process {
     /// Dropping it asks the thread to end the child.
     stop: mpsc::Sender<()>,
     thread: JoinHandle<()>,
+    id: u32,
 }
 
 /// Envoy refused an update; the text is its own.
@@ -175,6 +176,11 @@ impl Envoy {
             Some(attached) => attached.lives(),
             None => self.process.as_ref().is_some_and(|process| !process.thread.is_finished()),
         }
+    }
+
+    /// The process, where it is ours.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.id)
     }
 
     fn log_file(&self) -> PathBuf {
@@ -392,7 +398,7 @@ impl Process {
                     return;
                 }
             };
-            let _ = started.send(Ok(()));
+            let _ = started.send(Ok(child.id()));
             // Looks now and then whether the child has ended by itself, until it is told to end it.
             while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_millis(50)) {
                 if !matches!(child.try_wait(), Ok(None)) {
@@ -403,7 +409,7 @@ impl Process {
             let _ = child.kill();
             let _ = child.wait();
         });
-        outcome.recv().map_err(|error| error.to_string())??;
-        Ok(Self { stop, thread })
+        let id = outcome.recv().map_err(|error| error.to_string())??;
+        Ok(Self { stop, thread, id })
     }
 }
