@@ -77,6 +77,9 @@ fn on_tick(root: u32) {
     turn(root, None, |turn| {
         let now = turn.now();
         turn.worker.engine.tick(RootId(root), now);
+        for (stream, verdict) in std::mem::take(&mut turn.worker.deferred) {
+            turn.decide(stream, verdict);
+        }
         // Left alone, the host would go on ticking at the period that has just passed.
         if turn.focus_root(RootId(root)).and_then(|()| host::set_tick(0)).is_ok() {
             turn.worker.ticks.insert(RootId(root), None);
@@ -171,12 +174,19 @@ struct Turn<'w> {
     stream: Option<StreamId>,
     verdict: Option<Verdict>,
     now: Option<Timestamp>,
+    /// How many other streams it has let go.
+    decided: usize,
 }
+
+/// Streams that one callback lets go. The host acts on them after the callback, and where it answers (because we refuse, or because there is no
+/// service to go to), each answer comes from within the deletion of the stream before it: some three hundred in a row exhaust the stack.
+/// The next tick has the rest.
+const MAX_DECIDED: usize = 64;
 
 /// Runs a callback; `None` where there is no worker to run it on.
 fn turn<T>(own: u32, stream: Option<StreamId>, act: impl FnOnce(&mut Turn<'_>) -> T) -> Option<T> {
     with_worker(|worker| {
-        let mut turn = Turn { worker, own, effective: own, stream, verdict: None, now: None };
+        let mut turn = Turn { worker, own, effective: own, stream, verdict: None, now: None, decided: 0 };
         let result = act(&mut turn);
         turn.drain();
         turn.arm();
@@ -255,11 +265,6 @@ impl Turn<'_> {
 
     /// Does all that the engine asks for.
     fn drain(&mut self) {
-        if self.stream.is_none() {
-            for (stream, verdict) in std::mem::take(&mut self.worker.deferred) {
-                self.decide(stream, verdict);
-            }
-        }
         while let Some(output) = self.worker.engine.poll() {
             match output {
                 Output::Dispatch { flight, root, callout } => self.dispatch(flight, root, &callout),
@@ -284,11 +289,14 @@ impl Turn<'_> {
         let responds = matches!(verdict.action(), Action::Respond { .. });
         if self.stream == Some(stream) {
             self.verdict.get_or_insert(verdict);
-        } else if self.stream.is_some() && responds {
+        } else if (self.stream.is_some() && responds) || self.decided >= MAX_DECIDED {
             // Whoever the answer is for, the host stops the stream whose callback is running, whatever that returns. The tick answers.
             self.worker.deferred.push((stream, verdict));
-        } else if self.is_in_focus(stream) && self.carry_out(stream, &verdict) && host::resume().is_err() {
-            self.break_off(stream);
+        } else if self.is_in_focus(stream) {
+            self.decided = self.decided.saturating_add(1);
+            if self.carry_out(stream, &verdict) && host::resume().is_err() {
+                self.break_off(stream);
+            }
         }
     }
 
