@@ -152,19 +152,19 @@ fn is_b64token(value: &[u8]) -> bool {
     body > 0 && value.iter().skip(body).all(|b| *b == b'=')
 }
 
-/// One bit per byte, since a token is looked through at every request.
+/// A table, since a token is looked through at every request.
 fn is_b64char(byte: u8) -> bool {
-    const CHARS: u128 = {
-        let chars = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
-        let mut set = 0_u128;
-        let mut rest = chars.as_slice();
+    const CHARS: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut rest = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/".as_slice();
         while let [first, after @ ..] = rest {
-            set |= 1 << *first;
+            #[expect(clippy::indexing_slicing, reason = "a byte's place, while compiling")]
+            (table[*first as usize] = true);
             rest = after;
         }
-        set
+        table
     };
-    CHARS.checked_shr(byte.into()).is_some_and(|bits| bits & 1 == 1)
+    CHARS.get(usize::from(byte)).is_some_and(|is_one| *is_one)
 }
 
 /// The value of the cookie of this name, over all `Cookie` lines.

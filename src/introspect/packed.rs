@@ -1,7 +1,8 @@
 //! The members of an answer as one run of bytes: a worker keeps a hundred thousand of them.
 //!
 //! ```text
-//! member = name value          name = code | 0 length bytes
+//! members = member*, in the order of their codes
+//! member = name value          name = code | SPELLED length bytes
 //! value  = NULL | FALSE | TRUE | WHOLE n | BELOW n | FLOAT 8 bytes | TEXT length bytes | LIST length value* | OBJECT | TWICE
 //! ```
 //!
@@ -52,14 +53,14 @@ impl<'m> Iterator for Items<'m> {
 impl Members {
     /// Packs members: each a name and what the `push_*` functions wrote of its value.
     pub(super) fn pack(members: &[(String, Vec<u8>)]) -> Self {
+        let mut coded: Vec<_> =
+            members.iter().map(|(name, value)| (code_of(name).unwrap_or(SPELLED), name, value)).collect();
+        coded.sort_by_key(|(code, ..)| *code);
         let mut bytes = Vec::new();
-        for (name, value) in members {
-            match code_of(name) {
-                Some(code) => bytes.push(code),
-                None => {
-                    bytes.push(0);
-                    push_bytes(&mut bytes, name.as_bytes());
-                }
+        for (code, name, value) in coded {
+            bytes.push(code);
+            if code == SPELLED {
+                push_bytes(&mut bytes, name.as_bytes());
             }
             bytes.extend(value);
         }
@@ -77,12 +78,13 @@ impl Members {
             !matches!(value, Value::List(_) | Value::Twice)
         }
         let mut rest = bytes;
-        while !rest.is_empty() {
-            let (_, value, after) = member(rest)?;
-            if !is_whole(value) {
+        let mut last = 0;
+        while let Some(code) = rest.first() {
+            let (value, after) = member(rest)?;
+            if !is_whole(value) || *code < last {
                 return None;
             }
-            rest = after;
+            (last, rest) = (*code, after);
         }
         Some(Self(bytes.into()))
     }
@@ -91,20 +93,22 @@ impl Members {
         &self.0
     }
 
-    /// Looks at names alone until it is there: most readings are of one member among a dozen, at every request.
+    /// Looks at names alone, and no further than it can be: most readings are of one member among a dozen, at every request.
     pub(super) fn get(&self, name: &str) -> Option<Value<'_>> {
-        let wanted = code_of(name);
+        let wanted = code_of(name).unwrap_or(SPELLED);
         let mut rest = &self.0[..];
         loop {
             let (code, after) = rest.split_first()?;
+            if *code > wanted {
+                return None;
+            }
             rest = after;
-            let is_it = if *code == 0 {
+            let mut is_it = *code == wanted;
+            if *code == SPELLED {
                 let (spelled, after) = counted(rest)?;
                 rest = after;
-                wanted.is_none() && spelled == name.as_bytes()
-            } else {
-                wanted == Some(*code)
-            };
+                is_it = spelled == name.as_bytes();
+            }
             if is_it {
                 return value(rest).map(|(value, _)| value);
             }
@@ -113,29 +117,32 @@ impl Members {
     }
 }
 
-/// Names that most answers hold, as one byte each. The order is part of the format that workers share.
+/// Names that most answers hold, as one byte each; those first that every request reads. The order is part of the format that workers share.
 const KNOWN: [&str; 20] = [
-    "active",
-    "sub",
-    "scope",
-    "client_id",
     "exp",
-    "iat",
     "nbf",
-    "iss",
-    "aud",
-    "jti",
-    "username",
     "token_type",
     "token_use",
+    "cnf",
+    "scope",
+    "sub",
+    "client_id",
+    "iss",
+    "aud",
     "org_id",
+    "aal",
+    "active",
+    "iat",
+    "jti",
+    "username",
     "org_name",
     "organization_id",
     "user_id",
     "session_id",
-    "aal",
-    "cnf",
 ];
+
+/// The code of a name that is none of these, and is spelled.
+const SPELLED: u8 = 255;
 
 const NULL: u8 = 0;
 const FALSE: u8 = 1;
@@ -210,7 +217,7 @@ fn low_bits(n: u64) -> u8 {
 }
 
 fn code_of(name: &str) -> Option<u8> {
-    KNOWN.iter().zip(1..).find(|(known, _)| **known == name).map(|(_, code)| code)
+    KNOWN.iter().zip(0..).find(|(known, _)| **known == name).map(|(_, code)| code)
 }
 
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -241,14 +248,14 @@ fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(len).ok()?)
 }
 
-fn member(bytes: &[u8]) -> Option<(&[u8], Value<'_>, &[u8])> {
+fn member(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     let (code, rest) = bytes.split_first()?;
-    let (name, rest) = match usize::from(*code).checked_sub(1) {
-        None => counted(rest)?,
-        Some(known) => (KNOWN.get(known)?.as_bytes(), rest),
-    };
-    let (value, rest) = value(rest)?;
-    Some((name, value, rest))
+    if *code == SPELLED {
+        let (_, rest) = counted(rest)?;
+        return value(rest);
+    }
+    KNOWN.get(usize::from(*code))?;
+    value(rest)
 }
 
 /// What follows a value, which is not looked at.
@@ -326,11 +333,12 @@ mod tests {
         let whole = packed("sub", |v| push_text(v, "usr_1"));
         assert_eq!(Members::unpack(whole.bytes()), Some(whole.clone()));
         // Between the two members is the one place where a cut leaves whole members.
-        for cut in (1..whole.bytes().len()).filter(|cut| *cut != 4) {
+        for cut in (1..whole.bytes().len()).filter(|cut| *cut != 8) {
             assert_eq!(Members::unpack(&whole.bytes()[..cut]), None, "{cut}");
         }
         assert_eq!(Members::unpack(&[2, LIST, 2, LIST, 0]), None, "a list in a list");
         assert_eq!(Members::unpack(&[200, NULL]), None, "an unknown name");
+        assert_eq!(Members::unpack(&[3, NULL, 2, NULL]), None, "not in their order");
         assert_eq!(Members::unpack(&[2, 77]), None, "an unknown value");
         assert_eq!(number(&[0xff; 10]), None, "a number that does not end");
     }
