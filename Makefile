@@ -1,7 +1,7 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
 .PHONY: help setup targets build run demo test lint e2e images compose-up compose-test compose-down chaos size instructions \
-	check clean
+	bench check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -84,6 +84,10 @@ size: build ## the module's size and what it imports
 
 instructions: ## what a decision costs the core with ten and with ten thousand routes; needs valgrind
 	@tools/instructions
+
+bench: setup build ## what a request costs Envoy's worker, next to other filters; ROUNDS and SECONDS say how long it measures
+	@tools/wrk
+	@$(CARGO) run --quiet --profile bench --package avnology-benches --bin gate-bench
 
 check: targets ## compiles for both targets, without building anything
 	$(CARGO) check --quiet --workspace --all-targets

@@ -1,0 +1,102 @@
+//! What a request through the gate costs Envoy's worker, next to what other filters cost it: `make bench`.
+//!
+//! One Envoy with one worker, which has a core to itself; wrk, the provider and Envoy's other threads run on the other cores. The figure is
+//! the time that the worker's thread was on its core, for one request: requests per second swing with the neighbours.
+//!
+//! `ROUNDS` (5) and `SECONDS` (3) say how much is measured. A request that is not answered 2xx fails the run, as does a call of the
+//! provider where there should be none. A target that is missed does not; it is marked.
+
+mod machine;
+mod memory;
+mod provider;
+mod rounds;
+mod table;
+mod variants;
+mod wrk;
+
+use std::fs;
+use std::process::ExitCode;
+
+use harness::envoy::Envoy;
+use harness::sample;
+
+use machine::{Cores, Worker};
+use provider::Provider;
+use rounds::{Bench, Plan, Sample};
+use table::Results;
+use variants::{Kind, Variant};
+use wrk::Wrk;
+
+/// Connections, where the worker has all that it can do.
+const BUSY: u32 = 16;
+
+/// The variants whose latency is measured, over one connection.
+const CALM: [Kind; 3] = [Kind::None, Kind::Uncached, Kind::ExtAuthz];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("bench: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let plan = Plan { rounds: setting("ROUNDS", 5)?, seconds: setting("SECONDS", 3)? };
+    // First of all: what is started later inherits it.
+    let cores = Cores::divide()?;
+    let machine = machine::describe(&cores, &sample::module()?, &Envoy::binary()?);
+    let provider = Provider::start().map_err(|error| format!("provider: {error}"))?;
+    let (busy, calm) = compare(&provider, &cores, plan)?;
+    // What was measured before is kept, whatever becomes of this.
+    let (memory, outcome) = match memory::measure(&provider, &cores) {
+        Ok(memory) => (Some(memory), Ok(())),
+        Err(problem) => (None, Err(problem)),
+    };
+    keep(&table::render(&Results { machine, plan, busy, calm, memory }))?;
+    outcome
+}
+
+/// Rounds with many connections, and rounds with one.
+type Both = (Vec<Vec<Sample>>, Vec<Vec<Sample>>);
+
+fn compare(provider: &Provider, cores: &Cores, plan: Plan) -> Result<Both, String> {
+    let envoy = variants::envoy(provider)?;
+    let worker = Worker::find(envoy.pid().ok_or("Envoy has no process")?, cores)?;
+    let wrk = Wrk::new(envoy.directory())?;
+    let variants: Result<Vec<Variant>, String> =
+        Kind::ALL.into_iter().map(|kind| Variant::add(&envoy, kind, None)).collect();
+    let variants = variants?;
+    let bench = Bench { envoy: &envoy, worker: &worker, provider, wrk: &wrk };
+    for variant in &variants {
+        bench.warm(variant)?;
+    }
+    let all: Vec<&Variant> = variants.iter().collect();
+    let calm: Vec<&Variant> = variants.iter().filter(|variant| CALM.contains(&variant.kind)).collect();
+    Ok((bench.rounds(&all, plan, BUSY)?, bench.rounds(&calm, plan, 1)?))
+}
+
+/// A number from the environment.
+fn setting(name: &str, default: u32) -> Result<u32, String> {
+    match std::env::var(name) {
+        Ok(text) => match text.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(format!("{name} is {text:?}, expected a number above 0")),
+        },
+        Err(_) => Ok(default),
+    }
+}
+
+/// Prints the table, and writes it where results are kept.
+fn keep(table: &str) -> Result<(), String> {
+    println!("{table}");
+    let folder = sample::root().join("benches/results");
+    let file = folder.join(format!("{}.md", machine::stamp()));
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(&file, table))
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    eprintln!("bench: kept as {}", file.display());
+    Ok(())
+}
