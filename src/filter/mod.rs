@@ -10,6 +10,7 @@ use crate::config;
 use crate::flow::{Engine, FlightId, Level, Output, RootId, Step, StreamId};
 use crate::http::{Callout, MAX_REPLY_BYTES, Reply};
 use crate::refusal::Reason;
+use crate::secret::Unchosen;
 use crate::telemetry::{Decision, Event};
 use crate::time::Timestamp;
 use crate::verdict::{Action, Verdict, undecidable};
@@ -17,6 +18,7 @@ use host::{Buffer, Map, Refused};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::time::Duration;
 
 thread_local! {
     /// One worker's state: a virtual machine has one thread. Nothing that runs while it is borrowed makes a callback; if one came all the
@@ -29,14 +31,16 @@ struct Worker {
     engine: Engine,
     /// The root of each context; a root's is itself. Several roots are alive where an update replaces a configuration or two plugins share a
     /// virtual machine, and a stream stays with the one it was created under.
-    contexts: HashMap<u32, RootId>,
+    contexts: HashMap<u32, RootId, Unchosen>,
     /// Callouts under way. The host drops a root's with the root.
-    flights: HashMap<(RootId, u32), FlightId>,
+    flights: HashMap<(RootId, u32), FlightId, Unchosen>,
     /// When each root's tick is due, where one is armed.
     ticks: BTreeMap<RootId, Option<Timestamp>>,
     /// See [`Turn::decide`].
     deferred: Vec<(StreamId, Verdict)>,
-    counters: HashMap<(Decision, Reason), Option<u32>>,
+    counters: HashMap<(Decision, Reason), Option<u32>, Unchosen>,
+    /// Whether the host writes lines at debug, and when it was asked.
+    debug: (bool, Option<Timestamp>),
 }
 
 /// What a stream's callback answers: the numbers of the header callback. `HOLD` stops everything, with back-pressure, also where the host
@@ -213,7 +217,8 @@ fn with_worker<T>(act: impl FnOnce(&mut Worker) -> T) -> Option<T> {
             // Without randomness there is no worker: keys that can be guessed protect nothing.
             let engine = Engine::new(host::seed()?, Rc::new(host::Slots));
             let (contexts, flights, ticks, counters) = Default::default();
-            *worker = Some(Worker { engine, contexts, flights, ticks, deferred: Vec::new(), counters });
+            let (deferred, debug) = Default::default();
+            *worker = Some(Worker { engine, contexts, flights, ticks, deferred, counters, debug });
         }
         worker.as_mut().map(act)
     });
@@ -351,9 +356,21 @@ impl Turn<'_> {
         let define = || host::define_counter(&event.counter_name());
         let _ = self.worker.counters.entry(event.counter_key()).or_insert_with(define).map(host::count);
         let _ = event.filter_state().map(|state| host::set_filter_state(&state));
-        if host::logs(Level::Debug) {
+        if self.logs_debug() {
             host::log(Level::Debug, &event.log_line());
         }
+    }
+
+    /// Asked once a second: an operator may change the level at any time, and a host call for each request is dear.
+    fn logs_debug(&mut self) -> bool {
+        let now = self.now();
+        let (debug, asked) = self.worker.debug;
+        if asked.is_some_and(|at| at <= now && now.saturating_since(at) < Duration::from_secs(1)) {
+            return debug;
+        }
+        let debug = host::logs(Level::Debug);
+        self.worker.debug = (debug, Some(now));
+        debug
     }
 
     /// Arms each root's tick for its next deadline. A tick that is no longer needed comes once, and is cheaper than taking it back.
