@@ -56,6 +56,12 @@ impl FactKey {
         Self([h1, h2])
     }
 
+    /// Its bytes.
+    pub fn bytes(self) -> [u8; 16] {
+        let [first, second] = self.0;
+        (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
+    }
+
     /// One of so many places, always the same.
     pub fn place_among(self, places: usize) -> usize {
         // By other bits than those that tables look at.

@@ -98,9 +98,10 @@ impl<V> Cache<V> {
         }
         let kept = self.yes.touch(key).filter(|kept| counts(kept.started, lifetime.ttl))?;
         let age = now.saturating_since(kept.started);
-        let is_due = age >= lifetime.ttl.saturating_sub(lifetime.ttl / SOFT) && now >= kept.ask_again;
+        let fifth = lifetime.ttl.checked_div(SOFT).unwrap_or_default();
+        let is_due = age >= lifetime.ttl.saturating_sub(fifth) && now >= kept.ask_again;
         if is_due {
-            kept.ask_again = now.saturating_add(lifetime.ttl / (SOFT * SOFT));
+            kept.ask_again = now.saturating_add(fifth.checked_div(SOFT).unwrap_or_default());
         }
         Some(Memory::Yes { started: kept.started, is_due, value: &mut kept.value })
     }

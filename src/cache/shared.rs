@@ -1,25 +1,33 @@
 //! The second level: facts in slots that all workers of a process share, and that other plugins may write to.
 //!
-//! The slots are few and fixed, since a host never frees one: a fact's key says which one is its. Slot, digest and seal come from the secret
-//! that the gate shows the endpoint, so that nobody else can say which slot a token has, or make a value that is believed. Whoever can write
-//! may put an older value back: a fact's own age bounds what that brings.
+//! The slots are few and fixed, since a host never frees one: a fact's key says which one is its. Slot, digest (SipHash-2-4-128) and seal
+//! (HMAC-SHA256) have keys that come from the secret which the gate shows the endpoint, so that nobody else can say which slot a token has, or
+//! make a value that is believed. Whoever can write may put an older value back: a fact's own age bounds what that brings.
 //!
 //! ```text
 //! value = version digest[16] kind started[8] until[8] payload… seal[16]
 //! ```
 
-use crate::secret::{Fingerprint, Secret, first_half};
+use crate::secret::{FactKey, Fingerprint, Seed, first_half};
 use crate::time::Timestamp;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// The keys of one endpoint's slots.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sealer {
-    digests: Secret<[u8; 32]>,
-    seals: Secret<[u8; 32]>,
+    digests: Seed,
+    /// Keyed once, since that costs as much as a short message.
+    seals: Hmac<Sha256>,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(…)")
+    }
 }
 
 /// Where a question's answer is, if it is anywhere.
@@ -61,20 +69,21 @@ impl Sealer {
     /// The keys for an endpoint. `secret`: what the gate shows it; `fingerprint`: where it is and who the gate is there.
     pub fn new(secret: &str, fingerprint: Fingerprint) -> Self {
         let key = |purpose: &[u8]| {
-            Secret::new(tag(secret.as_bytes(), &[b"avnology_gate 1", purpose, fingerprint.bytes()]))
+            tag(keyed(secret.as_bytes()), &[b"avnology_gate 1", purpose, fingerprint.bytes()])
         };
-        Self { digests: key(b"digest"), seals: key(b"seal") }
+        Self { digests: Seed(first_half(key(b"digest"))), seals: keyed(&key(b"seal")) }
     }
 
     /// Where the answer to the question with these parts is.
     pub fn place(self: &Rc<Self>, question: &[&[u8]]) -> Place {
-        let [digest, rest] = halves(tag(self.digests.reveal(), question));
-        let slot = u32::from_le_bytes(rest.first_chunk().copied().unwrap_or_default()) % SLOTS;
+        let digest = FactKey::of(self.digests, question).bytes();
+        // The digest's own bits: it is read where the slot is, by whoever can read there.
+        let slot = u32::from_le_bytes(digest.first_chunk().copied().unwrap_or_default()) % SLOTS;
         Place { sealer: Rc::clone(self), slot, digest }
     }
 
     fn seal(&self, slot: u32, value: &[u8]) -> [u8; 16] {
-        first_half(tag(self.seals.reveal(), &[&slot.to_le_bytes(), value]))
+        first_half(tag(self.seals.clone(), &[&slot.to_le_bytes(), value]))
     }
 }
 
@@ -137,7 +146,7 @@ impl Place {
     fn unseal(&self, bytes: &[u8]) -> Option<([u8; 16], Entry)> {
         let (value, seal) = bytes.split_last_chunk::<16>()?;
         // Compared in constant time: whoever can write to the slots must not find a seal byte by byte.
-        let mut mac = keyed(self.sealer.seals.reveal());
+        let mut mac = self.sealer.seals.clone();
         update(&mut mac, &[&self.slot.to_le_bytes(), value]);
         mac.verify_truncated_left(seal).ok()?;
         let (version, rest) = value.split_first()?;
@@ -174,14 +183,9 @@ fn update(mac: &mut Hmac<Sha256>, parts: &[&[u8]]) {
     }
 }
 
-fn tag(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = keyed(key);
+fn tag(mut mac: Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
     update(&mut mac, parts);
     mac.finalize().into_bytes().into()
-}
-
-fn halves(bytes: [u8; 32]) -> [[u8; 16]; 2] {
-    [first_half(bytes), bytes.last_chunk().copied().unwrap_or_default()]
 }
 
 /// Of the value's layout and the facts' in it. Another one is a miss.

@@ -211,7 +211,6 @@ fn push_number(out: &mut Vec<u8>, mut n: u64) {
     out.push(low_bits(n));
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "seven bits fit a byte")]
 fn low_bits(n: u64) -> u8 {
     (n & 0x7f) as u8
 }
