@@ -1,7 +1,7 @@
 //! What a decision costs the core, in instructions: run by `tools/instructions` under callgrind, where it is repeatable.
 //!
-//! Usage: `decide KIND ROUTES REQUESTS`, where `KIND` is `public`, `cached` (a token that is known) or `permitted` (with a permission that is
-//! known).
+//! Usage: `decide KIND ROUTES REQUESTS`, where `KIND` is `public`, `cached` (a token that is known), `permitted` (with a permission that is
+//! known) or `asked` (every token is new, and the provider is asked about it).
 
 use avnology_gate::config;
 use avnology_gate::flow::{Engine, NoSlots, Output, RootId, Seed, Step, StreamId};
@@ -30,7 +30,8 @@ fn engine(kind: &str, routes: u32) -> Engine {
     let document = json!({
         "provider": {
             "cluster": "avnology", "authority": "id.example",
-            "introspection": {"credentials": {"method": "none"}}, "permissions": {"api_key": "key"}
+            "introspection": {"credentials": {
+                "method": "client_secret_post", "client_id": "cli_gate", "client_secret": "cs_gate_secret_for_trials"}}, "permissions": {"api_key": "key"}
         },
         "routes": routes
     });
@@ -89,8 +90,22 @@ fn main() {
         answer(&mut engine);
         engine.gone(first);
     }
-    for (stream, head) in (0..requests).zip(heads.iter().cycle()) {
-        let stream = StreamId(stream);
+    for (number, head) in (0..requests).zip(heads.iter().cycle()) {
+        let stream = StreamId(number);
+        if kind == "asked" {
+            let fresh = format!("Bearer {number}.{}", "eyJhbGciOiJSUzI1NiJ9".repeat(31));
+            let head = pairs::encode(&[
+                (":method", "GET"),
+                (":path", "/service-0/items/42"),
+                (":authority", "api.example.com"),
+                ("authorization", &fresh),
+            ]);
+            let step = engine.begin(stream, ROOT, black_box(&head), true, NOW);
+            assert!(matches!(step, Step::Wait), "a new token is asked about");
+            answer(&mut engine);
+            engine.gone(stream);
+            continue;
+        }
         let step = engine.begin(stream, ROOT, black_box(head), true, NOW);
         let passes =
             matches!(&step, Step::Decided(verdict) if matches!(verdict.action(), Action::Forward(_)));

@@ -3,7 +3,7 @@
 //! One Envoy with one worker, which has a core to itself; wrk, the provider and Envoy's other threads run on the other cores. The figure is
 //! the time that the worker's thread was on its core, for one request: requests per second swing with the neighbours.
 //!
-//! `ROUNDS` (5) and `SECONDS` (3) say how much is measured. A request that is not answered 2xx fails the run, as does a call of the
+//! `ROUNDS` (5) and `SECONDS` (3) say how much is measured, `ONLY` which listeners (`none,cached,jwt_authn`). A request that is not answered 2xx fails the run, as does a call of the
 //! provider where there should be none. A target that is missed does not; it is marked.
 
 mod machine;
@@ -66,8 +66,11 @@ fn compare(provider: &Provider, cores: &Cores, plan: Plan) -> Result<Both, Strin
     let envoy = variants::envoy(provider)?;
     let worker = Worker::find(envoy.pid().ok_or("Envoy has no process")?, cores)?;
     let wrk = Wrk::new(envoy.directory())?;
-    let variants: Result<Vec<Variant>, String> =
-        Kind::ALL.into_iter().map(|kind| Variant::add(&envoy, kind, None)).collect();
+    let variants: Result<Vec<Variant>, String> = Kind::ALL
+        .into_iter()
+        .filter(|kind| is_wanted(*kind))
+        .map(|kind| Variant::add(&envoy, kind, None))
+        .collect();
     let variants = variants?;
     let bench = Bench { envoy: &envoy, worker: &worker, provider, wrk: &wrk };
     for variant in &variants {
@@ -76,6 +79,11 @@ fn compare(provider: &Provider, cores: &Cores, plan: Plan) -> Result<Both, Strin
     let all: Vec<&Variant> = variants.iter().collect();
     let calm: Vec<&Variant> = variants.iter().filter(|variant| CALM.contains(&variant.kind)).collect();
     Ok((bench.rounds(&all, plan, BUSY)?, bench.rounds(&calm, plan, 1)?))
+}
+
+/// Whether `ONLY` names it, where that is set.
+fn is_wanted(kind: Kind) -> bool {
+    std::env::var("ONLY").map_or(true, |only| only.split(',').any(|name| name == kind.name()))
 }
 
 /// A number from the environment.
