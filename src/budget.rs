@@ -108,16 +108,18 @@ impl Bucket {
 /// Buckets of subjects that are not full, at most.
 const MAX_SUBJECTS: usize = 10_000;
 
-/// Keys that were seen positive lately: two generations of keyed hashes, of which the older goes when the younger is full.
+/// Keys that were seen positive lately: two generations, of which the older goes when the younger is full. Halves of them, since a wrong yes
+/// costs no more than a call out of the wrong budget.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    young: HashSet<FactKey, Unchosen>,
-    old: HashSet<FactKey, Unchosen>,
+    young: HashSet<u64, Unchosen>,
+    old: HashSet<u64, Unchosen>,
 }
 
 impl Seen {
     /// Notes a key.
     pub fn note(&mut self, key: FactKey) {
+        let key = key.half();
         if self.young.len() >= MAX_SEEN && !self.young.contains(&key) {
             self.old = std::mem::take(&mut self.young);
         }
@@ -126,12 +128,14 @@ impl Seen {
 
     /// Forgets a key.
     pub fn forget(&mut self, key: FactKey) {
+        let key = key.half();
         self.young.remove(&key);
         self.old.remove(&key);
     }
 
     /// Whether a key was noted lately.
     pub fn knows(&self, key: FactKey) -> bool {
+        let key = key.half();
         self.young.contains(&key) || self.old.contains(&key)
     }
 }

@@ -62,6 +62,12 @@ impl FactKey {
         (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
     }
 
+    /// Half of it, for where a collision does no harm.
+    pub const fn half(self) -> u64 {
+        let [half, _] = self.0;
+        half
+    }
+
     /// One of so many places, always the same.
     pub fn place_among(self, places: usize) -> usize {
         // By other bits than those that tables look at.

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 /// The table: entries in a ring, and where each stands.
 #[derive(Clone, Debug)]
 pub(super) struct Clock<V> {
-    places: HashMap<FactKey, u32, Unchosen>,
+    /// By half the key, which the entry has whole.
+    places: HashMap<u64, u32, Unchosen>,
     ring: Vec<Kept<V>>,
     hand: usize,
     max_entries: usize,
@@ -45,18 +46,24 @@ impl<V> Clock<V> {
     }
 
     pub(super) fn started(&self, key: FactKey) -> Option<Timestamp> {
-        self.places.get(&key).and_then(|place| self.ring.get(*place as usize)).map(|kept| kept.started)
+        self.place(key).and_then(|place| self.ring.get(place)).map(|kept| kept.started)
+    }
+
+    fn place(&self, key: FactKey) -> Option<usize> {
+        let place = *self.places.get(&key.half())? as usize;
+        self.ring.get(place).filter(|kept| kept.key == key).map(|_| place)
     }
 
     /// The entry, noted as read.
     pub(super) fn touch(&mut self, key: FactKey) -> Option<&mut Kept<V>> {
-        let kept = self.ring.get_mut(*self.places.get(&key)? as usize)?;
+        let place = self.place(key)?;
+        let kept = self.ring.get_mut(place)?;
         kept.was_read = true;
         Some(kept)
     }
 
     pub(super) fn forget_if(&mut self, key: FactKey, is_to_go: impl FnOnce(Timestamp) -> bool) {
-        if let Some(place) = self.places.get(&key).map(|place| *place as usize)
+        if let Some(place) = self.place(key)
             && self.ring.get(place).is_some_and(|kept| is_to_go(kept.started))
         {
             self.remove(place);
@@ -66,8 +73,11 @@ impl<V> Clock<V> {
     /// Puts an entry in the place of an older one of this key, or of what was not read lately.
     pub(super) fn insert(&mut self, key: FactKey, value: V, bytes: usize, started: Timestamp) {
         let was_read =
-            self.places.get(&key).and_then(|p| self.ring.get(*p as usize)).is_some_and(|k| k.was_read);
-        self.forget_if(key, |_| true);
+            self.place(key).and_then(|place| self.ring.get(place)).is_some_and(|kept| kept.was_read);
+        // The entry of this key, or of one with the same half.
+        if let Some(place) = self.places.get(&key.half()) {
+            self.remove(*place as usize);
+        }
         let Ok(size) = u32::try_from(bytes) else { return };
         if self.max_entries == 0 || bytes > self.max_bytes {
             return;
@@ -82,7 +92,7 @@ impl<V> Clock<V> {
         }
         let ask_again = Timestamp::from_nanos(0);
         self.ring.push(Kept { key, started, ask_again, value, bytes: size, was_read });
-        self.places.insert(key, place);
+        self.places.insert(key.half(), place);
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
@@ -110,10 +120,10 @@ impl<V> Clock<V> {
             return;
         }
         let gone = self.ring.swap_remove(place);
-        self.places.remove(&gone.key);
+        self.places.remove(&gone.key.half());
         self.bytes = self.bytes.saturating_sub(gone.bytes as usize);
         if let Some(moved) = self.ring.get(place)
-            && let Some(entry) = self.places.get_mut(&moved.key)
+            && let Some(entry) = self.places.get_mut(&moved.key.half())
             && let Ok(place) = u32::try_from(place)
         {
             *entry = place;
@@ -173,7 +183,7 @@ mod tests {
                 prop_assert_eq!(clock.ring.iter().map(|k| k.bytes as usize).sum::<usize>(), clock.bytes);
                 for kept in &clock.ring {
                     prop_assert_eq!(key(kept.value), kept.key);
-                    prop_assert!(clock.places.contains_key(&kept.key));
+                    prop_assert!(clock.places.contains_key(&kept.key.half()));
                 }
             }
             clock.resize(1, 5);

@@ -39,10 +39,14 @@ impl Engine {
         self.start(root, policy, ask, purpose, Some(waiter), now)
     }
 
-    /// Asks again about what is known, in the background and at most once at a time. The other workers may have done it already.
-    pub(super) fn refresh(&mut self, root: RootId, policy: &Policy, ask: &Ask<'_>, now: Timestamp) {
-        if self.by_key.contains_key(&(root, ask.key)) || (self.is_newer_elsewhere(ask, now)) {
-            return;
+    /// Asks again about what is known, in the background and at most once at a time. Returns whether something newer is known now, since
+    /// another worker has asked already.
+    pub(super) fn refresh(&mut self, root: RootId, policy: &Policy, ask: &Ask<'_>, now: Timestamp) -> bool {
+        if self.by_key.contains_key(&(root, ask.key)) {
+            return false;
+        }
+        if self.is_newer_elsewhere(ask, now) {
+            return true;
         }
         let purpose = match ask.question {
             Question::Permission => Purpose::Permission,
@@ -50,6 +54,7 @@ impl Engine {
         };
         // Nobody waits for it, so nobody is told why it could not be asked.
         let _ = self.start(root, policy, ask, purpose, None, now);
+        false
     }
 
     /// Takes a newer answer of another worker over, where there is one.

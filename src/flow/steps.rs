@@ -36,13 +36,17 @@ impl Engine {
         // No decision takes longer than two callouts do, one after the other.
         let deadline = now.saturating_add(ask.provider().timeout.saturating_mul(2));
         let key = ask.key;
-        let finding = match self.recall_token(&ask, rules, now) {
-            Some((finding, is_due)) => {
-                if is_due {
-                    self.refresh(root, &policy, &ask, now);
-                }
-                Ok(finding)
+        let known = self.recall_token(&ask, rules, now).and_then(|(finding, is_due)| {
+            let is_newer_known = is_due && self.refresh(root, &policy, &ask, now);
+            // A no that another worker has heard counts for this request already.
+            if is_newer_known {
+                self.recall_token(&ask, rules, now).map(|(newer, _)| newer)
+            } else {
+                Some(finding)
             }
+        });
+        let finding = match known {
+            Some(finding) => Ok(finding),
             None => {
                 let waiter = (stream, Ticket::Token);
                 let joined = if self.has_room() {
@@ -181,10 +185,9 @@ impl Engine {
             match self.recall_permission(ask, rules, now) {
                 None => open.push(slot_and_ask),
                 Some((is_granted, is_due)) => {
-                    if is_due {
-                        self.refresh(root, policy, ask, now);
-                    }
-                    checks.note(*slot, Ok(is_granted));
+                    let is_newer_known = is_due && self.refresh(root, policy, ask, now);
+                    let newer = if is_newer_known { self.recall_permission(ask, rules, now) } else { None };
+                    checks.note(*slot, Ok(newer.map_or(is_granted, |(newer, _)| newer)));
                 }
             }
         }

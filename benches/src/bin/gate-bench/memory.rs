@@ -30,14 +30,26 @@ pub(crate) struct Memory {
     pub before: u64,
     /// How many more afterwards.
     pub grown: u64,
+    /// How many more where the workers share facts, which costs the process a bounded part beside.
+    pub grown_shared: u64,
 }
 
-/// Sends the tokens twice through a fresh Envoy: the second time they are all cached, or the run fails.
+/// Sends the tokens twice through a fresh Envoy: the second time they are all cached, or the run fails. Once without a secret, so that nothing
+/// is shared and all is the worker's own; once with one.
 pub(crate) fn measure(provider: &Provider, cores: &Cores) -> Result<Memory, String> {
+    let own = grow(provider, cores, false)?;
+    let shared = grow(provider, cores, true)?;
+    Ok(Memory { grown_shared: shared.grown, ..own })
+}
+
+fn grow(provider: &Provider, cores: &Cores, shares: bool) -> Result<Memory, String> {
     let envoy = variants::envoy(provider)?;
     let worker = Worker::find(envoy.pid().ok_or("Envoy has no process")?, cores)?;
     let mut policy = Kind::Cached.policy().unwrap_or_default();
     policy["cache"]["introspection"]["max_entries"] = json!(TOKENS);
+    if !shares {
+        policy["provider"]["introspection"]["credentials"] = json!({"method": "none"});
+    }
     let variant = Variant::add(&envoy, Kind::Cached, Some(&policy))?;
 
     let all = 0..TOKENS - 1;
@@ -54,7 +66,7 @@ pub(crate) fn measure(provider: &Provider, cores: &Cores) -> Result<Memory, Stri
         return Err(format!("of {} cached tokens, {again} were asked about again", all.end));
     }
     let tokens = all.end - FIRST;
-    Ok(Memory { tokens, size: token().len(), before, grown: after.saturating_sub(before) })
+    Ok(Memory { tokens, size: token().len(), before, grown: after.saturating_sub(before), grown_shared: 0 })
 }
 
 /// Sends a request with each of these tokens, over a few connections.

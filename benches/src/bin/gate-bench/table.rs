@@ -158,12 +158,14 @@ pub(crate) fn render(results: &Results) -> String {
     if let Some(memory) = &results.memory {
         let _ = writeln!(
             out,
-            "\n{} different tokens of {} bytes: Envoy's resident memory grew from {:.1} to {:.1} MiB, {} bytes a token.",
+            "\n{} different tokens of {} bytes: Envoy's resident memory grew from {:.1} to {:.1} MiB, {} bytes a token; by {:.1} MiB more \
+             where the workers share facts.",
             memory.tokens,
             memory.size,
             memory.before as f64 / f64::from(1 << 20),
             (memory.before + memory.grown) as f64 / f64::from(1 << 20),
             memory.grown / u64::from(memory.tokens),
+            memory.grown_shared.saturating_sub(memory.grown) as f64 / f64::from(1 << 20),
         );
     }
 
