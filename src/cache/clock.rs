@@ -12,7 +12,7 @@ use std::collections::HashMap;
 pub(super) struct Clock<V> {
     /// By half the key, which the entry has whole.
     places: HashMap<u64, u32, Unchosen>,
-    ring: Vec<Kept<V>>,
+    ring: Ring<Kept<V>>,
     hand: usize,
     max_entries: usize,
     bytes: usize,
@@ -33,7 +33,8 @@ pub(super) struct Kept<V> {
 
 impl<V> Default for Clock<V> {
     fn default() -> Self {
-        Self { places: HashMap::default(), ring: Vec::new(), hand: 0, max_entries: 0, bytes: 0, max_bytes: 0 }
+        let ring = Ring { chunks: Vec::new(), len: 0 };
+        Self { places: HashMap::default(), ring, hand: 0, max_entries: 0, bytes: 0, max_bytes: 0 }
     }
 }
 
@@ -86,10 +87,6 @@ impl<V> Clock<V> {
             self.evict();
         }
         let Ok(place) = u32::try_from(self.ring.len()) else { return };
-        // In small steps: room that is only reserved is room all the same.
-        if self.ring.len() == self.ring.capacity() {
-            self.ring.reserve_exact((self.ring.len() / 8).max(16));
-        }
         let ask_again = Timestamp::from_nanos(0);
         self.ring.push(Kept { key, started, ask_again, value, bytes: size, was_read });
         self.places.insert(key.half(), place);
@@ -116,10 +113,7 @@ impl<V> Clock<V> {
     }
 
     fn remove(&mut self, place: usize) {
-        if place >= self.ring.len() {
-            return;
-        }
-        let gone = self.ring.swap_remove(place);
+        let Some(gone) = self.ring.swap_remove(place) else { return };
         self.places.remove(&gone.key.half());
         self.bytes = self.bytes.saturating_sub(gone.bytes as usize);
         if let Some(moved) = self.ring.get(place)
@@ -130,6 +124,58 @@ impl<V> Clock<V> {
         }
     }
 }
+
+/// A vector in chunks: it grows without being copied, and leaves no hole where it was. A module's memory never shrinks.
+#[derive(Clone, Debug)]
+struct Ring<T> {
+    chunks: Vec<Vec<T>>,
+    len: usize,
+}
+
+impl<T> Ring<T> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn get(&self, place: usize) -> Option<&T> {
+        self.chunks.get(place / CHUNK)?.get(place % CHUNK)
+    }
+
+    fn get_mut(&mut self, place: usize) -> Option<&mut T> {
+        self.chunks.get_mut(place / CHUNK)?.get_mut(place % CHUNK)
+    }
+
+    fn push(&mut self, entry: T) {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
+            // A small table gets no larger chunk than it needs.
+            let room = if self.chunks.is_empty() { 0 } else { CHUNK };
+            self.chunks.push(Vec::with_capacity(room));
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.push(entry);
+            self.len = self.len.saturating_add(1);
+        }
+    }
+
+    /// Takes an entry out, and moves the last one to its place.
+    fn swap_remove(&mut self, place: usize) -> Option<T> {
+        if place >= self.len {
+            return None;
+        }
+        let last = self.chunks.last_mut()?.pop()?;
+        if self.chunks.last().is_some_and(Vec::is_empty) {
+            self.chunks.pop();
+        }
+        self.len = self.len.saturating_sub(1);
+        match self.get_mut(place) {
+            Some(entry) => Some(std::mem::replace(entry, last)),
+            None => Some(last),
+        }
+    }
+}
+
+/// Entries of a chunk.
+const CHUNK: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -148,6 +194,26 @@ mod tests {
     }
 
     const AT: Timestamp = Timestamp::from_secs(1);
+
+    #[test]
+    fn a_ring_is_a_vector() {
+        let (mut ring, mut vector) = (Ring { chunks: Vec::new(), len: 0 }, Vec::new());
+        for n in 0..3000_usize {
+            ring.push(n);
+            vector.push(n);
+            if n % 3 == 0 {
+                let place = n * 7919 % (vector.len() + 1);
+                let expected = (place < vector.len()).then(|| vector.swap_remove(place));
+                assert_eq!(ring.swap_remove(place), expected);
+            }
+            assert_eq!(ring.len(), vector.len());
+        }
+        assert!((0..=vector.len()).all(|place| ring.get(place) == vector.get(place)));
+        while let Some(last) = vector.len().checked_sub(1) {
+            assert_eq!(ring.swap_remove(last), vector.pop());
+        }
+        assert!(ring.chunks.is_empty());
+    }
 
     #[test]
     fn what_is_read_stays_while_a_scan_passes() {
@@ -180,8 +246,8 @@ mod tests {
                 prop_assert!(clock.ring.len() <= max_entries);
                 prop_assert!(clock.bytes <= 100);
                 prop_assert_eq!(clock.ring.len(), clock.places.len());
-                prop_assert_eq!(clock.ring.iter().map(|k| k.bytes as usize).sum::<usize>(), clock.bytes);
-                for kept in &clock.ring {
+                prop_assert_eq!(clock.ring.chunks.iter().flatten().map(|k| k.bytes as usize).sum::<usize>(), clock.bytes);
+                for kept in clock.ring.chunks.iter().flatten() {
                     prop_assert_eq!(key(kept.value), kept.key);
                     prop_assert!(clock.places.contains_key(&kept.key.half()));
                 }

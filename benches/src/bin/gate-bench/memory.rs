@@ -30,24 +30,46 @@ pub(crate) struct Memory {
     pub before: u64,
     /// How many more afterwards.
     pub grown: u64,
+    /// How many more where nothing is kept: what so many requests cost in any case.
+    pub control: u64,
     /// How many more where the workers share facts, which costs the process a bounded part beside.
-    pub grown_shared: u64,
+    pub shared: u64,
 }
 
-/// Sends the tokens twice through a fresh Envoy: the second time they are all cached, or the run fails. Once without a secret, so that nothing
-/// is shared and all is the worker's own; once with one.
+impl Memory {
+    /// What the cached tokens cost the worker.
+    pub(crate) fn kept(&self) -> u64 {
+        self.grown.saturating_sub(self.control)
+    }
+}
+
+/// What is kept of the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeps {
+    /// Nothing.
+    Nothing,
+    /// The worker's own facts: without a secret nothing is shared.
+    Own,
+    /// Those, and what the workers share.
+    Shared,
+}
+
+/// Sends the tokens twice through a fresh Envoy each: the second time they are all cached where they are kept, or the run fails.
 pub(crate) fn measure(provider: &Provider, cores: &Cores) -> Result<Memory, String> {
-    let own = grow(provider, cores, false)?;
-    let shared = grow(provider, cores, true)?;
-    Ok(Memory { grown_shared: shared.grown, ..own })
+    let control = grow(provider, cores, Keeps::Nothing)?.grown;
+    let shared = grow(provider, cores, Keeps::Shared)?.grown;
+    Ok(Memory { control, shared, ..grow(provider, cores, Keeps::Own)? })
 }
 
-fn grow(provider: &Provider, cores: &Cores, shares: bool) -> Result<Memory, String> {
+fn grow(provider: &Provider, cores: &Cores, keeps: Keeps) -> Result<Memory, String> {
     let envoy = variants::envoy(provider)?;
     let worker = Worker::find(envoy.pid().ok_or("Envoy has no process")?, cores)?;
     let mut policy = Kind::Cached.policy().unwrap_or_default();
     policy["cache"]["introspection"]["max_entries"] = json!(TOKENS);
-    if !shares {
+    if keeps == Keeps::Nothing {
+        policy["cache"]["introspection"] = json!({"ttl": "0s", "negative_ttl": "0s"});
+    }
+    if keeps != Keeps::Shared {
         policy["provider"]["introspection"]["credentials"] = json!({"method": "none"});
     }
     let variant = Variant::add(&envoy, Kind::Cached, Some(&policy))?;
@@ -62,11 +84,18 @@ fn grow(provider: &Provider, cores: &Cores, shares: bool) -> Result<Memory, Stri
     let calls = provider.calls();
     send(all.clone())?;
     let again = provider.calls().since(calls).total();
-    if again > 0 {
+    if again > 0 && keeps != Keeps::Nothing {
         return Err(format!("of {} cached tokens, {again} were asked about again", all.end));
     }
     let tokens = all.end - FIRST;
-    Ok(Memory { tokens, size: token().len(), before, grown: after.saturating_sub(before), grown_shared: 0 })
+    Ok(Memory {
+        tokens,
+        size: token().len(),
+        before,
+        grown: after.saturating_sub(before),
+        control: 0,
+        shared: 0,
+    })
 }
 
 /// Sends a request with each of these tokens, over a few connections.

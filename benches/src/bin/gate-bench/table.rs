@@ -110,7 +110,7 @@ fn targets(results: &Results) -> Vec<Target> {
         },
         Target {
             what: "MiB for 100,000 cached tokens of a JWT's size",
-            value: results.memory.as_ref().map(|memory| memory.grown as f64 / f64::from(1 << 20)),
+            value: results.memory.as_ref().map(|memory| mib(memory.kept())),
             limit: Limit::AtMost(32.0),
             aim: "",
         },
@@ -158,14 +158,15 @@ pub(crate) fn render(results: &Results) -> String {
     if let Some(memory) = &results.memory {
         let _ = writeln!(
             out,
-            "\n{} different tokens of {} bytes: Envoy's resident memory grew from {:.1} to {:.1} MiB, {} bytes a token; by {:.1} MiB more \
-             where the workers share facts.",
+            "\n{} different tokens of {} bytes: Envoy's resident memory grew from {:.1} MiB by {:.1}, and by {:.1} where nothing is kept: \
+             {} bytes a token. Where the workers share facts it grew by {:.1}.",
             memory.tokens,
             memory.size,
-            memory.before as f64 / f64::from(1 << 20),
-            (memory.before + memory.grown) as f64 / f64::from(1 << 20),
-            memory.grown / u64::from(memory.tokens),
-            memory.grown_shared.saturating_sub(memory.grown) as f64 / f64::from(1 << 20),
+            mib(memory.before),
+            mib(memory.grown),
+            mib(memory.control),
+            memory.kept() / u64::from(memory.tokens),
+            mib(memory.shared),
         );
     }
 
@@ -201,6 +202,10 @@ fn row(out: &mut String, rounds: &[Vec<Sample>], kind: Kind) {
         show(over(rounds, |round| of(round, kind).map(|sample| sample.busy)), 2),
         show(over(rounds, |round| of(round, kind).map(|sample| sample.calls)), 3),
     );
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 fn show(value: Option<f64>, digits: usize) -> String {
