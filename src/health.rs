@@ -107,7 +107,9 @@ impl Health {
             && let Some(paused) = self.paused_until.get_mut(index(purpose))
             && !wish.is_zero()
         {
-            *paused = Some(now.saturating_add(wish.min(MAX_PAUSE)));
+            // A shorter wish does not take a longer one back.
+            *paused = Some(now.saturating_add(wish.min(MAX_PAUSE)))
+                .max(paused.filter(|at| is_ahead(*at, now, MAX_PAUSE)));
         }
         match (ended, self.state) {
             (Ended::Outage, State::Closed) => self.count_outage(rules, now),

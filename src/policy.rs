@@ -60,6 +60,8 @@ pub struct Bound {
     pub(crate) max_entries: usize,
     /// The longest time that any route lets a yes count.
     pub(crate) longest_ttl: Duration,
+    /// The same while the provider is away.
+    pub(crate) longest_stale: Duration,
 }
 
 /// One route.
@@ -153,6 +155,7 @@ impl Bounds {
         let max = |a: Bound, b: Bound| Bound {
             max_entries: a.max_entries.max(b.max_entries),
             longest_ttl: a.longest_ttl.max(b.longest_ttl),
+            longest_stale: a.longest_stale.max(b.longest_stale),
         };
         Self { tokens: max(self.tokens, other.tokens), permissions: max(self.permissions, other.permissions) }
     }

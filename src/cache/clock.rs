@@ -71,6 +71,15 @@ impl<V> Clock<V> {
         }
     }
 
+    /// Forgets every entry that was started when this says no.
+    pub(super) fn retain(&mut self, stays: impl Fn(Timestamp) -> bool) {
+        let mut place = 0;
+        while let Some(kept) = self.ring.get(place) {
+            // The last one moves here, and is looked at next.
+            if stays(kept.started) { place = place.saturating_add(1) } else { self.remove(place) }
+        }
+    }
+
     /// Puts an entry in the place of an older one of this key, or of what was not read lately.
     pub(super) fn insert(&mut self, key: FactKey, value: V, bytes: usize, started: Timestamp) {
         let was_read =

@@ -66,9 +66,17 @@ impl<V> Cache<V> {
     /// An answer never replaces one that was asked for later. One from the future, seen before the clock went backwards, is forgotten: it
     /// could come to life again.
     pub fn learn(&mut self, key: FactKey, answer: Option<(V, usize)>, started: Timestamp, now: Timestamp) {
+        // A host without a clock says the end of time, from which nothing would ever age.
+        if started == Timestamp::from_nanos(u64::MAX) {
+            return;
+        }
         self.yes.forget_if(key, |at| at > now);
         self.no.forget_if(key, |at| at > now);
         let newest = self.yes.started(key).max(self.no.started(key));
+        // A no is never outlived by what was known before it came, although that may have been asked for later: it is asked again.
+        if answer.is_none() {
+            self.yes.forget_if(key, |_| true);
+        }
         if newest.is_some_and(|newest| newest > started) {
             return;
         }
@@ -80,10 +88,7 @@ impl<V> Cache<V> {
                     self.yes.insert(key, value, bytes, started);
                 }
             }
-            None => {
-                self.yes.forget_if(key, |_| true);
-                self.no.insert(key, (), 0, started);
-            }
+            None => self.no.insert(key, (), 0, started),
         }
     }
 
@@ -119,6 +124,20 @@ impl<V> Cache<V> {
             && kept.started <= now
             && now.saturating_since(kept.started) <= ttl;
         counts.then_some((&mut kept.value, kept.started))
+    }
+
+    /// What was heard last, however old: the value of a yes, or a no.
+    pub fn last_known(&mut self, key: FactKey) -> Option<Option<&V>> {
+        if self.no.started(key).is_some() {
+            return Some(None);
+        }
+        self.yes.touch(key).map(|kept| Some(&kept.value))
+    }
+
+    /// Forgets what is from the future: the clock has gone backwards, and it would come to life again.
+    pub fn forget_after(&mut self, now: Timestamp) {
+        self.yes.retain(|started| started <= now);
+        self.no.retain(|started| started <= now);
     }
 
     /// When the callout was started that brought what is kept, however old.
@@ -195,11 +214,12 @@ mod tests {
         assert_eq!(read(&mut cache, 1, 7), Some(None), "a yes that was asked for before the no");
         cache.learn(key(1), Some((2, 1)), at(6), at(7));
         assert_eq!(read(&mut cache, 1, 7), Some(Some((2, false))));
-        cache.learn(key(1), None, at(3), at(8));
-        assert_eq!(read(&mut cache, 1, 8), Some(Some((2, false))), "a no that was asked for before the yes");
         cache.learn(key(1), None, at(6), at(8));
         assert_eq!(read(&mut cache, 1, 8), Some(None));
         assert!(cache.stale(key(1), &LIFETIME, at(8)).is_none(), "a no deletes what could be stale");
+        cache.learn(key(1), Some((3, 1)), at(9), at(9));
+        cache.learn(key(1), None, at(7), at(10));
+        assert!(cache.stale(key(1), &LIFETIME, at(10)).is_none(), "also one that was asked for later");
     }
 
     #[test]
@@ -210,6 +230,14 @@ mod tests {
         cache.learn(key(1), None, at(50), at(50));
         assert_eq!(read(&mut cache, 1, 51), Some(None));
         assert_eq!(read(&mut cache, 1, 100), None);
+        for (n, secs) in [(2, 200), (3, 50)] {
+            cache.learn(key(n), Some((n, 1)), at(secs), at(secs));
+        }
+        cache.forget_after(at(60));
+        assert_eq!(read(&mut cache, 2, 200), None);
+        assert_eq!(read(&mut cache, 3, 60), Some(Some((3, false))));
+        cache.learn(key(4), Some((4, 1)), Timestamp::from_nanos(u64::MAX), Timestamp::from_nanos(u64::MAX));
+        assert!(cache.known_since(key(4)).is_none(), "a host without a clock");
     }
 
     #[test]

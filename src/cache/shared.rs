@@ -34,8 +34,19 @@ impl fmt::Debug for Sealer {
 #[derive(Clone, Debug)]
 pub struct Place {
     sealer: Rc<Sealer>,
+    kind: Kind,
     slot: u32,
     digest: [u8; 16],
+}
+
+/// What a question is about. Each kind has slots of its own: a caller chooses what permissions are asked for, and must not so choose which
+/// token's answer is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A token.
+    Token,
+    /// A permission.
+    Permission,
 }
 
 /// What may stand in a slot.
@@ -75,11 +86,11 @@ impl Sealer {
     }
 
     /// Where the answer to the question with these parts is.
-    pub fn place(self: &Rc<Self>, question: &[&[u8]]) -> Place {
+    pub fn place(self: &Rc<Self>, kind: Kind, question: &[&[u8]]) -> Place {
         let digest = FactKey::of(self.digests, question).bytes();
         // The digest's own bits: it is read where the slot is, by whoever can read there.
         let slot = u32::from_le_bytes(digest.first_chunk().copied().unwrap_or_default()) % SLOTS;
-        Place { sealer: Rc::clone(self), slot, digest }
+        Place { sealer: Rc::clone(self), kind, slot, digest }
     }
 
     fn seal(&self, slot: u32, value: &[u8]) -> [u8; 16] {
@@ -90,7 +101,11 @@ impl Sealer {
 impl Place {
     /// The slot's name.
     pub fn name(&self) -> String {
-        format!("avnology_gate/1/fact/{}", self.slot)
+        let kind = match self.kind {
+            Kind::Token => "token",
+            Kind::Permission => "permission",
+        };
+        format!("avnology_gate/1/{kind}/{}", self.slot)
     }
 
     /// The answer to this question, if these bytes are one that the gate has sealed.
@@ -144,7 +159,8 @@ impl Place {
 
     /// A value with a good seal, whatever question it answers.
     fn unseal(&self, bytes: &[u8]) -> Option<([u8; 16], Entry)> {
-        let (value, seal) = bytes.split_last_chunk::<16>()?;
+        // Nothing of ours is longer, and what is not ours costs no more than a look.
+        let (value, seal) = bytes.split_last_chunk::<16>().filter(|_| bytes.len() <= MAX_VALUE)?;
         // Compared in constant time: whoever can write to the slots must not find a seal byte by byte.
         let mut mac = self.sealer.seals.clone();
         update(&mut mac, &[&self.slot.to_le_bytes(), value]);
@@ -191,11 +207,14 @@ fn tag(mut mac: Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
 /// Of the value's layout and the facts' in it. Another one is a miss.
 const VERSION: u8 = 1;
 
-/// Slots of a process. With a thousand tokens about fifteen pairs meet in one; a host spends 100 bytes on a slot beside its value.
+/// Slots of a process, of each kind. With a thousand tokens about fifteen pairs meet in one; a host spends 100 bytes on a slot beside its value.
 const SLOTS: u32 = 32_768;
 
 /// The longest payload that is shared, in bytes: all slots together stay below a bound.
 pub const MAX_PAYLOAD: usize = 2048;
+
+/// The longest value: a payload with what stands around it.
+const MAX_VALUE: usize = MAX_PAYLOAD + 64;
 
 #[cfg(test)]
 mod tests {
@@ -219,7 +238,7 @@ mod tests {
 
     #[test]
     fn only_what_was_sealed_for_this_question_slot_and_secret_is_read() {
-        let place = sealer("s").place(&[b"token"]);
+        let place = sealer("s").place(Kind::Token, &[b"token"]);
         let value = place.replace(None, &yes(1), at(1)).unwrap();
         assert_eq!(place.open(&value), Some(yes(1)));
         for nth in 0..value.len() {
@@ -229,17 +248,20 @@ mod tests {
             assert_eq!(place.open(&value[..nth]), None, "cut at {nth}");
         }
         assert_eq!(place.open(b""), None);
-        let other = Place { digest: sealer("s").place(&[b"other"]).digest, ..place.clone() };
+        let other = Place { digest: sealer("s").place(Kind::Token, &[b"other"]).digest, ..place.clone() };
         assert_eq!(other.open(&value), None, "another question in the same slot");
         assert_eq!(Place { slot: place.slot ^ 1, ..place.clone() }.open(&value), None, "another slot");
         assert_eq!(Place { sealer: sealer("x"), ..place }.open(&value), None, "another secret");
         let elsewhere = Rc::new(Sealer::new("s", Fingerprint::of(&["elsewhere"])));
-        assert_ne!(elsewhere.place(&[b"token"]).digest, sealer("s").place(&[b"token"]).digest);
+        assert_ne!(
+            elsewhere.place(Kind::Token, &[b"token"]).digest,
+            sealer("s").place(Kind::Token, &[b"token"]).digest
+        );
     }
 
     #[test]
     fn what_was_asked_for_later_stays() {
-        let place = sealer("s").place(&[b"token"]);
+        let place = sealer("s").place(Kind::Token, &[b"token"]);
         let writes = |there: &Entry, entry: &Entry, now: u64| {
             place.replace(Some(&place.value(there)), entry, at(now)).is_some()
         };
@@ -253,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_keeps_its_slot_from_others_for_its_time() {
-        let place = sealer("s").place(&[b"token"]);
+        let place = sealer("s").place(Kind::Token, &[b"token"]);
         let other = Place { digest: [7; 16], ..place.clone() };
         assert!(other.replace(Some(&place.value(&yes(5))), &yes(1), at(6)).is_some());
         assert!(other.replace(Some(&place.value(&yes(5))), &no(1), at(6)).is_some());

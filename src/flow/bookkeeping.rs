@@ -4,6 +4,7 @@ use super::engine::Engine;
 use super::gate::Phase;
 use super::state::{Alarm, Pending, State, Stream};
 use super::{FlightId, Level, Output, RootId, StreamId, reply};
+use crate::health::Purpose;
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -31,9 +32,20 @@ impl Engine {
     /// The count that a stream in this state belongs to.
     fn share_of(&mut self, state: &State) -> &mut usize {
         match state {
+            State::Introspecting(introspecting) if introspecting.is_new => &mut self.waiting_new,
             State::Introspecting(_) | State::Checking(_) => &mut self.waiting,
             State::Receiving(_) => &mut self.receiving,
         }
+    }
+
+    /// Notices a clock that has gone backwards: what is known from the future would come to life again.
+    pub(super) fn notice(&mut self, now: Timestamp) {
+        if self.latest.saturating_since(now) > TOLERATED_STEP {
+            self.tokens.forget_after(now);
+            self.permissions.forget_after(now);
+            self.latest = now;
+        }
+        self.latest = self.latest.max(now);
     }
 
     pub(super) fn take_pending(&mut self, stream: StreamId) -> Option<Pending> {
@@ -59,8 +71,12 @@ impl Engine {
     }
 
     /// Whether one request more may wait for the provider.
-    pub(super) fn has_room(&self) -> bool {
-        self.waiting < MAX_WAITING && self.parked < MAX_PARKED
+    pub(super) fn has_room(&self, purpose: Purpose) -> bool {
+        let waiting = match purpose {
+            Purpose::NewToken => self.waiting_new,
+            Purpose::Refresh | Purpose::Permission => self.waiting,
+        };
+        waiting < MAX_WAITING && self.parked < MAX_PARKED
     }
 
     /// Whether one body more may be received.
@@ -86,8 +102,10 @@ impl Engine {
 
 /// How often one reason is told to the operator.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Streams of one worker that wait for the provider.
-const MAX_WAITING: usize = 20_000;
+/// Streams of one worker that wait for the provider, of each share: whoever invents tokens must not keep those out whose token is known.
+const MAX_WAITING: usize = 15_000;
+/// A clock is set back by less than this without consequences.
+const TOLERATED_STEP: Duration = Duration::from_secs(1);
 /// Streams of one worker whose body is received: whoever withholds bodies must not keep others from the provider.
 const MAX_RECEIVING: usize = 5_000;
 /// Bytes that a worker keeps of undecided requests.

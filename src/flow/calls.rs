@@ -31,12 +31,16 @@ impl Engine {
             flight.waiters.push(waiter);
             return Ok(());
         }
-        let purpose = match ask.question {
+        self.start(root, policy, ask, self.purpose(ask), Some(waiter), now)
+    }
+
+    /// What a question is asked for.
+    pub(super) fn purpose(&self, ask: &Ask<'_>) -> Purpose {
+        match ask.question {
             Question::Permission => Purpose::Permission,
             Question::Introspection | Question::Session if self.seen.knows(ask.key) => Purpose::Refresh,
             Question::Introspection | Question::Session => Purpose::NewToken,
-        };
-        self.start(root, policy, ask, purpose, Some(waiter), now)
+        }
     }
 
     /// Asks again about what is known, in the background and at most once at a time. Returns whether something newer is known now, since
@@ -76,7 +80,7 @@ impl Engine {
         waiter: Option<(StreamId, Ticket)>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        if *self.under_way(ask.question) >= MAX_FLIGHTS {
+        if *self.under_way(purpose) >= MAX_FLIGHTS {
             return Err(Unusable::OverLimit.into());
         }
         let health = self.health.entry(ask.endpoint()).or_default();
@@ -93,7 +97,7 @@ impl Engine {
         // The host's own timeout answers first; this is for the case that it does not.
         let deadline = now.saturating_add(provider.timeout).saturating_add(GRACE);
         let is_probe = health.called(deadline);
-        let count = self.under_way(ask.question);
+        let count = self.under_way(purpose);
         *count = count.saturating_add(1);
         let id = FlightId(self.next_flight);
         self.next_flight = self.next_flight.wrapping_add(1);
@@ -117,16 +121,17 @@ impl Engine {
         Ok(())
     }
 
-    fn under_way(&mut self, question: Question) -> &mut usize {
-        match question {
-            Question::Introspection | Question::Session => &mut self.introspections,
-            Question::Permission => &mut self.checks,
+    fn under_way(&mut self, purpose: Purpose) -> &mut usize {
+        match purpose {
+            Purpose::NewToken => &mut self.under_way.new_tokens,
+            Purpose::Refresh => &mut self.under_way.refreshes,
+            Purpose::Permission => &mut self.under_way.permissions,
         }
     }
 
     pub(super) fn take_flight(&mut self, id: FlightId) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
-        let count = self.under_way(flight.question);
+        let count = self.under_way(flight.purpose);
         *count = count.saturating_sub(1);
         self.by_key.remove(&(flight.root, flight.key));
         self.alarms.remove(&(flight.root, flight.deadline, Alarm::Flight(id)));
@@ -143,9 +148,11 @@ impl Engine {
 }
 
 /// What a failed call says about its endpoint.
-pub(super) fn ended(refusal: &Refusal) -> Ended {
+pub(super) fn ended(refusal: &Refusal, question: Question) -> Ended {
     match refusal {
         Refusal::Outage(_) => Ended::Outage,
+        // The credential was the caller's own, and so is the limit.
+        Refusal::Unusable(Unusable::RateLimited(_)) if question == Question::Session => Ended::Answered,
         Refusal::Unusable(Unusable::RateLimited(wish)) => Ended::Limited(wish.unwrap_or_default()),
         Refusal::Unusable(Unusable::NotStarted) => Ended::Unknown,
         Refusal::Unusable(_) | Refusal::Deny(_) => Ended::Answered,
@@ -155,6 +162,6 @@ pub(super) fn ended(refusal: &Refusal) -> Ended {
 /// How long after its timeout a flight is given up.
 const GRACE: Duration = Duration::from_millis(50);
 /// Waiters of one flight, those that have gone included: one token must not take all of a worker's places.
-const MAX_WAITERS: usize = 10_000;
-/// Callouts of one kind under way for one worker: tokens must not keep permission checks from the provider.
+const MAX_WAITERS: usize = 5_000;
+/// Callouts of one purpose under way for one worker: invented tokens must not keep known ones, nor permission checks, from the provider.
 const MAX_FLIGHTS: usize = 10_000;

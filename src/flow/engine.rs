@@ -43,21 +43,31 @@ pub struct Engine {
     /// How each endpoint has been, as each client of it.
     pub(super) health: HashMap<Fingerprint, Health, Unchosen>,
     pub(super) budgets: HashMap<RootId, Budgets, Unchosen>,
-    /// Flights under way, of each kind.
-    pub(super) introspections: usize,
-    pub(super) checks: usize,
+    pub(super) under_way: UnderWay,
     pub(super) next_flight: u64,
     pub(super) alarms: BTreeSet<(RootId, Timestamp, Alarm)>,
     pub(super) outputs: VecDeque<Output>,
-    /// Undecided streams that wait for the provider, and those whose body is received: a share each.
+    /// Undecided streams that wait for the provider, with a token that was not seen active lately and with any other, and those whose body is
+    /// received: a share each.
+    pub(super) waiting_new: usize,
     pub(super) waiting: usize,
     pub(super) receiving: usize,
     /// Bytes that undecided streams keep here.
     pub(super) parked: usize,
     /// Webhook bytes that the host holds for this worker.
     pub(super) held: usize,
+    /// The latest time that was heard of.
+    pub(super) latest: Timestamp,
     /// When a reason was last told to the operator.
     pub(super) told: HashMap<Reason, Timestamp>,
+}
+
+/// Flights under way, of each purpose.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct UnderWay {
+    pub(super) new_tokens: usize,
+    pub(super) refreshes: usize,
+    pub(super) permissions: usize,
 }
 
 impl Engine {
@@ -78,12 +88,13 @@ impl Engine {
             seen: Seen::default(),
             health: HashMap::default(),
             budgets: HashMap::default(),
-            introspections: 0,
-            checks: 0,
+            under_way: UnderWay::default(),
             next_flight: 0,
             alarms: BTreeSet::new(),
             outputs: VecDeque::new(),
+            waiting_new: 0,
             waiting: 0,
+            latest: Timestamp::from_nanos(0),
             receiving: 0,
             parked: 0,
             held: 0,
@@ -134,6 +145,7 @@ impl Engine {
             self.streams.insert(stream, Stream::Answered);
             return Step::Decided(verdict::undecidable());
         };
+        self.notice(now);
         let (dossier, opening) = open::open(&policy, head, end_of_stream, now);
         match opening {
             Opening::Decided(outcome) => Step::Decided(self.settle(stream, dossier, outcome, now)),
@@ -194,9 +206,14 @@ impl Engine {
 
     /// A callout's answer.
     pub fn landed(&mut self, flight: FlightId, reply: Reply<'_>, now: Timestamp) {
+        self.notice(now);
         let Some(landed) = self.take_flight(flight) else { return };
         let body = reply::body_of(&reply, landed.question);
-        self.note_end(&landed, body.as_ref().err().map_or(Ended::Answered, calls::ended), now);
+        self.note_end(
+            &landed,
+            body.as_ref().err().map_or(Ended::Answered, |e| calls::ended(e, landed.question)),
+            now,
+        );
         match landed.question {
             Question::Introspection | Question::Session => {
                 let answer = body.and_then(|body| Ok(reply::introspection_of(body, landed.question)?));
@@ -299,6 +316,6 @@ impl Engine {
 
     /// How many streams wait; for tests and metrics.
     pub fn waiting(&self) -> usize {
-        self.waiting.saturating_add(self.receiving)
+        self.waiting_new.saturating_add(self.waiting).saturating_add(self.receiving)
     }
 }

@@ -7,8 +7,8 @@ use crate::cache::Memory;
 use crate::cache::shared::{Answer, Entry, MAX_PAYLOAD, Place};
 use crate::http::Header;
 use crate::introspect::{Fact, Identity, Introspection, TokenInfo};
-use crate::policy::{Policy, TokenRules};
-use crate::refusal::Refusal;
+use crate::policy::{Bound, Policy, TokenRules};
+use crate::refusal::{Denial, Refusal};
 use crate::secret::FactKey;
 use crate::template::Inputs;
 use crate::time::Timestamp;
@@ -82,7 +82,7 @@ impl Engine {
 
     /// Takes another worker's answer over; false where there is none.
     pub(super) fn adopt(&mut self, ask: &Ask<'_>, now: Timestamp) -> bool {
-        if self.longest_ttl(ask.question).is_zero() {
+        if self.bound(ask.question).longest_ttl.is_zero() {
             return false;
         }
         let entry = ask.place().and_then(|place| {
@@ -90,6 +90,14 @@ impl Engine {
             place.open(&bytes).filter(|entry| entry.started <= now)
         });
         let Some(Entry { started, answer, .. }) = entry else { return false };
+        let known_since = match ask.question {
+            Question::Permission => self.permissions.known_since(ask.key),
+            Question::Introspection | Question::Session => self.tokens.known_since(ask.key),
+        };
+        // Most often it is this worker's own.
+        if known_since >= Some(started) && answer != Answer::No {
+            return false;
+        }
         match (ask.question, answer) {
             (Question::Permission, Answer::Yes(_)) => {
                 self.permissions.learn(ask.key, Some(((), 0)), started, now);
@@ -142,19 +150,22 @@ impl Engine {
     }
 
     fn publish(&self, flight: &Flight, answer: Answer, now: Timestamp) {
-        let ttl = self.longest_ttl(flight.question);
-        let Some(place) = flight.place.as_ref().filter(|_| !ttl.is_zero()) else { return };
+        let Bound { longest_ttl, longest_stale, .. } = self.bound(flight.question);
+        let Some(place) = flight.place.as_ref().filter(|_| !longest_ttl.is_zero()) else { return };
+        // A no stays for as long as another worker might otherwise let its yes count.
+        let ttl = if answer == Answer::No { longest_stale } else { longest_ttl };
         write(&*self.slots, place, &Entry::new(answer, flight.started, ttl), now);
     }
 
-    fn longest_ttl(&self, question: Question) -> Duration {
+    fn bound(&self, question: Question) -> Bound {
         match question {
-            Question::Introspection | Question::Session => self.bounds.tokens.longest_ttl,
-            Question::Permission => self.bounds.permissions.longest_ttl,
+            Question::Introspection | Question::Session => self.bounds.tokens,
+            Question::Permission => self.bounds.permissions,
         }
     }
 
-    /// What an outage leaves of a token: a fact that is older than its lifetime, where the route takes one, but never past `exp`.
+    /// What an outage leaves of a token: a fact that is older than its lifetime, where the route takes one, but never past `exp`. A route that
+    /// opens does not open for a token that is known to be invalid, however long.
     pub(super) fn or_stale_token(
         &mut self,
         key: FactKey,
@@ -164,6 +175,14 @@ impl Engine {
     ) -> Result<Finding, Refusal> {
         if !matches!(refusal, Refusal::Outage(_)) {
             return Err(refusal);
+        }
+        if rules.open_on_outage {
+            let skew = rules.requirement.clock_skew;
+            match self.tokens.last_known(key) {
+                Some(None) => return Err(Denial::TokenInactive.into()),
+                Some(Some(info)) if info.is_past(skew, now) => return Err(Denial::TokenExpired.into()),
+                _ => {}
+            }
         }
         match self.tokens.stale(key, &rules.token_lifetime, now) {
             Some((info, started)) if !info.is_past(Duration::ZERO, now) => {

@@ -56,6 +56,8 @@ fn status_of(headers: &[u8]) -> Result<u16, Refusal> {
             Unusable::RateLimited(wish).into()
         }
         500..=599 if is_real => Outage::ServerError.into(),
+        // Envoy's own limits (a cluster's circuit breakers), which whoever sends enough requests can reach.
+        500..=599 if head.has("x-envoy-overloaded") => Unusable::NotStarted.into(),
         504 => Outage::Timeout.into(),
         503 => Outage::Unreachable.into(),
         500..=599 => Outage::Reset.into(),
@@ -106,6 +108,13 @@ mod tests {
     use crate::http::pairs;
 
     const ASKED: Question = Question::Introspection;
+
+    #[test]
+    fn an_overflow_of_envoys_own_limits_is_no_outage() {
+        let headers = pairs::encode(&[(":status", "503"), ("x-envoy-overloaded", "true")]);
+        let reply = Reply::Answer { headers: &headers, body: b"" };
+        assert_eq!(body_of(&reply, ASKED), Err(Unusable::NotStarted.into()));
+    }
 
     #[test]
     fn a_401_is_an_answer_about_a_session_alone() {

@@ -56,6 +56,8 @@ pub(super) enum State {
 
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Introspecting {
+    /// Whether its token was not seen active lately.
+    pub(super) is_new: bool,
     pub(super) key: FactKey,
     pub(super) inputs: Inputs,
 }

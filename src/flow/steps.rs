@@ -5,6 +5,7 @@ use super::engine::Engine;
 use super::facts::Finding;
 use super::state::{Alarm, Checking, Introspecting, Pending, Receiving, State, Stream, Ticket};
 use super::{Output, RootId, Step, StreamId};
+use crate::health::Purpose;
 use crate::introspect::Fact;
 use crate::permission::{self, Checks, Granted, Slot};
 use crate::policy::{Access, Policy, TokenRules};
@@ -49,7 +50,8 @@ impl Engine {
             Some(finding) => Ok(finding),
             None => {
                 let waiter = (stream, Ticket::Token);
-                let joined = if self.has_room() {
+                let purpose = self.purpose(&ask);
+                let joined = if self.has_room(purpose) {
                     self.join(root, &policy, &ask, waiter, now)
                 } else {
                     Err(Unusable::OverLimit.into())
@@ -57,7 +59,11 @@ impl Engine {
                 match joined {
                     Ok(()) => {
                         let weight = dossier.weight().saturating_add(inputs.weight());
-                        let state = State::Introspecting(Introspecting { key, inputs });
+                        let state = State::Introspecting(Introspecting {
+                            is_new: purpose == Purpose::NewToken,
+                            key,
+                            inputs,
+                        });
                         self.park(
                             stream,
                             Pending { root, dossier, deadline, alarm: deadline, weight, state },
@@ -207,7 +213,7 @@ impl Engine {
         let policy = Rc::clone(&dossier.policy);
         let mut waits = Vec::with_capacity(open.len());
         for (slot, ask) in open {
-            let joined = if self.has_room() {
+            let joined = if self.has_room(Purpose::Permission) {
                 self.join(root, &policy, ask, (stream, Ticket::Check(*slot)), now)
             } else {
                 Err(Unusable::OverLimit.into())
@@ -256,8 +262,7 @@ impl Engine {
         let (answer, is_stale) = self.or_stale_permission(&policy, place, key, answer, now);
         let Some(Stream::Pending(pending)) = self.streams.get_mut(&stream) else { return };
         let State::Checking(checking) = &mut pending.state else { return };
-        checking.checks.note(slot, answer);
-        pending.dossier.is_stale |= is_stale;
+        pending.dossier.is_stale |= checking.checks.note(slot, answer) && is_stale;
         if let Some(outcome) = checking.checks.outcome() {
             self.grant(stream, outcome, now);
         }

@@ -101,6 +101,35 @@ fn a_flight_is_shared_by_all_who_wait_and_outlives_the_first() {
 }
 
 #[test]
+fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
+    let mut engine = engine();
+    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(0)), Step::Wait));
+    let (flights, _) = drain(&mut engine);
+    land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(5));
+    assert_eq!(drain(&mut engine).1.len(), 1);
+    (engine.under_way.new_tokens, engine.waiting_new) = (usize::MAX, usize::MAX);
+    let invented = head("/token", &[("authorization", "Bearer invented")]);
+    let Step::Decided(verdict) = engine.begin(StreamId(8), ROOT, &invented, true, at(60_000)) else {
+        panic!("decided")
+    };
+    assert_eq!(verdict.event().reason(), Reason::OverLimit);
+    assert!(matches!(engine.begin(StreamId(9), ROOT, &bearer("/token"), true, at(60_000)), Step::Wait));
+}
+
+#[test]
+fn a_clock_that_is_set_back_leaves_nothing_of_the_future() {
+    let mut engine = engine();
+    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(3_600_000)), Step::Wait));
+    let (flights, _) = drain(&mut engine);
+    land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(3_600_005));
+    assert_eq!(drain(&mut engine).1.len(), 1);
+    let Step::Decided(_) = engine.begin(StreamId(8), ROOT, &bearer("/public"), true, at(0)) else {
+        panic!("decided")
+    };
+    assert!(matches!(engine.begin(StreamId(9), ROOT, &bearer("/token"), true, at(3_600_010)), Step::Wait));
+}
+
+#[test]
 fn a_callout_that_never_returns_is_answered_by_the_tick() {
     let mut engine = engine();
     assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(0)), Step::Wait));

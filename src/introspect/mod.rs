@@ -9,7 +9,7 @@ pub use reply::{Introspection, TokenInfo};
 pub use requirement::{Fact, Identity, Requirement};
 pub use session::SessionEndpoint;
 
-use crate::cache::shared::{Place, Sealer};
+use crate::cache::shared::{Kind, Place, Sealer};
 use crate::health::BreakerRules;
 use crate::http::Callout;
 use crate::secret::{FactKey, Fingerprint, Secret, Seed, Token};
@@ -162,7 +162,7 @@ impl IntrospectionEndpoint {
 
     /// Where the workers share the answer, if they do.
     pub fn place(&self, token: &Token) -> Option<Place> {
-        self.sealer.as_ref().map(|sealer| sealer.place(&[token.reveal().as_bytes()]))
+        self.sealer.as_ref().map(|sealer| sealer.place(Kind::Token, &[token.reveal().as_bytes()]))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Permission checks: the question, and the one answer that counts.
 
-use crate::cache::shared::{Place, Sealer};
+use crate::cache::shared::{Kind, Place, Sealer};
 use crate::http::Callout;
 use crate::introspect::{Identity, Provider, TokenInfo};
 use crate::refusal::{Refusal, Unusable};
@@ -125,7 +125,7 @@ impl PermissionEndpoint {
 
     /// Where the workers share the answer.
     pub fn place(&self, check: &Check) -> Place {
-        self.sealer.place(&check.parts())
+        self.sealer.place(Kind::Permission, &check.parts())
     }
 }
 
@@ -173,15 +173,15 @@ impl Checks {
         Self { all: vec![Answer::Open; all], any: vec![Answer::Open; any] }
     }
 
-    /// Notes an answer; the first one to a check counts.
-    pub fn note(&mut self, slot: Slot, answer: Result<bool, Refusal>) {
+    /// Notes an answer; the first one to a check counts. Returns whether this was it.
+    pub fn note(&mut self, slot: Slot, answer: Result<bool, Refusal>) -> bool {
         let place = match slot {
             Slot::All(nth) => self.all.get_mut(nth),
             Slot::Any(nth) => self.any.get_mut(nth),
         };
-        if let Some(place @ Answer::Open) = place {
-            *place = Answer::Known(answer);
-        }
+        let Some(place @ Answer::Open) = place else { return false };
+        *place = Answer::Known(answer);
+        true
     }
 
     /// The decision, as soon as the answers so far are decisive; `None` while they are not.
