@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Dependencies point downwards in this list: `filter` (wasm) → [`flow`] → [`verdict`], [`telemetry`] → [`policy`], [`config`] →
-//! [`route`], [`credential`], [`introspect`], [`permission`], [`webhook`], [`template`] → [`refusal`] → [`http`], [`secret`], [`time`].
+//! [`route`], [`credential`], [`introspect`], [`permission`], [`webhook`], [`template`] → [`cache`], [`budget`], [`refusal`] → [`health`],
+//! [`http`], [`secret`], [`time`].
 
 #![cfg_attr(not(target_family = "wasm"), forbid(unsafe_code))]
 #![cfg_attr(target_family = "wasm", deny(unsafe_code))]

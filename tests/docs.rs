@@ -64,6 +64,7 @@ fn relative_links_lead_somewhere() {
         "docs/configuration.md",
         "docs/decisions.md",
         "docs/compose.md",
+        "docs/performance.md",
         "docs/CONTRIBUTING.md",
         "CHANGELOG.md",
     ] {
