@@ -1,16 +1,18 @@
-//! What happens to the provider's container, and what clients of the gate see of it. All with the shipped configuration.
+//! What happens to the provider's container, and what clients of the gate see of it.
+//!
+//! All with the shipped configuration, but that no answer is kept: otherwise nobody would notice most of it. One has the shipped lifetimes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use harness::client::Version;
+use harness::client::{self, Ask, Version};
 use harness::compose::{Project, docker};
 use harness::sample;
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::dns::Names;
-use crate::load::{self, Kind, Load, Seen};
+use crate::load::{self, HOST, Kind, Load, Seen};
 use crate::{Outcome, Shared, copy_configuration, ensure, shipped};
 
 /// The shipped `timeout`: each callout has so long, and two after each other have twice that.
@@ -19,6 +21,10 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(200);
 /// Envoy resolves names anew this often, unless configured otherwise.
 const RESOLVES: Duration = Duration::from_secs(5);
+/// The shipped `open_for`: an endpoint that was just found to be away is left alone for so long.
+const OPEN: Duration = Duration::from_secs(5);
+/// What the command, the provider's start, a last timeout and the probe may take beyond that.
+const BACK: Duration = Duration::from_secs(3);
 
 const CLIENTS: &[(Kind, Version)] = &[
     (Kind::Token("tok_alice"), Version::Http1),
@@ -52,6 +58,18 @@ struct Fault {
     recovers: Duration,
 }
 
+const KILLED: Fault = Fault {
+    name: "killed",
+    about: "killed for 7 s, then started",
+    make: |project| act(&["kill"], project),
+    undo: |project| act(&["start"], project),
+    lasts: Duration::from_secs(7),
+    recovers: RECOVERS,
+};
+
+/// The name is resolved again, and the breaker may have opened just before that.
+const RECOVERS: Duration = RESOLVES.saturating_add(OPEN).saturating_add(BACK);
+
 const FAULTS: &[Fault] = &[
     Fault {
         name: "paused",
@@ -59,23 +77,16 @@ const FAULTS: &[Fault] = &[
         make: |project| act(&["pause"], project),
         undo: |project| act(&["unpause"], project),
         lasts: Duration::from_secs(4),
-        recovers: Duration::from_secs(2),
+        recovers: OPEN.saturating_add(BACK),
     },
-    Fault {
-        name: "killed",
-        about: "killed for 7 s, then started",
-        make: |project| act(&["kill"], project),
-        undo: |project| act(&["start"], project),
-        lasts: Duration::from_secs(7),
-        recovers: Duration::from_secs(8),
-    },
+    KILLED,
     Fault {
         name: "restarted",
         about: "restarted (`docker restart`)",
         make: |project| act(&["restart", "--time", "0"], project),
         undo: |_| Ok(()),
         lasts: Duration::ZERO,
-        recovers: Duration::from_secs(8),
+        recovers: RECOVERS,
     },
     Fault {
         name: "cut_off",
@@ -83,7 +94,7 @@ const FAULTS: &[Fault] = &[
         make: |project| network(project, &["disconnect"]),
         undo: |project| network(project, &["connect", "--alias", "avnology"]),
         lasts: Duration::from_secs(7),
-        recovers: Duration::from_secs(8),
+        recovers: RECOVERS,
     },
 ];
 
@@ -107,14 +118,57 @@ pub(crate) fn trials(shared: &Shared, table: &Table) -> Vec<Trial> {
             })
         })
         .collect();
-    let table = Arc::clone(table);
+    let (first, last) = (Arc::clone(table), Arc::clone(table));
     trials.push(Trial::test("containers/provider/moved_while_names_are_slow", move || {
-        moved(&table).map_err(Failed::from)
+        moved(&first).map_err(Failed::from)
+    }));
+    trials.push(Trial::test("containers/provider/killed_while_its_answers_are_kept", move || {
+        kept(&last).map_err(Failed::from)
     }));
     trials
 }
 
+/// A fault of which everybody hears, since everybody asks.
 fn run(project: &Project, fault: &Fault, table: &Table) -> Outcome {
+    let seen = suffer(project, fault, fault.about, table, || Ok(()))?;
+    let refused = seen.iter().filter(|seen| seen.status() == Some(503)).count();
+    ensure!(refused > 0 || fault.lasts.is_zero(), "nobody noticed the fault");
+    Ok(())
+}
+
+/// The shipped policy: whose token is known does not notice, and whose is not is refused.
+fn kept(table: &Table) -> Outcome {
+    // Containers that nobody has asked: how old what they keep is depends on nothing before.
+    let project = shipped(&[])?;
+    project.up(&[])?;
+    project.healthy("envoy")?;
+    let gate = project.published("envoy", 10_000)?;
+    let stranger = Ask::new("GET", "/api/profile", HOST).bearer("tok_noscope");
+    let seen =
+        suffer(&project, &KILLED, "killed for 7 s, then started; with the shipped lifetimes", table, || {
+            let answer =
+                client::ask(gate, Version::Http1, &stranger).map_err(|failure| failure.to_string())?;
+            ensure!(answer.status == 503, "a token that nobody knows: {} {}", answer.status, answer.text());
+            Ok(())
+        })?;
+    let known = load::counts(seen.iter().filter(|seen| matches!(seen.kind, Kind::Token(_))));
+    ensure!(known.len() == 1 && known["200"] > 1000, "holders of known tokens saw {}", load::told(&known));
+    // Permissions are kept for longer than the fault lasts.
+    let early = load::counts(seen.iter().filter(|seen| seen.at < KILLED.lasts));
+    ensure!(!early.contains_key("503"), "while the provider was away: {}", load::told(&early));
+    let answer = client::ask(gate, Version::Http1, &stranger).map_err(|failure| failure.to_string())?;
+    ensure!(answer.status == 403, "the same token afterwards: {} {}", answer.status, answer.text());
+    Ok(())
+}
+
+/// Lets the fault happen under load, and something else while it lasts. What everybody saw, which was right.
+fn suffer(
+    project: &Project,
+    fault: &Fault,
+    about: &str,
+    table: &Table,
+    meanwhile: impl FnOnce() -> Outcome,
+) -> Result<Vec<Seen>, String> {
     let gate = project.published("envoy", 10_000)?;
     let lines = access_log(project).len();
     let started = started(project)?;
@@ -122,13 +176,16 @@ fn run(project: &Project, fault: &Fault, table: &Table) -> Outcome {
     load.hold(Duration::from_secs(1));
     let made = load.now();
     (fault.make)(project)?;
-    load.hold(fault.lasts);
+    // What is connected may take a moment to notice.
+    load.hold(fault.lasts / 2);
+    meanwhile()?;
+    load.hold((made + fault.lasts).saturating_sub(load.now()));
     let undone = load.now();
     (fault.undo)(project)?;
     let undone = if fault.lasts.is_zero() { made } else { undone };
     load.hold(fault.recovers + Duration::from_millis(1500));
     let seen = load.end();
-    row(table, fault.about, &seen, &access_log(project)[lines..], made, undone);
+    row(table, about, &seen, &access_log(project)[lines..], made, undone);
     judge(&seen)?;
     let after = |seen: &&Seen| seen.at > undone + fault.recovers;
     let healthy = |seen: &Seen| seen.status() == Some(if seen.kind == Kind::Nobody { 401 } else { 200 });
@@ -147,9 +204,8 @@ fn run(project: &Project, fault: &Fault, table: &Table) -> Outcome {
         fault.recovers,
         load::told(&load::counts(after))
     );
-    let refused = seen.iter().filter(|seen| seen.status() == Some(503)).count();
-    ensure!(refused > 0 || fault.lasts.is_zero(), "nobody noticed the fault");
-    same_process(project, &started)
+    same_process(project, &started)?;
+    Ok(seen)
 }
 
 /// What holds of every answer, whatever happens to the provider.
@@ -256,7 +312,7 @@ fn moved(table: &Table) -> Outcome {
             }
         });
     }
-    copy_configuration(&mut project)?;
+    copy_configuration(&mut project, &sample::uncached_policy())?;
     let path = project.directory().join("envoy.yaml");
     std::fs::write(&path, bootstrap.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
     project.up(&["envoy"])?;
@@ -279,7 +335,7 @@ fn moved(table: &Table) -> Outcome {
     names.delay(Some(delay));
     let undone = load.now();
     // A question that nobody answered is given up by Envoy, after 5 s each time it is asked.
-    let recovers = 4 * RESOLVES + RESOLVES + delay;
+    let recovers = 4 * RESOLVES + RESOLVES + delay + OPEN;
     let end = undone + recovers;
     // No longer than needed: four seconds of good answers will do.
     let good_since = |load: &Load| {

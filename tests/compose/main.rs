@@ -28,6 +28,7 @@ use harness::corpus;
 use harness::envoy::{Attached, Envoy, Lane};
 use harness::{control, envoy_driver, sample};
 use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
 
 /// How many cases run at once: each needs a provider and a service of its own, see corpus.yaml.
 const LANES: u16 = 6;
@@ -47,10 +48,12 @@ fn main() -> ExitCode {
     let sound = stage.end();
     // One at a time: their clients measure how long answers take.
     arguments.test_threads = Some(1);
-    let (shared, table, notes) = (Shared::default(), faults::Table::default(), Notes::default());
-    let trials = [shape::trials(&shared), faults::trials(&shared, &table), swap::trials(&shared, &notes)];
+    let (shared, uncached) = (Shared::new(None), Shared::new(Some(sample::uncached_policy)));
+    let (table, notes) = (faults::Table::default(), Notes::default());
+    let trials = [shape::trials(&shared), faults::trials(&uncached, &table), swap::trials(&shared, &notes)];
     let faults = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
     shared.end();
+    uncached.end();
     let rows = std::mem::take(&mut *table.lock().unwrap_or_else(PoisonError::into_inner));
     if !rows.is_empty() {
         println!("{}\n{}\n", faults::HEAD, rows.join("\n"));
@@ -105,34 +108,52 @@ fn shipped(files: &[&str]) -> Result<Project, String> {
     Ok(project)
 }
 
-/// Has the project use a copy of the shipped configuration, in its own directory, which a trial may change.
-fn copy_configuration(project: &mut Project) -> Outcome {
+/// Has the project use a copy of the shipped configuration with another policy, in its own directory, where a trial may change it.
+fn copy_configuration(project: &mut Project, policy: &Value) -> Outcome {
     let directory = project.directory().to_owned();
-    for name in ["envoy.yaml", "listener.yaml"] {
-        std::fs::copy(sample::root().join("envoy").join(name), directory.join(name))
-            .map_err(|error| format!("{name}: {error}"))?;
-    }
+    let listener = listener_with(&policy.to_string());
+    std::fs::copy(sample::root().join("envoy/envoy.yaml"), directory.join("envoy.yaml"))
+        .and_then(|_| std::fs::write(directory.join("listener.yaml"), listener))
+        .map_err(|error| format!("{}: {error}", directory.display()))?;
     project.set("GATE_CONFIGURATION", directory);
     Ok(())
 }
 
-/// The shipped file with the shipped configuration, started when the first trial needs it.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Option<Begun<Arc<Project>>>>>);
+/// The shipped listener with another policy.
+fn listener_with(document: &str) -> String {
+    let mut file = sample::shipped("listener.yaml");
+    sample::set_policy(&mut file["resources"][0], document);
+    file.to_string()
+}
+
+/// The shipped file, started when the first trial needs it.
+#[derive(Clone)]
+struct Shared {
+    /// In place of the shipped policy.
+    policy: Option<fn() -> Value>,
+    project: Arc<Mutex<Option<Begun<Arc<Project>>>>>,
+}
 
 impl Shared {
+    fn new(policy: Option<fn() -> Value>) -> Self {
+        Self { policy, project: Arc::default() }
+    }
+
     fn project(&self) -> Result<Arc<Project>, String> {
         let start = || {
-            let project = shipped(&[])?;
+            let mut project = shipped(&[])?;
+            if let Some(policy) = self.policy {
+                copy_configuration(&mut project, &policy())?;
+            }
             project.up(&[])?;
             project.healthy("envoy")?;
             Ok(Arc::new(project))
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(start).clone()
+        self.project.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(start).clone()
     }
 
     fn end(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.project.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

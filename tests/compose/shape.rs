@@ -76,7 +76,8 @@ fn decides(project: &Arc<Project>) -> Outcome {
     }))?;
     ensure!(delivered["status"] == 200, "a webhook: {delivered}");
     let (seen, calls) = (service.seen()?, provider.calls()?.len());
-    ensure!(seen.len() == 3 && calls == 6, "the service saw {} requests, the provider {calls}", seen.len());
+    // Each token is asked about once, whichever worker hears of it again.
+    ensure!(seen.len() == 3 && calls == 3, "the service saw {} requests, the provider {calls}", seen.len());
     let users: Vec<_> =
         seen.iter().flat_map(|seen| &seen.headers).filter(|(name, _)| name == "x-avnology-user-id").collect();
     ensure!(

@@ -214,11 +214,17 @@ pub fn policy() -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("the shipped policy: {error}"))
 }
 
-/// The shipped policy, but nothing is kept, retried or left alone: what happens is what the provider just did.
-pub fn forgetful_policy() -> Value {
+/// The shipped policy, but no answer is kept: every request that needs the provider asks it.
+pub fn uncached_policy() -> Value {
     let mut policy = policy();
     let zero = json!({"ttl": "0s", "negative_ttl": "0s"});
     policy["cache"] = json!({"introspection": zero, "permissions": zero});
+    policy
+}
+
+/// The shipped policy, but nothing is kept, retried or left alone: what happens is what the provider just did.
+pub fn forgetful_policy() -> Value {
+    let mut policy = uncached_policy();
     policy["provider"]["retries"] = json!(0);
     policy["provider"]["circuit_breaker"] = json!({"failures": 0});
     policy
