@@ -148,6 +148,10 @@ fn after_scheme<'a>(value: Cow<'a, [u8]>, scheme: &str) -> Option<Cow<'a, [u8]>>
 
 /// RFC 6750 section 2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 fn is_b64token(value: &[u8]) -> bool {
+    // Without a way out of the loop, which most tokens would not take.
+    if !value.is_empty() && value.iter().fold(true, |all, b| all & is_b64char(*b)) {
+        return true;
+    }
     let body = value.iter().position(|b| !is_b64char(*b)).unwrap_or(value.len());
     body > 0 && value.iter().skip(body).all(|b| *b == b'=')
 }

@@ -97,9 +97,12 @@ fn locate(policy: &Policy, head: &RequestHead<'_>) -> Result<(Place, Vec<String>
 fn preflight_method(head: &RequestHead<'_>) -> Option<String> {
     let is_real =
         head.method() == "OPTIONS" && head.has("origin") && head.end_of_stream() && !head.is_upgrade();
+    if !is_real {
+        return None;
+    }
     match head.read("access-control-request-method") {
-        Reading::One(method) if is_real => String::from_utf8(method.into_owned()).ok(),
-        _ => None,
+        Reading::One(method) => String::from_utf8(method.into_owned()).ok(),
+        Reading::Missing | Reading::Ambiguous => None,
     }
 }
 

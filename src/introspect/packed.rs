@@ -93,6 +93,20 @@ impl Members {
         &self.0
     }
 
+    /// The members with the first `N` codes, in one pass.
+    pub(super) fn first<const N: usize>(&self) -> [Option<Value<'_>>; N] {
+        let mut found = [None; N];
+        let mut rest = &self.0[..];
+        while let Some((code, after)) = rest.split_first()
+            && let Some(place) = found.get_mut(usize::from(*code))
+            && let Some((value, after)) = value(after)
+        {
+            *place = Some(value);
+            rest = after;
+        }
+        found
+    }
+
     /// Looks at names alone, and no further than it can be: most readings are of one member among a dozen, at every request.
     pub(super) fn get(&self, name: &str) -> Option<Value<'_>> {
         let wanted = code_of(name).unwrap_or(SPELLED);
@@ -325,6 +339,21 @@ mod tests {
         });
         let Some(Value::List(items)) = list.get("aud") else { panic!("a list") };
         assert_eq!(items.collect::<Vec<_>>(), [Value::Text("a"), Value::Object]);
+    }
+
+    #[test]
+    fn the_first_members_are_read_in_one_pass() {
+        let exp = |v: &mut Vec<u8>| push_whole(v, 7);
+        let mut values = [Vec::new(), Vec::new(), Vec::new()];
+        exp(&mut values[0]);
+        push_text(&mut values[1], "access");
+        push_null(&mut values[2]);
+        let [exp, token_use, sub] = values;
+        let names = ["sub".to_owned(), "token_use".to_owned(), "exp".to_owned()];
+        let members: Vec<_> = names.into_iter().zip([sub, token_use, exp]).collect();
+        let expected = [Some(Value::Integer(7)), None, None, Some(Value::Text("access")), None];
+        assert_eq!(Members::pack(&members).first::<5>(), expected);
+        assert_eq!(Members::pack(&[]).first::<2>(), [None, None]);
     }
 
     #[test]

@@ -82,16 +82,18 @@ impl TokenInfo {
         Members::unpack(bytes).map(|members| Self { members })
     }
 
+    /// What every request asks of a token, read in one pass.
+    pub fn basics(&self) -> Basics<'_> {
+        let [exp, nbf, token_type, token_use, cnf] = self.members.first();
+        Basics { exp, nbf, token_type, token_use, cnf }
+    }
+
     /// A member; `None` where it is absent or `null`.
     ///
     /// # Errors
     /// [`Unusable::BadReply`] where it stands twice.
     pub fn member(&self, name: &str) -> Result<Option<Value<'_>>, Unusable> {
-        match self.members.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Twice) => Err(Unusable::BadReply),
-            Some(value) => Ok(Some(value)),
-        }
+        once(self.members.get(name))
     }
 
     /// A member that must be a string.
@@ -99,11 +101,7 @@ impl TokenInfo {
     /// # Errors
     /// [`Unusable::BadReply`] where it has another type or stands twice.
     pub fn text(&self, name: &str) -> Result<Option<&str>, Unusable> {
-        match self.member(name)? {
-            None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(Unusable::BadReply),
-        }
+        text_of(self.members.get(name))
     }
 
     /// A point in time that may be any JSON number, in whole seconds, rounded down.
@@ -111,14 +109,7 @@ impl TokenInfo {
     /// # Errors
     /// [`Unusable::BadReply`] where it is no number or stands twice.
     pub fn time(&self, name: &str) -> Result<Option<i128>, Unusable> {
-        match self.member(name)? {
-            None => Ok(None),
-            Some(Value::Integer(secs)) => Ok(Some(secs)),
-            // `as` saturates, and a JSON number is never NaN.
-            #[expect(clippy::cast_possible_truncation, reason = "rounded and saturated on purpose")]
-            Some(Value::Float(secs)) => Ok(Some(secs.floor() as i128)),
-            Some(_) => Err(Unusable::BadReply),
-        }
+        time_of(self.members.get(name))
     }
 
     /// Whether `exp` has passed (RFC 7519 section 4.1.4: not accepted *on or* after), with this leeway. One that cannot be read has not.
@@ -190,6 +181,85 @@ impl TokenInfo {
             }
             _ => Ok(self.member(name)?.and_then(Value::scalar_text)),
         }
+    }
+}
+
+/// The members of a token that every request reads, in the order in which they are packed first.
+#[derive(Clone, Copy, Debug)]
+pub struct Basics<'m> {
+    exp: Option<Value<'m>>,
+    nbf: Option<Value<'m>>,
+    token_type: Option<Value<'m>>,
+    token_use: Option<Value<'m>>,
+    cnf: Option<Value<'m>>,
+}
+
+impl<'m> Basics<'m> {
+    /// See [`TokenInfo::time`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn exp(&self) -> Result<Option<i128>, Unusable> {
+        time_of(self.exp)
+    }
+
+    /// See [`TokenInfo::time`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn nbf(&self) -> Result<Option<i128>, Unusable> {
+        time_of(self.nbf)
+    }
+
+    /// See [`TokenInfo::text`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn token_type(&self) -> Result<Option<&'m str>, Unusable> {
+        text_of(self.token_type)
+    }
+
+    /// See [`TokenInfo::text`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn token_use(&self) -> Result<Option<&'m str>, Unusable> {
+        text_of(self.token_use)
+    }
+
+    /// See [`TokenInfo::member`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cnf(&self) -> Result<Option<Value<'m>>, Unusable> {
+        once(self.cnf)
+    }
+}
+
+fn once(value: Option<Value<'_>>) -> Result<Option<Value<'_>>, Unusable> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Twice) => Err(Unusable::BadReply),
+        value => Ok(value),
+    }
+}
+
+fn text_of(value: Option<Value<'_>>) -> Result<Option<&str>, Unusable> {
+    match once(value)? {
+        None => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(_) => Err(Unusable::BadReply),
+    }
+}
+
+fn time_of(value: Option<Value<'_>>) -> Result<Option<i128>, Unusable> {
+    match once(value)? {
+        None => Ok(None),
+        Some(Value::Integer(secs)) => Ok(Some(secs)),
+        // `as` saturates, and a JSON number is never NaN.
+        #[expect(clippy::cast_possible_truncation, reason = "rounded and saturated on purpose")]
+        Some(Value::Float(secs)) => Ok(Some(secs.floor() as i128)),
+        Some(_) => Err(Unusable::BadReply),
     }
 }
 

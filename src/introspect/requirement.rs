@@ -56,20 +56,21 @@ impl Requirement {
         let now = i128::from(now.as_secs());
         let skew = i128::from(self.clock_skew.as_secs());
         // RFC 7519 section 4.1.4: not accepted *on or* after.
-        if info.time("exp")?.is_some_and(|exp| exp.saturating_add(skew) <= now) {
+        let basics = info.basics();
+        if basics.exp()?.is_some_and(|exp| exp.saturating_add(skew) <= now) {
             return Err(Denial::TokenExpired.into());
         }
-        if info.time("nbf")?.is_some_and(|nbf| nbf.saturating_sub(skew) > now) {
+        if basics.nbf()?.is_some_and(|nbf| nbf.saturating_sub(skew) > now) {
             return Err(Denial::TokenNotYetValid.into());
         }
-        let is = |name: &str, allowed: &[&str]| -> Result<bool, Refusal> {
-            Ok(info.text(name)?.is_none_or(|text| allowed.iter().any(|a| text.eq_ignore_ascii_case(a))))
+        let is = |text: Option<&str>, allowed: &[&str]| {
+            text.is_none_or(|text| allowed.iter().any(|a| text.eq_ignore_ascii_case(a)))
         };
-        if !is("token_type", &["Bearer", "access_token"])? || !is("token_use", &["access"])? {
+        if !is(basics.token_type()?, &["Bearer", "access_token"]) || !is(basics.token_use()?, &["access"]) {
             return Err(Denial::TokenType.into());
         }
         // RFC 7800 section 3.1: the presenter must prove possession of a key, which cannot be checked here yet.
-        if info.member("cnf")?.is_some() {
+        if basics.cnf()?.is_some() {
             return Err(Denial::TokenBound.into());
         }
         let one_of =

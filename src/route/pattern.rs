@@ -33,6 +33,16 @@ impl fmt::Display for PatternError {
     }
 }
 
+impl Segment {
+    /// The text of a literal.
+    pub fn literal(&self) -> Option<&str> {
+        match self {
+            Self::Literal(text) => Some(text),
+            Self::Param(_) | Self::Rest(_) => None,
+        }
+    }
+}
+
 impl Pattern {
     /// Reads a pattern. Literals are written decoded.
     ///

@@ -69,6 +69,8 @@ impl RouteTable {
             let folded = match &exact {
                 // Nothing is more specific than literals all the way, and no tree of a closer host matched.
                 Some(found) if found.rank.is_literal() && !barred => None,
+                // No other reading of this path finds anything else, and nothing where this one found nothing.
+                _ if tree.has_one_reading(segments) => None,
                 _ => tree.folded(segments),
             };
             let Some(found) = exact else {
@@ -100,6 +102,10 @@ impl RouteTable {
 #[derive(Debug, Default)]
 struct Tree {
     root: Node,
+    /// Whether some pattern has an upper-case letter, so that ignoring case can find another one for a lower-case path.
+    has_upper_case: bool,
+    /// Whether some pattern ends with a slash or goes on, so that a slash more can find another one.
+    has_open_end: bool,
 }
 
 #[derive(Debug, Default)]
@@ -161,6 +167,11 @@ impl Rank {
 
 impl Tree {
     fn insert(&mut self, route: usize, pattern: &Pattern, methods: &Methods) -> Result<(), Conflict> {
+        let literals = || pattern.segments().iter().filter_map(Segment::literal);
+        self.has_upper_case |= literals().any(|text| text.bytes().any(|b| b.is_ascii_uppercase()));
+        let goes_on =
+            |segment: &Segment| matches!(segment, Segment::Rest(_)) || segment.literal() == Some("");
+        self.has_open_end |= pattern.segments().last().is_some_and(goes_on);
         let mut node = &mut self.root;
         for segment in pattern.segments() {
             node = match segment {
@@ -181,12 +192,23 @@ impl Tree {
     /// The most specific pattern that a server would find which ignores ASCII case, with or without the trailing slash.
     fn folded(&self, segments: &[Cow<'_, str>]) -> Option<Rank> {
         let as_it_is = self.root.folded(segments, Slash::AsItIs);
-        let toggled = match segments.split_last() {
+        as_it_is.max(self.toggled(segments))
+    }
+
+    /// Whether only the path itself, as it is written, can find a pattern here.
+    fn has_one_reading(&self, segments: &[Cow<'_, str>]) -> bool {
+        !self.has_upper_case
+            && !self.has_open_end
+            && segments.last().is_some_and(|last| !last.is_empty())
+            && !segments.iter().any(|segment| segment.bytes().any(|b| b.is_ascii_uppercase()))
+    }
+
+    fn toggled(&self, segments: &[Cow<'_, str>]) -> Option<Rank> {
+        match segments.split_last() {
             Some((last, [])) if last.is_empty() => None,
             Some((last, front)) if last.is_empty() => self.root.folded(front, Slash::AsItIs),
             _ => self.root.folded(segments, Slash::Added),
-        };
-        as_it_is.max(toggled)
+        }
     }
 }
 
@@ -285,6 +307,24 @@ impl Leaf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_path_with_one_reading_finds_folded_what_it_finds(
+            patterns in proptest::collection::vec("/(a|b|aB|\\{p\\})(/(a|b|\\{q\\}))?(/|/\\{\\*r\\})?", 0..6),
+            path in "/(a|b|A|aB|ab)(/(a|b|B))?/?",
+        ) {
+            let mut tree = Tree::default();
+            for (nth, pattern) in patterns.iter().enumerate() {
+                let _ = tree.insert(nth, &Pattern::parse(pattern).unwrap(), &Methods::Any);
+            }
+            let path = CanonicalPath::parse(path.as_bytes()).unwrap();
+            if tree.has_one_reading(path.segments()) {
+                prop_assert_eq!(tree.folded(path.segments()), tree.find(path.segments()).map(|found| found.rank));
+            }
+        }
+    }
 
     fn table(routes: &[(&str, &str, &[&str])]) -> RouteTable {
         let mut table = RouteTable::default();
