@@ -51,9 +51,10 @@ fn run() -> Result<(), String> {
     let provider = Provider::start().map_err(|error| format!("provider: {error}"))?;
     let (busy, calm) = compare(&provider, &cores, plan)?;
     // What was measured before is kept, whatever becomes of this.
-    let (memory, outcome) = match memory::measure(&provider, &cores) {
-        Ok(memory) => (Some(memory), Ok(())),
-        Err(problem) => (None, Err(problem)),
+    let (memory, outcome) = match wanted().is_none().then(|| memory::measure(&provider, &cores)) {
+        Some(Ok(memory)) => (Some(memory), Ok(())),
+        Some(Err(problem)) => (None, Err(problem)),
+        None => (None, Ok(())),
     };
     keep(&table::render(&Results { machine, plan, busy, calm, memory }))?;
     outcome
@@ -81,9 +82,13 @@ fn compare(provider: &Provider, cores: &Cores, plan: Plan) -> Result<Both, Strin
     Ok((bench.rounds(&all, plan, BUSY)?, bench.rounds(&calm, plan, 1)?))
 }
 
-/// Whether `ONLY` names it, where that is set.
+/// The listeners that are to be measured, where not all of them and memory too.
+fn wanted() -> Option<String> {
+    std::env::var("ONLY").ok()
+}
+
 fn is_wanted(kind: Kind) -> bool {
-    std::env::var("ONLY").map_or(true, |only| only.split(',').any(|name| name == kind.name()))
+    wanted().is_none_or(|only| only.split(',').any(|name| name == kind.name()))
 }
 
 /// A number from the environment.
