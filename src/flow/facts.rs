@@ -12,6 +12,7 @@ use crate::refusal::{Denial, Refusal};
 use crate::secret::FactKey;
 use crate::template::Inputs;
 use crate::time::Timestamp;
+use std::cmp::Ordering;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -94,8 +95,13 @@ impl Engine {
             Question::Permission => self.permissions.known_since(ask.key),
             Question::Introspection | Question::Session => self.tokens.known_since(ask.key),
         };
-        // Most often it is this worker's own.
-        if known_since >= Some(started) && answer != Answer::No {
+        let is_news = match known_since.cmp(&Some(started)) {
+            Ordering::Less => true,
+            // Most often it is this worker's own. Of two answers of one instant the no counts.
+            Ordering::Equal => answer == Answer::No,
+            Ordering::Greater => false,
+        };
+        if !is_news {
             return false;
         }
         match (ask.question, answer) {
