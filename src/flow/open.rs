@@ -116,12 +116,7 @@ fn look(
 ) -> Opening {
     // The place was just found; a policy without it would be a defect of ours, and lets nothing pass.
     let internal = || Opening::Decided(Err(Unusable::Internal.into()));
-    let route = match dossier.place {
-        Place::Route(index) => policy.route(Some(index)),
-        Place::Fallback => policy.route(None),
-        Place::Nowhere => None,
-    };
-    let Some(route) = route else { return internal() };
+    let Some(route) = dossier.place.route(policy) else { return internal() };
     if is_preflight {
         let sources = match &route.access {
             Access::Token(rules) => rules.sources.as_slice(),

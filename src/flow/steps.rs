@@ -223,8 +223,7 @@ impl Engine {
                 Err(refusal) => {
                     let (answer, is_stale) =
                         self.or_stale_permission(&policy, dossier.place, ask.key, Err(refusal), now);
-                    checks.note(*slot, answer);
-                    dossier.is_stale |= is_stale;
+                    dossier.is_stale |= checks.note(*slot, answer) && is_stale;
                 }
             }
         }
@@ -441,12 +440,7 @@ struct Seeker {
 }
 
 fn rules_at(policy: &Policy, place: Place) -> Option<&TokenRules> {
-    let route = match place {
-        Place::Nowhere => None,
-        Place::Route(index) => policy.route(Some(index)),
-        Place::Fallback => policy.route(None),
-    };
-    match route.map(|route| &route.access) {
+    match place.route(policy).map(|route| &route.access) {
         Some(Access::Token(rules)) => Some(rules),
         _ => None,
     }

@@ -42,6 +42,17 @@ pub enum Place {
     Fallback,
 }
 
+impl Place {
+    /// The route that takes the request, where one does.
+    pub fn route(self, policy: &Policy) -> Option<&Route> {
+        match self {
+            Self::Nowhere => None,
+            Self::Route(index) => policy.route(Some(index)),
+            Self::Fallback => policy.route(None),
+        }
+    }
+}
+
 impl Dossier {
     /// Roughly how many bytes it keeps.
     pub(crate) fn weight(&self) -> usize {
@@ -57,11 +68,7 @@ impl Dossier {
 
     /// The route, where one takes the request.
     pub fn route(&self) -> Option<&Route> {
-        match self.place {
-            Place::Nowhere => None,
-            Place::Route(index) => self.policy.route(Some(index)),
-            Place::Fallback => self.policy.route(None),
-        }
+        self.place.route(&self.policy)
     }
 
     /// Whether refusals of this request are only counted.
