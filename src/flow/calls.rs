@@ -49,7 +49,7 @@ impl Engine {
         if self.by_key.contains_key(&(root, ask.key)) {
             return false;
         }
-        if self.is_newer_elsewhere(ask, now) {
+        if self.adopt(ask, now) {
             return true;
         }
         let purpose = match ask.question {
@@ -59,16 +59,6 @@ impl Engine {
         // Nobody waits for it, so nobody is told why it could not be asked.
         let _ = self.start(root, policy, ask, purpose, None, now);
         false
-    }
-
-    /// Takes a newer answer of another worker over, where there is one.
-    fn is_newer_elsewhere(&mut self, ask: &Ask<'_>, now: Timestamp) -> bool {
-        let known_since = |engine: &Self| match ask.question {
-            Question::Permission => engine.permissions.known_since(ask.key),
-            Question::Introspection | Question::Session => engine.tokens.known_since(ask.key),
-        };
-        let before = known_since(self);
-        self.adopt(ask, now) && known_since(self) > before
     }
 
     fn start(

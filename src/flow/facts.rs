@@ -81,7 +81,7 @@ impl Engine {
         kept(self).or_else(|| if self.adopt(ask, now) { kept(self) } else { None })
     }
 
-    /// Takes another worker's answer over; false where there is none.
+    /// Takes another worker's answer over; false where there is none that this worker does not know.
     pub(super) fn adopt(&mut self, ask: &Ask<'_>, now: Timestamp) -> bool {
         if self.bound(ask.question).longest_ttl.is_zero() {
             return false;

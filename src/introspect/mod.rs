@@ -35,16 +35,27 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// The headers by which Envoy's router retries a callout.
-    pub fn retry_headers(&self) -> Vec<(String, String)> {
-        if self.retries == 0 {
-            return Vec::new();
-        }
+    /// A request to it, which Envoy's router retries. `headers`: those beside what every request has.
+    pub fn callout(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Callout {
+        let retries = self.retries.to_string();
         // Envoy's `5xx` covers what never became an answer too: connection failures, resets, refused streams.
-        vec![
-            ("x-envoy-retry-on".to_owned(), "5xx".to_owned()),
-            ("x-envoy-max-retries".to_owned(), self.retries.to_string()),
-        ]
+        let retry: &[(&str, &str)] = match self.retries {
+            0 => &[],
+            _ => &[("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", &retries)],
+        };
+        let common = [
+            (":method", method),
+            (":path", path),
+            (":authority", self.authority.as_str()),
+            ("accept", "application/json"),
+        ];
+        let all = common.iter().chain(headers).chain(retry);
+        Callout {
+            cluster: self.cluster.clone(),
+            headers: all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body,
+            timeout: self.timeout,
+        }
     }
 }
 
@@ -116,38 +127,26 @@ impl IntrospectionEndpoint {
 
     /// The question whether a token is active.
     pub fn call(&self, token: &Token) -> Callout {
-        let mut headers = vec![
-            (":method".to_owned(), "POST".to_owned()),
-            (":path".to_owned(), self.path.clone()),
-            (":authority".to_owned(), self.provider.authority.clone()),
-            ("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned()),
-            ("accept".to_owned(), "application/json".to_owned()),
-        ];
         let mut form = format!("token={}&token_type_hint=access_token", form_encode(token.reveal()));
-        match &self.credentials {
+        let authorization = match &self.credentials {
             ClientAuthentication::Post { client_id, client_secret } => {
                 form.push_str("&client_id=");
                 form.push_str(&form_encode(client_id));
                 form.push_str("&client_secret=");
                 form.push_str(&form_encode(client_secret.reveal()));
+                None
             }
             ClientAuthentication::Basic { client_id, client_secret } => {
                 // RFC 6749 section 2.3.1: form-encoded before they are joined, so that a colon in the id cannot move the border.
                 let pair = format!("{}:{}", form_encode(client_id), form_encode(client_secret.reveal()));
-                headers.push(("authorization".to_owned(), format!("Basic {}", BASE64_STANDARD.encode(pair))));
+                Some(format!("Basic {}", BASE64_STANDARD.encode(pair)))
             }
-            ClientAuthentication::Bearer { token } => {
-                headers.push(("authorization".to_owned(), format!("Bearer {}", token.reveal())));
-            }
-            ClientAuthentication::None => {}
-        }
-        headers.extend(self.provider.retry_headers());
-        Callout {
-            cluster: self.provider.cluster.clone(),
-            headers,
-            body: form.into_bytes(),
-            timeout: self.provider.timeout,
-        }
+            ClientAuthentication::Bearer { token } => Some(format!("Bearer {}", token.reveal())),
+            ClientAuthentication::None => None,
+        };
+        let mut headers = vec![("content-type", "application/x-www-form-urlencoded")];
+        headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
+        self.provider.callout("POST", &self.path, &headers, form.into_bytes())
     }
 
     /// What tells it, and whom it knows the gate as, from others.

@@ -26,17 +26,8 @@ impl SessionEndpoint {
 
     /// The question whose session it is.
     pub fn call(&self, token: &Token) -> Callout {
-        let headers = [
-            (":method", "GET"),
-            (":path", &self.path),
-            (":authority", &self.provider.authority),
-            ("accept", "application/json"),
-            ("authorization", &format!("Bearer {}", token.reveal())),
-        ];
-        let mut headers: Vec<_> = headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into();
-        headers.extend(self.provider.retry_headers());
-        let cluster = self.provider.cluster.clone();
-        Callout { cluster, headers, body: Vec::new(), timeout: self.provider.timeout }
+        let authorization = format!("Bearer {}", token.reveal());
+        self.provider.callout("GET", &self.path, &[("authorization", &authorization)], Vec::new())
     }
 
     /// What tells it from others.

@@ -88,23 +88,11 @@ impl PermissionEndpoint {
 
     /// The question whether the relationship exists.
     pub fn call(&self, check: &Check) -> Callout {
-        let headers = [
-            (":method", "POST"),
-            (":path", &self.path),
-            (":authority", &self.provider.authority),
-            ("content-type", "application/json"),
-            ("accept", "application/json"),
-            ("authorization", &format!("Bearer {}", self.api_key.reveal())),
-        ];
-        let mut headers: Vec<_> = headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into();
-        headers.extend(self.provider.retry_headers());
-        Callout {
-            cluster: self.provider.cluster.clone(),
-            headers,
-            // Four strings: their JSON cannot fail.
-            body: serde_json::to_vec(check).unwrap_or_default(),
-            timeout: self.provider.timeout,
-        }
+        let authorization = format!("Bearer {}", self.api_key.reveal());
+        let headers = [("content-type", "application/json"), ("authorization", authorization.as_str())];
+        // Four strings: their JSON cannot fail.
+        let body = serde_json::to_vec(check).unwrap_or_default();
+        self.provider.callout("POST", &self.path, &headers, body)
     }
 
     /// What tells it, and whom it knows the gate as, from others.
