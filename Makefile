@@ -10,7 +10,7 @@ ENVOY_VERSION := 1.40.0
 export ENVOY_IMAGE ?= envoyproxy/envoy:v$(ENVOY_VERSION)
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-RAW := $(TARGET)/wasm32-wasip1/release/avnology_gate.wasm
+RAW := $(TARGET)/wasm32-wasip1/release/libavnology_gate.a
 MODULE := target/avnology_gate.wasm
 PACK := $(CARGO) run --quiet --package pack --
 
@@ -24,8 +24,8 @@ targets:
 	@tools/setup
 
 build: targets ## makes the loadable module, target/avnology_gate.wasm
-	@# cdylib is named here and not in Cargo.toml, where it would switch link-time optimisation off.
-	$(CARGO) rustc --quiet --release --lib --target wasm32-wasip1 --crate-type cdylib
+	@# staticlib is named here and not in Cargo.toml, where it would switch link-time optimisation off. `pack` links it.
+	$(CARGO) rustc --quiet --release --lib --target wasm32-wasip1 --crate-type staticlib
 	@$(MAKE) --no-print-directory $(MODULE)
 
 $(MODULE): $(RAW) tools/pack/imports.txt $(wildcard tools/pack/src/*.rs) tools/pack/Cargo.toml

@@ -5,6 +5,10 @@
 //!
 //! Exports are called `gate_*`, and the packing step renames them to `proxy_*`. So a module that was not packed lacks its ABI version and is
 //! refused by the host; with that alone it would load, without callbacks, and let every request pass.
+//!
+//! From the SDK, `proxy-wasm`, come types and nothing that runs: its dispatcher loses the callouts of
+//! streams that have gone, and it panics on statuses that this filter meets. The linker drops both,
+//! and the packing step fails where an import shows that they are back.
 
 #![allow(unsafe_code, reason = "the host takes addresses, and an exported name is a promise to the linker")]
 

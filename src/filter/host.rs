@@ -6,34 +6,20 @@ use super::abi;
 use crate::flow::{Level, Seed, SharedSlots};
 use crate::http::{Callout, Edit, LocalReply, pairs};
 use crate::time::Timestamp;
+pub(super) use proxy_wasm::types::{BufferType, MapType};
+use proxy_wasm::types::{LogLevel, MetricType, Status, StreamType};
 
 /// The host refused a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused;
 
-/// A header map, by the host's number.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Map {
-    RequestHeaders = 0,
-    RequestTrailers = 1,
-    CalloutHeaders = 6,
-}
-
-/// A buffer, by the host's number.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Buffer {
-    RequestBody = 0,
-    CalloutBody = 4,
-    Configuration = 7,
-}
-
 /// A whole header map, serialised as [`pairs::parse`] reads it. The host shows a map that it no longer has as an empty one.
-pub(super) fn map(map: Map) -> Option<Vec<u8>> {
+pub(super) fn map(map: MapType) -> Option<Vec<u8>> {
     abi::handed_over(|address, len| abi::proxy_get_header_map_pairs(map as u32, address, len))
 }
 
 /// Exactly `len` bytes of a buffer. The host answers a range past the end with fewer, down to none, and calls it a success.
-pub(super) fn bytes(buffer: Buffer, from: usize, len: usize) -> Option<Vec<u8>> {
+pub(super) fn bytes(buffer: BufferType, from: usize, len: usize) -> Option<Vec<u8>> {
     if len == 0 {
         return Some(Vec::new());
     }
@@ -43,7 +29,7 @@ pub(super) fn bytes(buffer: Buffer, from: usize, len: usize) -> Option<Vec<u8>> 
 
 /// Applies changes to the request's headers, until one is refused.
 pub(super) fn edit(edits: &[Edit]) -> Result<(), Refused> {
-    let map = Map::RequestHeaders as u32;
+    let map = MapType::HttpRequestHeaders as u32;
     let add = |name: &[u8], value: &[u8]| ok(abi::proxy_add_header_map_value(map, name, value));
     edits.iter().try_for_each(|edit| match edit {
         Edit::Remove(name) => ok(abi::proxy_remove_header_map_value(map, name)),
@@ -55,7 +41,7 @@ pub(super) fn edit(edits: &[Edit]) -> Result<(), Refused> {
 
 /// Removes names from the request's trailers, until one is refused. A name that is not there is no refusal.
 pub(super) fn remove_trailers(names: &[Vec<u8>]) -> Result<(), Refused> {
-    let map = Map::RequestTrailers as u32;
+    let map = MapType::HttpRequestTrailers as u32;
     names.iter().try_for_each(|name| ok(abi::proxy_remove_header_map_value(map, name)))
 }
 
@@ -71,7 +57,7 @@ pub(super) fn respond(reply: &LocalReply) -> Result<(), Refused> {
 /// Lets a waiting request go on, once the running callback has returned. Never the one whose callback is running: its return value says
 /// so, and a request with a body that is resumed and then paused hangs.
 pub(super) fn resume() -> Result<(), Refused> {
-    ok(abi::proxy_continue_stream(0))
+    ok(abi::proxy_continue_stream(StreamType::HttpRequest as u32))
 }
 
 /// Makes `context` the effective one. Where the host refuses, the previous one stays in effect, and the next call would rewrite or release
@@ -112,7 +98,9 @@ pub(super) fn set_filter_state(value: &str) -> Result<(), Refused> {
 /// The id of a counter. A name is one counter for the whole proxy.
 pub(super) fn define_counter(name: &str) -> Option<u32> {
     let mut metric = 0;
-    ok(abi::proxy_define_metric(0, name.as_bytes(), &mut metric)).ok().map(|()| metric)
+    ok(abi::proxy_define_metric(MetricType::Counter as u32, name.as_bytes(), &mut metric))
+        .ok()
+        .map(|()| metric)
 }
 
 /// Counts one.
@@ -164,14 +152,16 @@ impl SharedSlots for Slots {
     }
 }
 
+/// A status is compared as a number: the host may return one that the SDK's type does not have.
 fn ok(status: u32) -> Result<(), Refused> {
-    if status == 0 { Ok(()) } else { Err(Refused) }
+    if status == Status::Ok as u32 { Ok(()) } else { Err(Refused) }
 }
 
 fn number(level: Level) -> u32 {
-    match level {
-        Level::Debug => 1,
-        Level::Info => 2,
-        Level::Warn => 3,
-    }
+    let level = match level {
+        Level::Debug => LogLevel::Debug,
+        Level::Info => LogLevel::Info,
+        Level::Warn => LogLevel::Warn,
+    };
+    level as u32
 }

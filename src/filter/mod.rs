@@ -14,7 +14,8 @@ use crate::secret::Unchosen;
 use crate::telemetry::{Decision, Event};
 use crate::time::Timestamp;
 use crate::verdict::{Action, Verdict, undecidable};
-use host::{Buffer, Map, Refused};
+use host::{BufferType, MapType, Refused};
+use proxy_wasm::types::Action as Answer;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -43,10 +44,12 @@ struct Worker {
     debug: (bool, Option<Timestamp>),
 }
 
-/// What a stream's callback answers: the numbers of the header callback. `HOLD` stops everything, with back-pressure, also where the host
-/// does not let a filter stop the head alone, which is `COLLECT`: body callbacks come.
-const CONTINUE: u32 = 0;
-const COLLECT: u32 = 1;
+/// What a stream's callback answers: the host's own numbers for the header callback. The SDK's
+/// type has two of the three. `COLLECT` holds the head alone, so that body callbacks come. `HOLD`
+/// stops everything, with back-pressure, also on a host that does not let a filter stop the head
+/// alone.
+const CONTINUE: u32 = Answer::Continue as u32;
+const COLLECT: u32 = Answer::Pause as u32;
 const HOLD: u32 = 4;
 
 fn on_context_create(context: u32, parent: u32) {
@@ -59,7 +62,7 @@ fn on_context_create(context: u32, parent: u32) {
 
 fn on_configure(root: u32, size: usize) -> bool {
     let configured = turn(root, None, |turn| {
-        let Some(document) = host::bytes(Buffer::Configuration, 0, size) else {
+        let Some(document) = host::bytes(BufferType::PluginConfiguration, 0, size) else {
             host::log(Level::Warn, "avnology_gate: the host does not hand over the configuration");
             return false;
         };
@@ -94,7 +97,7 @@ fn on_tick(root: u32) {
 fn on_headers(context: u32, end_of_stream: bool) -> u32 {
     stream_turn(context, |turn, stream, root| {
         // What cannot be read cannot be cleaned either. An empty map is one that the host does not show.
-        let head = host::map(Map::RequestHeaders).filter(|head| !head.is_empty());
+        let head = host::map(MapType::HttpRequestHeaders).filter(|head| !head.is_empty());
         let Some(head) = head else { return turn.break_off(stream) };
         let now = turn.now();
         let step = turn.worker.engine.begin(stream, root, &head, end_of_stream, now);
@@ -109,7 +112,7 @@ fn on_headers(context: u32, end_of_stream: bool) -> u32 {
 fn on_body(context: u32, received: usize, end_of_stream: bool) -> u32 {
     let answer = stream_turn(context, |turn, stream, _| {
         let now = turn.now();
-        let mut fetch = |from, len| host::bytes(Buffer::RequestBody, from, len);
+        let mut fetch = |from, len| host::bytes(BufferType::HttpRequestBody, from, len);
         let step = turn.worker.engine.body(stream, received, end_of_stream, &mut fetch, now);
         turn.conclude(stream, step)
     });
@@ -119,7 +122,7 @@ fn on_body(context: u32, received: usize, end_of_stream: bool) -> u32 {
 /// Answers as [`on_body`]. A request with trailers ends here, and not with a last body callback.
 fn on_trailers(context: u32) -> u32 {
     let answer = stream_turn(context, |turn, stream, _| {
-        let Some(trailers) = host::map(Map::RequestTrailers) else { return turn.break_off(stream) };
+        let Some(trailers) = host::map(MapType::HttpRequestTrailers) else { return turn.break_off(stream) };
         let now = turn.now();
         let Some((step, owned)) = turn.worker.engine.trailers(stream, &trailers, now) else {
             return turn.break_off(stream);
@@ -142,7 +145,10 @@ fn on_reply(root: u32, token: u32, headers: u32, size: usize) {
         } else if size > MAX_REPLY_BYTES {
             Reply::TooLarge
         } else {
-            (head, body) = (host::map(Map::CalloutHeaders), host::bytes(Buffer::CalloutBody, 0, size));
+            (head, body) = (
+                host::map(MapType::HttpCallResponseHeaders),
+                host::bytes(BufferType::HttpCallResponseBody, 0, size),
+            );
             match (&head, &body) {
                 (Some(headers), Some(body)) => Reply::Answer { headers, body },
                 // A limit of our own: unlike a broken connection it must open nothing.

@@ -6,6 +6,10 @@
 //! Both directions are checked, because a proxy does not: it skips a callback that a module lacks, which for this filter is an open gate,
 //! and a new import is a new thing that the filter can do, or that an older proxy cannot.
 
+mod link;
+
+pub use link::link;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use walrus::{Export, ExportItem, Module, ModuleConfig};
@@ -68,6 +72,11 @@ pub fn compare_imports(imports: &BTreeSet<String>, agreed: &str) -> Result<(), E
 /// The list that [`compare_imports`] reads.
 pub fn list_imports(imports: &BTreeSet<String>) -> String {
     imports.iter().map(|import| format!("{import}\n")).collect()
+}
+
+/// The functions that the linker must keep, as the source spells them.
+pub fn exported_functions() -> Vec<String> {
+    EXPORTS.iter().filter(|name| **name != "memory").map(|name| raw_name(name)).collect()
 }
 
 /// Drops every export but the agreed ones, and gives those the names that the proxy calls.

@@ -1,4 +1,4 @@
-//! `pack RAW OUT --imports LIST`: see the library.
+//! `pack ARCHIVE OUT --imports LIST`: see the library.
 
 use clap::Parser;
 use std::io::Write;
@@ -9,8 +9,8 @@ use std::{fs, io};
 /// Turn the compiled filter into the module that a proxy loads.
 #[derive(Parser)]
 struct Options {
-    /// The compiler's output.
-    raw: PathBuf,
+    /// The compiler's output, a static library.
+    archive: PathBuf,
     /// Where to write the module.
     out: PathBuf,
     /// The list of agreed imports.
@@ -38,8 +38,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), String> {
-    let raw = fs::read(&options.raw).map_err(|error| cannot("read", &options.raw, &error))?;
-    let packed = pack::pack(&raw).map_err(|error| format!("{}: {error}", options.raw.display()))?;
+    let linked = options.archive.with_extension("linked.wasm");
+    pack::link(&options.archive, &linked, &pack::exported_functions())?;
+    let raw = fs::read(&linked).map_err(|error| cannot("read", &linked, &error))?;
+    let packed = pack::pack(&raw).map_err(|error| format!("{}: {error}", linked.display()))?;
     if options.write_imports {
         write(&options.imports, pack::list_imports(&packed.imports).as_bytes())?;
     } else {
