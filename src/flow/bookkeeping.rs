@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::gate::Phase;
 use super::state::{Alarm, Pending, State, Stream};
-use super::{FlightId, Level, Output, RootId, StreamId, reply};
+use super::{FlightId, Level, Output, RootId, StreamId};
 use crate::health::Purpose;
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
@@ -87,7 +87,7 @@ impl Engine {
     /// Tells what can be done about a failure, once a minute per reason: a caller must not be able to flood the log.
     pub(super) fn advise(&mut self, refusal: Option<&Refusal>, now: Timestamp) {
         let Some(reason) = refusal.map(Refusal::reason) else { return };
-        let Some(advice) = reply::advice(reason) else { return };
+        let Some(advice) = reason.info().operator_hint else { return };
         if self.told.get(&reason).is_some_and(|at| now.saturating_since(*at) < TELL_EVERY) {
             return;
         }

@@ -80,9 +80,11 @@ impl Engine {
         })?;
         let subject = policy.rates.per_subject.and_then(|_| ask.subject(self.seed));
         let budgets = self.budgets.entry(root).or_default();
-        budgets
-            .take(&policy.rates, purpose, subject, now)
-            .map_err(|wait| Refusal::from(Unusable::OverBudget(purpose, wait)))?;
+        budgets.take(&policy.rates, purpose, subject, now).map_err(|wait| match purpose {
+            Purpose::NewToken => Unusable::NewTokenBudget(wait),
+            Purpose::Refresh => Unusable::RefreshBudget(wait),
+            Purpose::Permission => Unusable::PermissionBudget(wait),
+        })?;
         let provider = ask.provider();
         // The host's own timeout answers first; this is for the case that it does not.
         let deadline = now.saturating_add(provider.timeout).saturating_add(GRACE);
@@ -145,7 +147,7 @@ pub(super) fn ended(refusal: &Refusal, question: Question) -> Ended {
         Refusal::Unusable(Unusable::RateLimited(_)) if question == Question::Session => Ended::Answered,
         Refusal::Unusable(Unusable::RateLimited(wish)) => Ended::Limited(wish.unwrap_or_default()),
         Refusal::Unusable(Unusable::NotStarted) => Ended::Unknown,
-        Refusal::Unusable(_) | Refusal::Deny(_) => Ended::Answered,
+        Refusal::Unusable(_) | Refusal::Denial(_) | Refusal::Acknowledgement(_) => Ended::Answered,
     }
 }
 

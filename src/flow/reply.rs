@@ -4,7 +4,7 @@ use super::ask::Question;
 use crate::http::Reply;
 use crate::http::head::RequestHead;
 use crate::introspect::Introspection;
-use crate::refusal::{Outage, Reason, Refusal, Unusable};
+use crate::refusal::{Outage, Refusal, Unusable};
 use std::time::Duration;
 
 /// The body of a 200; `None` for a session endpoint's 401, which is its no.
@@ -62,43 +62,6 @@ fn status_of(headers: &[u8]) -> Result<u16, Refusal> {
         503 => Outage::Unreachable.into(),
         500..=599 => Outage::Reset.into(),
         _ => Unusable::Status.into(),
-    })
-}
-
-/// What an operator can do about a failure; `None` where the reason says it all.
-pub(super) fn advice(reason: Reason) -> Option<&'static str> {
-    Some(match reason {
-        Reason::ProviderCredentials => {
-            "the provider refuses the gate's own credentials: see `provider.introspection.credentials` and `provider.permissions.api_key`"
-        }
-        Reason::ProviderStatus => {
-            "the provider's answer has a status that is no answer: see the `path`s and `authority` of `provider`"
-        }
-        Reason::ProviderBadReply => {
-            "the provider's 200 is not what the protocol asks for: see the `path`s of `provider`"
-        }
-        Reason::ProviderNotStarted => {
-            "Envoy would not start a callout: see `provider.cluster`, the cluster's endpoints and its circuit breakers"
-        }
-        Reason::ProviderReplyTooLarge => "the provider's answer is longer than the gate reads",
-        Reason::ProviderRateLimited => "the provider limits the gate's rate",
-        Reason::ProviderTimeout
-        | Reason::ProviderUnreachable
-        | Reason::ProviderReset
-        | Reason::ProviderServerError => "the provider is away",
-        Reason::CircuitOpen => "outages have opened the circuit breaker: see `provider.circuit_breaker`",
-        Reason::NewTokenBudget | Reason::RefreshBudget | Reason::PermissionBudget => {
-            "a budget for calls is used up: see `budgets`"
-        }
-        Reason::NoBodyCallbacks => {
-            "a webhook's body does not reach the filter: set `allow_on_headers_stop_iteration: true` on the plugin's configuration"
-        }
-        Reason::BodyMemory => {
-            "webhook bodies beyond what a worker may hold: see `max_body_bytes` and `body_timeout`"
-        }
-        Reason::OverLimit => "more requests wait for the provider than a worker may hold",
-        Reason::Internal => "the gate is in a state that it should not be in: please report it",
-        _ => return None,
     })
 }
 

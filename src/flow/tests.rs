@@ -139,7 +139,7 @@ fn a_callout_that_never_returns_is_answered_by_the_tick() {
     engine.tick(ROOT, at(999));
     assert_eq!(drain(&mut engine).1, []);
     engine.tick(ROOT, deadline);
-    assert_eq!(drain(&mut engine).1, [(STREAM, Decision::Deny, Reason::ProviderTimeout)]);
+    assert_eq!(drain(&mut engine).1, [(STREAM, Decision::Deny, Reason::Timeout)]);
     assert_eq!(engine.next_deadline(ROOT), None);
     // The answer comes after all: nobody is resumed twice.
     land(&mut engine, flights[0], r#"{"active":true}"#, at(1500));
@@ -163,7 +163,7 @@ fn the_first_decisive_permission_decides_and_the_other_lands_in_the_void() {
 #[test]
 fn an_outage_opens_only_what_the_request_itself_does_not_forbid() {
     let cases = [
-        ("/open/1", Decision::FailOpen, Reason::ProviderUnreachable),
+        ("/open/1", Decision::FailOpen, Reason::Unreachable),
         ("/open/a%3Ab", Decision::Deny, Reason::UnresolvedTemplate),
     ];
     for (path, decision, reason) in cases {

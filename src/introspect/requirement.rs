@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_makes_an_active_token_invalid() {
-        let deny = |d: Denial| Err(Refusal::Deny(d));
+        let deny = |d: Denial| Err(Refusal::Denial(d));
         let bad = || Err(Refusal::Unusable(Unusable::BadReply));
         let cases = [
             ("", Ok(())),
@@ -224,7 +224,7 @@ mod tests {
             ),
         ];
         for (members, expected) in cases {
-            assert_eq!(admit(&all, members), expected.map_err(Refusal::Deny), "{members}");
+            assert_eq!(admit(&all, members), expected.map_err(Refusal::Denial), "{members}");
         }
     }
 }

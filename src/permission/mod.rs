@@ -235,7 +235,7 @@ mod tests {
         fn unusable<T>() -> Result<T, Refusal> {
             Err(Refusal::Unusable(Unusable::Status))
         }
-        let denied = Some(Err(Refusal::Deny(Denial::PermissionDenied)));
+        let denied = Some(Err(Refusal::Denial(Denial::PermissionDenied)));
         let outcome = |all: &[Option<Result<bool, Refusal>>], any: &[Option<Result<bool, Refusal>>]| {
             let mut checks = Checks::open(all.len(), any.len());
             for (nth, answer) in all.iter().enumerate() {

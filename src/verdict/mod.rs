@@ -165,7 +165,7 @@ pub fn undecidable() -> Verdict {
 fn bypass(dossier: &Dossier, refusal: &Refusal) -> Option<Bypass> {
     match refusal {
         // What could not be read cannot be cleaned either, so not even shadow mode forwards it.
-        Refusal::Deny(Denial::MalformedRequest) => None,
+        Refusal::Denial(Denial::MalformedRequest) => None,
         Refusal::Outage(_) if dossier.opens_on_outage() => Some(Bypass(Decision::FailOpen)),
         _ if dossier.is_shadow() => Some(Bypass(Decision::ShadowDeny)),
         _ => None,

@@ -4,64 +4,70 @@ use super::Dossier;
 use crate::health::MAX_PAUSE;
 use crate::http::LocalReply;
 use crate::policy::{Access, AnswerFormat};
-use crate::refusal::{Challenge, Entry, Outage, Refusal, Unusable};
+use crate::refusal::{Answer, Challenge, Outage, Reason, Refusal, Unusable};
 use std::time::Duration;
 
 /// The answer to a refused request.
 pub(super) fn respond(refusal: &Refusal, dossier: &Dossier) -> LocalReply {
-    let entry = refusal.reason().entry();
+    let answer = refusal.answer();
     let mut headers = vec![("cache-control".to_owned(), "no-store".to_owned())];
-    if let Some(challenge) = challenge(entry, dossier) {
+    if let Some(challenge) = challenge(answer, dossier) {
         headers.push(("www-authenticate".to_owned(), challenge));
     }
-    if entry.status == 503 {
+    if answer.status.code == 503 {
         headers.push(("retry-after".to_owned(), retry_after(refusal).to_string()));
     }
     let body = if dossier.grpc {
         // Envoy makes it the `grpc-message` of a trailers-only answer.
-        entry.message.to_owned()
+        answer.message.to_owned()
     } else {
-        let (media_type, body) = body(entry, dossier.policy.format);
+        let (media_type, body) = body(answer, dossier.policy.format);
         headers.push(("content-type".to_owned(), media_type.to_owned()));
         // For HEAD too: the host leaves the content out (RFC 9110 section 9.3.2), and keeps the headers that describe it.
         body
     };
     LocalReply {
-        status: entry.status,
+        status: answer.status.code,
         headers,
         body,
-        details: format!("avnology_gate{{{}}}", entry.id),
-        grpc_status: dossier.grpc.then(|| grpc_status(entry.status)),
+        details: details(refusal.reason()),
+        grpc_status: dossier.grpc.then_some(answer.status.grpc),
     }
 }
 
 /// What the caller gets where even the policy is unknown.
 pub(super) fn undecidable() -> LocalReply {
-    let entry = crate::refusal::Reason::Internal.entry();
-    let (media_type, body) = body(entry, AnswerFormat::Json);
+    let refusal = Refusal::from(Unusable::Internal);
+    let answer = refusal.answer();
+    let (media_type, body) = body(answer, AnswerFormat::Json);
     LocalReply {
-        status: entry.status,
+        status: answer.status.code,
         headers: [("cache-control", "no-store"), ("retry-after", "1"), ("content-type", media_type)]
             .map(|(n, v)| (n.to_owned(), v.to_owned()))
             .into(),
         body,
-        details: format!("avnology_gate{{{}}}", entry.id),
+        details: details(refusal.reason()),
         grpc_status: None,
     }
 }
 
-fn challenge(entry: Entry, dossier: &Dossier) -> Option<String> {
+/// What `%RESPONSE_CODE_DETAILS%` reads.
+fn details(reason: Reason) -> String {
+    format!("avnology_gate{{{}}}", reason.id())
+}
+
+fn challenge(answer: Answer, dossier: &Dossier) -> Option<String> {
     let realm = quoted(&dossier.policy.realm);
-    match entry.challenge {
+    match answer.challenge {
         Challenge::None => None,
         Challenge::Bearer => Some(format!("Bearer realm={realm}")),
-        Challenge::BearerError => Some(format!("Bearer realm={realm}, error={}", quoted(entry.error))),
+        Challenge::BearerError => Some(format!("Bearer realm={realm}, error={}", quoted(answer.error))),
         Challenge::BearerScope => {
             let scopes = match dossier.route().map(|r| &r.access) {
                 Some(Access::Token(rules)) => rules.requirement.scopes().collect::<Vec<_>>().join(" "),
                 _ => String::new(),
             };
-            Some(format!("Bearer realm={realm}, error={}, scope={}", quoted(entry.error), quoted(&scopes)))
+            Some(format!("Bearer realm={realm}, error={}, scope={}", quoted(answer.error), quoted(&scopes)))
         }
         Challenge::Signature => Some(format!("Signature realm={realm}")),
     }
@@ -80,16 +86,16 @@ fn quoted(text: &str) -> String {
     out
 }
 
-fn body(entry: Entry, format: AnswerFormat) -> (&'static str, String) {
-    let Entry { status, error, message, .. } = entry;
+fn body(answer: Answer, format: AnswerFormat) -> (&'static str, String) {
+    let Answer { status, error, message, .. } = answer;
     // Strings and a number: their JSON cannot fail.
     match format {
         AnswerFormat::Json => {
             ("application/json", serde_json::to_string(&Body { error, message }).unwrap_or_default())
         }
         AnswerFormat::Problem => {
-            let problem =
-                Problem { kind: "about:blank", title: phrase(status), status, detail: message, error };
+            let (title, status) = (status.phrase, status.code);
+            let problem = Problem { kind: "about:blank", title, status, detail: message, error };
             ("application/problem+json", serde_json::to_string(&problem).unwrap_or_default())
         }
     }
@@ -116,37 +122,12 @@ struct Problem {
 fn retry_after(refusal: &Refusal) -> u64 {
     let wait = match refusal {
         Refusal::Unusable(Unusable::RateLimited(Some(wish))) => (*wish).min(MAX_PAUSE),
-        Refusal::Unusable(Unusable::OverBudget(_, wait)) | Refusal::Outage(Outage::CircuitOpen(wait)) => {
-            *wait
-        }
+        Refusal::Unusable(
+            Unusable::NewTokenBudget(wait) | Unusable::RefreshBudget(wait) | Unusable::PermissionBudget(wait),
+        )
+        | Refusal::Outage(Outage::CircuitOpen(wait)) => *wait,
         _ => Duration::ZERO,
     };
     let begun = u64::from(wait.subsec_nanos() > 0);
     wait.as_secs().saturating_add(begun).max(1)
-}
-
-fn phrase(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        503 => "Service Unavailable",
-        _ => "Error",
-    }
-}
-
-/// Passed explicitly: left alone, Envoy would make 13 (INTERNAL) of a 400.
-fn grpc_status(status: u16) -> u8 {
-    match status {
-        400 => 3,
-        401 => 16,
-        403 => 7,
-        408 => 4,
-        409 => 6,
-        413 => 8,
-        503 => 14,
-        _ => 2,
-    }
 }
