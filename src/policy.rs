@@ -10,7 +10,7 @@ use crate::route::RouteTable;
 use crate::secret::Fingerprint;
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One plugin's rules.
@@ -18,17 +18,13 @@ use std::time::Duration;
 pub struct Policy {
     /// Tells it from the other policies of an engine, which gives it.
     pub(crate) id: u32,
-    pub(crate) table: RouteTable,
-    /// Indexed as the table says.
-    pub(crate) routes: Vec<Route>,
+    pub(crate) table: RouteTable<Arc<Route>>,
     /// For what no route names; `None`: refused.
-    pub(crate) fallback: Option<Route>,
+    pub(crate) fallback: Option<Arc<Route>>,
     /// Every query parameter that carries a credential somewhere: cut from requests that no route claims.
     pub(crate) credential_queries: Vec<String>,
-    pub(crate) endpoints: Vec<IntrospectionEndpoint>,
-    pub(crate) sessions: Option<SessionEndpoint>,
-    pub(crate) permissions: Option<PermissionEndpoint>,
-    pub(crate) webhooks: Vec<Webhook>,
+    /// Every endpoint that it may ask, as whom.
+    pub(crate) endpoints: Vec<Fingerprint>,
     pub(crate) identity_headers: Vec<(String, Template)>,
     /// Whether identity headers read nothing of the request, so that a token has one rendering.
     pub(crate) renders_token_alone: bool,
@@ -67,7 +63,7 @@ pub struct Bound {
 /// One route.
 #[derive(Debug)]
 pub struct Route {
-    pub(crate) name: Option<Rc<str>>,
+    pub(crate) name: Option<Arc<str>>,
     /// The names of the pattern's parameters, in order.
     pub(crate) parameters: Vec<String>,
     pub(crate) access: Access,
@@ -82,9 +78,9 @@ pub enum Access {
     /// Nothing; no credential is looked at.
     Public,
     /// A token.
-    Token(Box<TokenRules>),
-    /// A webhook signature: an index into the policy's webhooks.
-    Webhook(usize),
+    Token(Arc<TokenRules>),
+    /// A webhook's signature.
+    Webhook(Arc<Webhook>),
 }
 
 /// What a route asks of a token and its bearer.
@@ -94,19 +90,29 @@ pub struct TokenRules {
     pub(crate) optional: bool,
     pub(crate) sources: Vec<Source>,
     pub(crate) strip_credential: bool,
-    /// An index into the policy's introspection endpoints.
-    pub(crate) endpoint: usize,
-    /// Whether session tokens are taken too.
-    pub(crate) sessions: bool,
+    /// Who is asked about tokens.
+    pub(crate) endpoint: Arc<IntrospectionEndpoint>,
+    /// Who is asked about session tokens; `None`: they are not taken.
+    pub(crate) sessions: Option<Arc<SessionEndpoint>>,
     pub(crate) token_lifetime: Lifetime,
     pub(crate) permission_lifetime: Lifetime,
     pub(crate) requirement: Requirement,
-    pub(crate) all: Vec<CheckTemplate>,
-    pub(crate) any: Vec<CheckTemplate>,
+    pub(crate) permissions: Option<PermissionRules>,
     /// What the templates of rules and identity headers read of the request.
     pub(crate) inputs: Vec<RequestValue>,
     /// Whether an outage lets the request pass.
     pub(crate) open_on_outage: bool,
+}
+
+/// The permissions that a route asks for.
+#[derive(Debug)]
+pub struct PermissionRules {
+    /// Who is asked.
+    pub(crate) endpoint: Arc<PermissionEndpoint>,
+    /// Every one of these.
+    pub(crate) all: Vec<CheckTemplate>,
+    /// At least one of these; empty: no rule.
+    pub(crate) any: Vec<CheckTemplate>,
 }
 
 /// How answers are written.
@@ -177,20 +183,10 @@ impl Bounds {
     }
 }
 
-impl Policy {
-    /// Every endpoint that it may ask, as whom.
-    pub(crate) fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
-        let introspection = self.endpoints.iter().map(IntrospectionEndpoint::fingerprint);
-        let sessions = self.sessions.iter().map(SessionEndpoint::fingerprint);
-        introspection.chain(sessions).chain(self.permissions.iter().map(PermissionEndpoint::fingerprint))
-    }
-
-    /// The route of this index; the fallback where there is none.
-    pub(crate) fn route(&self, index: Option<usize>) -> Option<&Route> {
-        match index {
-            Some(index) => self.routes.get(index),
-            None => self.fallback.as_ref(),
-        }
+impl PermissionRules {
+    /// Every check, those that must all be granted first.
+    pub(crate) fn checks(&self) -> impl Iterator<Item = &CheckTemplate> {
+        self.all.iter().chain(&self.any)
     }
 }
 
@@ -207,6 +203,13 @@ pub(crate) const OVERRIDE_HEADERS: [&str; 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Threads may share one, as soon as a host has some.
+    #[test]
+    fn a_policy_is_send_and_sync() {
+        fn is_shareable<T: Send + Sync>() {}
+        is_shareable::<Policy>();
+    }
 
     #[test]
     fn owned_names_in_every_spelling() {

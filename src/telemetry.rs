@@ -1,7 +1,7 @@
 //! What is told to the operator about a decision: counter, filter state, log line.
 
 use crate::refusal::Reason;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What was done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ impl Decision {
 pub struct Event {
     pub(crate) decision: Decision,
     pub(crate) reason: Reason,
-    pub(crate) route: Option<Rc<str>>,
+    pub(crate) route: Option<Arc<str>>,
     pub(crate) subject: Option<String>,
     /// Whether the access log is to know.
     pub(crate) recorded: bool,

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The keys of one endpoint's slots.
@@ -33,7 +33,7 @@ impl fmt::Debug for Sealer {
 /// Where a question's answer is, if it is anywhere.
 #[derive(Clone, Debug)]
 pub struct Place {
-    sealer: Rc<Sealer>,
+    sealer: Arc<Sealer>,
     kind: Kind,
     slot: u32,
     digest: [u8; 16],
@@ -86,11 +86,11 @@ impl Sealer {
     }
 
     /// Where the answer to the question with these parts is.
-    pub fn place(self: &Rc<Self>, kind: Kind, question: &[&[u8]]) -> Place {
+    pub fn place(self: &Arc<Self>, kind: Kind, question: &[&[u8]]) -> Place {
         let digest = FactKey::of(self.digests, question).bytes();
         // The digest's own bits: it is read where the slot is, by whoever can read there.
         let slot = u32::from_le_bytes(digest.first_chunk().copied().unwrap_or_default()) % SLOTS;
-        Place { sealer: Rc::clone(self), kind, slot, digest }
+        Place { sealer: Arc::clone(self), kind, slot, digest }
     }
 
     fn seal(&self, slot: u32, value: &[u8]) -> [u8; 16] {
@@ -220,8 +220,8 @@ const MAX_VALUE: usize = MAX_PAYLOAD + 64;
 mod tests {
     use super::*;
 
-    fn sealer(secret: &str) -> Rc<Sealer> {
-        Rc::new(Sealer::new(secret, Fingerprint::of(&["cluster"])))
+    fn sealer(secret: &str) -> Arc<Sealer> {
+        Arc::new(Sealer::new(secret, Fingerprint::of(&["cluster"])))
     }
 
     fn at(secs: u64) -> Timestamp {
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(other.open(&value), None, "another question in the same slot");
         assert_eq!(Place { slot: place.slot ^ 1, ..place.clone() }.open(&value), None, "another slot");
         assert_eq!(Place { sealer: sealer("x"), ..place }.open(&value), None, "another secret");
-        let elsewhere = Rc::new(Sealer::new("s", Fingerprint::of(&["elsewhere"])));
+        let elsewhere = Arc::new(Sealer::new("s", Fingerprint::of(&["elsewhere"])));
         assert_ne!(
             elsewhere.place(Kind::Token, &[b"token"]).digest,
             sealer("s").place(Kind::Token, &[b"token"]).digest

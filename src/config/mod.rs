@@ -42,7 +42,7 @@ pub fn load(document: &[u8], env: Env<'_>) -> Result<Loaded, Problems> {
     let raw = raw::read(&node, &sink);
     let mut problems = sink.into_inner();
     let (policy, warnings) = compile::compile(raw, env, &mut problems);
-    if problems.is_empty() { Ok(Loaded { policy, warnings }) } else { Err(problems) }
+    policy.map(|policy| Loaded { policy, warnings }).ok_or(problems)
 }
 
 fn describe(document: &[u8], error: &serde_json::Error) -> String {

@@ -4,7 +4,7 @@ use crate::cache::shared::Place;
 use crate::http::Callout;
 use crate::introspect::{IntrospectionEndpoint, Provider, SessionEndpoint};
 use crate::permission::{Check, PermissionEndpoint};
-use crate::policy::{Policy, TokenRules};
+use crate::policy::TokenRules;
 use crate::secret::{FactKey, Fingerprint, SESSION_PREFIX, Seed, Token};
 use std::cell::OnceCell;
 
@@ -34,20 +34,14 @@ enum Target<'p> {
 }
 
 impl<'p> Ask<'p> {
-    /// About a token; `None` where the policy lacks the endpoint, which its compilation has ruled out.
-    pub(super) fn token(
-        policy: &'p Policy,
-        rules: &TokenRules,
-        token: &'p Token,
-        seed: Seed,
-    ) -> Option<Self> {
-        // Without `sessions: true` such a token does not get here.
+    /// About a token; `None` for a session token where none is taken, which does not get here.
+    pub(super) fn token(rules: &'p TokenRules, token: &'p Token, seed: Seed) -> Option<Self> {
         if token.reveal().starts_with(SESSION_PREFIX) {
-            let endpoint = policy.sessions.as_ref()?;
+            let endpoint = rules.sessions.as_deref()?;
             let (question, key) = (Question::Session, endpoint.key(seed, token));
             return Some(Self::new(question, key, Target::Session(endpoint, token)));
         }
-        let endpoint = policy.endpoints.get(rules.endpoint)?;
+        let endpoint = &*rules.endpoint;
         let key = endpoint.key(seed, token);
         Some(Self::new(Question::Introspection, key, Target::Introspection(endpoint, token)))
     }

@@ -123,7 +123,8 @@ impl Engine {
         self.bounds = policies.clone().fold(Bounds::default(), |bounds, policy| bounds.max(policy.bounds));
         self.tokens.resize(self.bounds.tokens.max_entries);
         self.permissions.resize(self.bounds.permissions.max_entries);
-        let named: HashSet<Fingerprint> = policies.flat_map(|policy| policy.fingerprints()).collect();
+        let named: HashSet<Fingerprint> =
+            policies.flat_map(|policy| policy.endpoints.iter().copied()).collect();
         self.health.retain(|endpoint, _| named.contains(endpoint));
     }
 

@@ -12,9 +12,10 @@ use crate::route::Found;
 use crate::secret::{SESSION_PREFIX, Token};
 use crate::template::Inputs;
 use crate::time::Timestamp;
-use crate::verdict::{Dossier, Permit, Place};
+use crate::verdict::{Dossier, Permit};
 use crate::webhook::Verification;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What the first look found.
 pub(super) enum Opening {
@@ -35,7 +36,7 @@ pub(super) fn open(
 ) -> (Dossier, Opening) {
     let mut dossier = Dossier {
         policy: Rc::clone(policy),
-        place: Place::Nowhere,
+        route: None,
         base_edits: Vec::new(),
         credential_edits: Vec::new(),
         identity_headers: None,
@@ -58,16 +59,19 @@ pub(super) fn open(
             cut_query(&names, &head, &mut dossier.base_edits);
             Opening::Decided(Err(denial.into()))
         }
-        Ok((place, captures, is_preflight)) => {
-            dossier.place = place;
-            look(policy, &head, &captures, is_preflight, &mut dossier, now)
+        Ok((route, captures, is_preflight)) => {
+            dossier.route = Some(Arc::clone(route));
+            look(policy, route, &head, &captures, is_preflight, &mut dossier, now)
         }
     };
     (dossier, opening)
 }
 
 /// Host and path, then the route.
-fn locate(policy: &Policy, head: &RequestHead<'_>) -> Result<(Place, Vec<String>, bool), Denial> {
+fn locate<'p>(
+    policy: &'p Policy,
+    head: &RequestHead<'_>,
+) -> Result<(&'p Arc<Route>, Vec<String>, bool), Denial> {
     let host = Host::of(head)?;
     // CONNECT and `OPTIONS *` have no path that a route could name.
     let path = CanonicalPath::parse(head.target().unwrap_or_default())?;
@@ -81,15 +85,17 @@ fn locate(policy: &Policy, head: &RequestHead<'_>) -> Result<(Place, Vec<String>
         return Err(Denial::NominatingConnection);
     }
     if let Some(requested) = preflight_method(head)
-        && let Found::Route(index, captures) = policy.table.find(&host, &path, &requested)
-        && policy.routes.get(index).is_some_and(|r| r.preflight)
+        && let Found::Route(route, captures) = policy.table.find(&host, &path, &requested)
+        && route.preflight
     {
-        return Ok((Place::Route(index), captures, true));
+        return Ok((route, captures, true));
     }
     match policy.table.find(&host, &path, head.method()) {
-        Found::Route(index, captures) => Ok((Place::Route(index), captures, false)),
-        Found::Nothing if policy.fallback.is_some() => Ok((Place::Fallback, Vec::new(), false)),
-        Found::Nothing | Found::Barred => Err(Denial::NoRoute),
+        Found::Route(route, captures) => Ok((route, captures, false)),
+        Found::Nothing => {
+            policy.fallback.as_ref().map(|route| (route, Vec::new(), false)).ok_or(Denial::NoRoute)
+        }
+        Found::Barred => Err(Denial::NoRoute),
     }
 }
 
@@ -108,15 +114,15 @@ fn preflight_method(head: &RequestHead<'_>) -> Option<String> {
 
 fn look(
     policy: &Policy,
+    route: &Route,
     head: &RequestHead<'_>,
     captures: &[String],
     is_preflight: bool,
     dossier: &mut Dossier,
     now: Timestamp,
 ) -> Opening {
-    // The place was just found; a policy without it would be a defect of ours, and lets nothing pass.
+    // A permit that the route does not give would be a defect of ours, and lets nothing pass.
     let internal = || Opening::Decided(Err(Unusable::Internal.into()));
-    let Some(route) = dossier.place.route(policy) else { return internal() };
     if is_preflight {
         let sources = match &route.access {
             Access::Token(rules) => rules.sources.as_slice(),
@@ -128,17 +134,14 @@ fn look(
     }
     match &route.access {
         Access::Public => Permit::public(route).map_or_else(internal, |permit| Opening::Decided(Ok(permit))),
-        Access::Webhook(index) => {
-            let Some(webhook) = policy.webhooks.get(*index) else { return internal() };
-            match webhook.begin(head, now) {
-                Err(denial) => Opening::Decided(Err(denial.into())),
-                // No body callback will ever come for a request that ends with its head.
-                Ok(verification) if head.end_of_stream() => {
-                    Opening::Decided(verification.finish().map(Permit::webhook).map_err(Refusal::from))
-                }
-                Ok(verification) => Opening::Receive(verification),
+        Access::Webhook(webhook) => match webhook.begin(head, now) {
+            Err(denial) => Opening::Decided(Err(denial.into())),
+            // No body callback will ever come for a request that ends with its head.
+            Ok(verification) if head.end_of_stream() => {
+                Opening::Decided(verification.finish().map(Permit::webhook).map_err(Refusal::from))
             }
-        }
+            Ok(verification) => Opening::Receive(verification),
+        },
         Access::Token(rules) => {
             cut_query(&query_names(&rules.sources), head, &mut dossier.base_edits);
             if rules.strip_credential {
@@ -157,7 +160,7 @@ fn look(
 fn presented(policy: &Policy, rules: &TokenRules, head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
     let Some(token) = credential::extract(&rules.sources, head)? else { return Ok(None) };
     if token.reveal().starts_with(SESSION_PREFIX) {
-        return if rules.sessions { Ok(Some(token)) } else { Err(Denial::SessionToken) };
+        return if rules.sessions.is_some() { Ok(Some(token)) } else { Err(Denial::SessionToken) };
     }
     if policy.refused_token_prefixes.iter().any(|p| token.reveal().starts_with(p.as_str())) {
         return Err(Denial::TokenKind);

@@ -8,14 +8,15 @@ use super::{Output, RootId, Step, StreamId};
 use crate::health::Purpose;
 use crate::introspect::Fact;
 use crate::permission::{self, Checks, Granted, Slot};
-use crate::policy::{Access, Policy, TokenRules};
+use crate::policy::{Access, PermissionRules, Policy, TokenRules};
 use crate::refusal::{Denial, Outage, Refusal, Unusable};
 use crate::secret::{FactKey, Token};
 use crate::template::Inputs;
 use crate::time::Timestamp;
-use crate::verdict::{self, Dossier, Permit, Place, Verdict};
+use crate::verdict::{self, Dossier, Permit, Verdict};
 use crate::webhook::Verification;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Engine {
@@ -29,8 +30,9 @@ impl Engine {
         now: Timestamp,
     ) -> Step {
         let policy = Rc::clone(&dossier.policy);
-        let rules = rules_at(&policy, dossier.place);
-        let asked = rules.and_then(|rules| Some((rules, Ask::token(&policy, rules, token, self.seed)?)));
+        let rules = dossier.rules().map(Arc::clone);
+        let rules = rules.as_deref();
+        let asked = rules.and_then(|rules| Some((rules, Ask::token(rules, token, self.seed)?)));
         let Some((rules, ask)) = asked else {
             return Step::Decided(self.settle(stream, dossier, Err(Unusable::Internal.into()), now));
         };
@@ -92,8 +94,7 @@ impl Engine {
         let State::Introspecting(Introspecting { inputs, .. }) = state else {
             return self.decide(stream, dossier, Err(Unusable::Internal.into()), now);
         };
-        let policy = Rc::clone(&dossier.policy);
-        let finding = match (answer, rules_at(&policy, dossier.place)) {
+        let finding = match (answer, dossier.rules()) {
             (Ok(fact), _) => Ok(Finding::fresh(fact)),
             (Err(refusal), Some(rules)) => self.or_stale_token(key, rules, refusal, now),
             (Err(refusal), None) => Err(refusal),
@@ -113,9 +114,10 @@ impl Engine {
     ) -> Option<(Dossier, Result<Permit, Refusal>)> {
         let Seeker { stream, root, mut dossier, inputs, deadline } = seeker;
         let policy = Rc::clone(&dossier.policy);
-        let Some(rules) = rules_at(&policy, dossier.place) else {
+        let Some(rules) = dossier.rules().map(Arc::clone) else {
             return Some((dossier, Err(Unusable::Internal.into())));
         };
+        let rules = &*rules;
         let judged = finding.and_then(|finding| {
             dossier.token = finding.fact.token().cloned();
             let identity = rules.requirement.admit(&finding.fact, &inputs, now)?;
@@ -123,7 +125,10 @@ impl Engine {
             let resolve = |templates: &[permission::CheckTemplate]| {
                 templates.iter().map(|t| t.resolve(&inputs, &identity)).collect::<Result<Vec<_>, _>>()
             };
-            let (all, any) = (resolve(&rules.all)?, resolve(&rules.any)?);
+            let (all, any) = match &rules.permissions {
+                Some(permissions) => (resolve(&permissions.all)?, resolve(&permissions.any)?),
+                None => (Vec::new(), Vec::new()),
+            };
             dossier.identity_headers = Some(headers);
             dossier.is_stale |= finding.is_stale;
             Ok((identity, all, any))
@@ -136,10 +141,9 @@ impl Engine {
             }
         };
         let mut checks = Checks::open(all.len(), any.len());
-        let outcome = match &policy.permissions {
-            _ if all.is_empty() && any.is_empty() => checks.outcome(),
-            None => Some(Err(Unusable::Internal.into())),
-            Some(endpoint) => {
+        let outcome = match &rules.permissions {
+            None => checks.outcome(),
+            Some(PermissionRules { endpoint, .. }) => {
                 let slots = (0..all.len()).map(Slot::All).chain((0..any.len()).map(Slot::Any));
                 let asks: Vec<_> = slots
                     .zip(all.iter().chain(&any))
@@ -221,8 +225,7 @@ impl Engine {
             match joined {
                 Ok(()) => waits.push((*slot, ask.key)),
                 Err(refusal) => {
-                    let (answer, is_stale) =
-                        self.or_stale_permission(&policy, dossier.place, ask.key, Err(refusal), now);
+                    let (answer, is_stale) = self.or_stale_permission(dossier, ask.key, Err(refusal), now);
                     dossier.is_stale |= checks.note(*slot, answer) && is_stale;
                 }
             }
@@ -233,13 +236,12 @@ impl Engine {
     /// What an outage leaves of a permission, and whether that is older than its lifetime.
     fn or_stale_permission(
         &mut self,
-        policy: &Policy,
-        place: Place,
+        dossier: &Dossier,
         key: FactKey,
         answer: Result<bool, Refusal>,
         now: Timestamp,
     ) -> (Result<bool, Refusal>, bool) {
-        match (&answer, rules_at(policy, place)) {
+        match (&answer, dossier.rules()) {
             (Err(refusal), Some(rules)) if self.is_stale_permission(key, rules, refusal, now) => {
                 (Ok(true), true)
             }
@@ -257,8 +259,8 @@ impl Engine {
     ) {
         // A request whose first answers were decisive is gone from here when the others land.
         let Some(Stream::Pending(pending)) = self.streams.get(&stream) else { return };
-        let (policy, place) = (Rc::clone(&pending.dossier.policy), pending.dossier.place);
-        let (answer, is_stale) = self.or_stale_permission(&policy, place, key, answer, now);
+        let dossier = pending.dossier.clone();
+        let (answer, is_stale) = self.or_stale_permission(&dossier, key, answer, now);
         let Some(Stream::Pending(pending)) = self.streams.get_mut(&stream) else { return };
         let State::Checking(checking) = &mut pending.state else { return };
         pending.dossier.is_stale |= checking.checks.note(slot, answer) && is_stale;
@@ -269,8 +271,7 @@ impl Engine {
 
     pub(super) fn grant(&mut self, stream: StreamId, outcome: Result<Granted, Refusal>, now: Timestamp) {
         let Some(Pending { dossier, state, .. }) = self.take_pending(stream) else { return };
-        let policy = Rc::clone(&dossier.policy);
-        let outcome = match (state, outcome, rules_at(&policy, dossier.place)) {
+        let outcome = match (state, outcome, dossier.rules()) {
             (State::Checking(checking), Ok(granted), _) => {
                 Ok(Permit::identified(&checking.identity, granted))
             }
@@ -290,11 +291,7 @@ impl Engine {
         verification: Verification,
         now: Timestamp,
     ) -> Step {
-        let webhook = match dossier.route().map(|r| &r.access) {
-            Some(Access::Webhook(index)) => dossier.policy.webhooks.get(*index),
-            _ => None,
-        };
-        let Some(webhook) = webhook else {
+        let Some(Access::Webhook(webhook)) = dossier.route().map(|r| &r.access) else {
             return Step::Decided(self.settle(stream, dossier, Err(Unusable::Internal.into()), now));
         };
         let deadline = now.saturating_add(webhook.body_timeout);
@@ -387,8 +384,7 @@ impl Engine {
         let Some(Pending { dossier, state, .. }) = self.take_pending(stream) else { return };
         let refusal = match &state {
             State::Introspecting(Introspecting { inputs, .. }) | State::Checking(Checking { inputs, .. }) => {
-                let policy = Rc::clone(&dossier.policy);
-                match rules_at(&policy, dossier.place) {
+                match dossier.rules() {
                     Some(rules) => judge_opening(&dossier, rules, inputs, refusal),
                     None => refusal,
                 }
@@ -439,13 +435,6 @@ struct Seeker {
     deadline: Timestamp,
 }
 
-fn rules_at(policy: &Policy, place: Place) -> Option<&TokenRules> {
-    match place.route(policy).map(|route| &route.access) {
-        Some(Access::Token(rules)) => Some(rules),
-        _ => None,
-    }
-}
-
 /// An outage that a route would open does not open what the request's own values forbid.
 fn judge_opening(dossier: &Dossier, rules: &TokenRules, inputs: &Inputs, refusal: Refusal) -> Refusal {
     if !matches!(refusal, Refusal::Outage(_)) || !dossier.opens_on_outage() {
@@ -453,7 +442,11 @@ fn judge_opening(dossier: &Dossier, rules: &TokenRules, inputs: &Inputs, refusal
     }
     let claims =
         rules.requirement.claims.iter().map(|(_, template)| template.resolve(inputs, None).map(drop));
-    let checks = rules.all.iter().chain(&rules.any).map(|check| check.judge_without_token(inputs));
+    let checks = rules
+        .permissions
+        .iter()
+        .flat_map(PermissionRules::checks)
+        .map(|check| check.judge_without_token(inputs));
     claims.chain(checks).find_map(Result::err).unwrap_or(refusal)
 }
 

@@ -16,7 +16,7 @@ use crate::secret::{FactKey, Fingerprint, Secret, Seed, Token};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The provider's host, as all its endpoints share it.
@@ -68,7 +68,7 @@ pub struct IntrospectionEndpoint {
     credentials: ClientAuthentication,
     fingerprint: Fingerprint,
     /// `None` without a secret: what nobody vouches for is not shared.
-    sealer: Option<Rc<Sealer>>,
+    sealer: Option<Arc<Sealer>>,
 }
 
 impl PartialEq for IntrospectionEndpoint {
@@ -121,7 +121,7 @@ impl IntrospectionEndpoint {
         let [method, id, secret] = credentials.parts();
         let Provider { cluster, authority, .. } = &provider;
         let fingerprint = Fingerprint::of(&["introspection", cluster, authority, &path, method, id, secret]);
-        let sealer = (!secret.is_empty()).then(|| Rc::new(Sealer::new(secret, fingerprint)));
+        let sealer = (!secret.is_empty()).then(|| Arc::new(Sealer::new(secret, fingerprint)));
         Self { provider, path, credentials, fingerprint, sealer }
     }
 

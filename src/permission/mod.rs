@@ -6,7 +6,7 @@ use crate::introspect::{Identity, Provider, TokenInfo};
 use crate::refusal::{Refusal, Unusable};
 use crate::secret::{FactKey, Fingerprint, Secret, Seed};
 use crate::template::{Inputs, Template};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The permission endpoint with the key that the gate shows it.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct PermissionEndpoint {
     path: String,
     api_key: Secret<String>,
     fingerprint: Fingerprint,
-    sealer: Rc<Sealer>,
+    sealer: Arc<Sealer>,
 }
 
 /// A check of one route, before the request's values are in it.
@@ -82,7 +82,7 @@ impl PermissionEndpoint {
     pub fn new(provider: Provider, path: String, api_key: Secret<String>) -> Self {
         let Provider { cluster, authority, .. } = &provider;
         let fingerprint = Fingerprint::of(&["permission", cluster, authority, &path, api_key.reveal()]);
-        let sealer = Rc::new(Sealer::new(api_key.reveal(), fingerprint));
+        let sealer = Arc::new(Sealer::new(api_key.reveal(), fingerprint));
         Self { provider, path, api_key, fingerprint, sealer }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod pattern;
 pub mod table;
+mod trie;
 
 pub use pattern::{Pattern, PatternError};
 pub use table::{Conflict, Found, RouteTable};

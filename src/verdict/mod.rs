@@ -7,17 +7,18 @@ pub use permit::Permit;
 
 use crate::http::{Edit, Header, LocalReply};
 use crate::introspect::TokenInfo;
-use crate::policy::{Access, Policy, Route};
+use crate::policy::{Access, Policy, Route, TokenRules};
 use crate::refusal::{Denial, Reason, Refusal};
 use crate::telemetry::{Decision, Event};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What is known about a request that goes beyond its head: kept while it waits.
 #[derive(Clone, Debug)]
 pub struct Dossier {
     pub(crate) policy: Rc<Policy>,
     /// `None` before a route was found, and where none was.
-    pub(crate) place: Place,
+    pub(crate) route: Option<Arc<Route>>,
     /// What leaves the request on every path: owned headers, and a credential in the query.
     pub(crate) base_edits: Vec<Edit>,
     /// What leaves a request that carries a credential which the service must not see.
@@ -29,28 +30,6 @@ pub struct Dossier {
     /// Whether an answer that it rests on is older than its lifetime.
     pub(crate) is_stale: bool,
     pub(crate) grpc: bool,
-}
-
-/// Where in the policy a request stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On no route.
-    Nowhere,
-    /// On the route of this index.
-    Route(usize),
-    /// On none, and taken by `default_access`.
-    Fallback,
-}
-
-impl Place {
-    /// The route that takes the request, where one does.
-    pub fn route(self, policy: &Policy) -> Option<&Route> {
-        match self {
-            Self::Nowhere => None,
-            Self::Route(index) => policy.route(Some(index)),
-            Self::Fallback => policy.route(None),
-        }
-    }
 }
 
 impl Dossier {
@@ -68,14 +47,22 @@ impl Dossier {
 
     /// The route, where one takes the request.
     pub fn route(&self) -> Option<&Route> {
-        self.place.route(&self.policy)
+        self.route.as_deref()
+    }
+
+    /// What the route asks of a token, where it asks for one.
+    pub(crate) fn rules(&self) -> Option<&Arc<TokenRules>> {
+        match self.route().map(|route| &route.access) {
+            Some(Access::Token(rules)) => Some(rules),
+            _ => None,
+        }
     }
 
     /// Whether refusals of this request are only counted.
     fn is_shadow(&self) -> bool {
         let route = self.route();
         let webhook = match route.map(|r| &r.access) {
-            Some(Access::Webhook(index)) => self.policy.webhooks.get(*index).and_then(|w| w.shadow),
+            Some(Access::Webhook(webhook)) => webhook.shadow,
             _ => None,
         };
         // The nearest word counts: a route that enforces does so under a policy in shadow too.

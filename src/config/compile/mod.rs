@@ -11,19 +11,23 @@ use super::raw::limits::Caches;
 use crate::cache::Lifetime;
 use crate::credential::Source;
 use crate::introspect::{IntrospectionEndpoint, Provider, SessionEndpoint};
+use crate::permission::PermissionEndpoint;
 use crate::policy::{Access, AnswerFormat, Bound, Bounds, OwnedHeaders, Policy, Route, TokenRules};
+use crate::secret::Fingerprint;
 use crate::template::{RequestValue, Template};
+use crate::webhook::Webhook;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Reads an environment variable.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Compiles a document, noting every problem; the policy is of use only where there is none.
+/// Compiles a document, noting every problem. There is a policy only where there is none.
 pub(in crate::config) fn compile(
     document: Document,
     env: Env<'_>,
     problems: &mut Problems,
-) -> (Policy, Vec<String>) {
+) -> (Option<Policy>, Vec<String>) {
     let warnings = super::warn::warnings(&document);
     let mut compiler = Compiler {
         env,
@@ -42,26 +46,30 @@ struct Compiler<'c> {
     owned: OwnedHeaders,
     /// Headers that carry a credential somewhere.
     read_by_credentials: Vec<String>,
-    endpoints: Vec<IntrospectionEndpoint>,
+    /// Each client of the introspection endpoint once.
+    endpoints: Vec<Arc<IntrospectionEndpoint>>,
 }
 
 /// What routes share.
 struct Shared {
     provider: Option<Provider>,
     introspection_path: String,
-    default_endpoint: Option<usize>,
+    default_endpoint: Option<Arc<IntrospectionEndpoint>>,
     sources: Vec<Source>,
     strip_credential: bool,
     clock_skew: Duration,
     identity_values: Vec<RequestValue>,
+    /// The default subject, and the aliases of namespaces.
     permissions: Option<(Template, Vec<(String, String)>)>,
-    webhooks: Vec<String>,
+    permission_endpoint: Option<Arc<PermissionEndpoint>>,
+    webhooks: Vec<Arc<Webhook>>,
     cache: Caches,
     has_sessions: bool,
+    sessions: Option<Arc<SessionEndpoint>>,
 }
 
 impl Compiler<'_> {
-    fn policy(&mut self, document: Document) -> Policy {
+    fn policy(&mut self, document: Document) -> Option<Policy> {
         self.read_by_credentials = headers::credential_headers(&document);
         self.owned = headers::owned_headers(&document);
         self.owned_names(&document);
@@ -84,7 +92,13 @@ impl Compiler<'_> {
         let raw_permissions = document.provider.as_ref().and_then(|p| p.permissions.as_ref());
         let subject = raw_permissions
             .and_then(|p| self.subject("provider.permissions.subject", &p.subject, &p.namespaces));
-        let permissions = raw_permissions.and_then(|p| self.permissions(provider.as_ref(), p));
+        let permission_endpoint =
+            raw_permissions.and_then(|p| self.permissions(provider.as_ref(), p)).map(Arc::new);
+        let sessions = document.provider.as_ref().and_then(|p| p.sessions.as_ref()).and_then(|path| {
+            self.request_path("provider.sessions.path", path);
+            provider.clone().map(|provider| Arc::new(SessionEndpoint::new(provider, path.clone())))
+        });
+        let webhooks = self.webhooks(&document.webhooks);
         let shared = Shared {
             introspection_path,
             default_endpoint,
@@ -94,32 +108,36 @@ impl Compiler<'_> {
             permissions: raw_permissions.zip(subject).map(|(p, subject)| (subject, p.namespaces.clone())),
             cache: document.cache,
             has_sessions: document.provider.as_ref().is_some_and(|p| p.sessions.is_some()),
-            webhooks: document.webhooks.iter().map(|w| w.name.clone()).collect(),
+            permission_endpoint,
+            sessions,
+            webhooks,
             provider,
             sources,
         };
-        let sessions = document.provider.as_ref().and_then(|p| p.sessions.as_ref()).and_then(|path| {
-            self.request_path("provider.sessions.path", path);
-            shared.provider.clone().map(|provider| SessionEndpoint::new(provider, path.clone()))
-        });
-        let webhooks = self.webhooks(&document.webhooks);
         let (table, routes) = self.routes(&document.routes, &shared);
-        let fallback = self.fallback(document.default_access, &shared);
-        let bounds = bounds(routes.iter().chain(&fallback), shared.cache);
-        Policy {
+        let fallback = self.fallback(document.default_access, &shared).map(Arc::new);
+        let realm = self.realm(&document, shared.provider.as_ref());
+        if !self.problems.is_empty() {
+            return None;
+        }
+        let bounds = bounds(routes.iter().flatten().chain(&fallback), shared.cache);
+        let endpoints = self.endpoints.iter().map(|e| e.fingerprint());
+        let sessions = shared.sessions.iter().map(|e| e.fingerprint());
+        let endpoints: Vec<Fingerprint> = endpoints
+            .chain(sessions)
+            .chain(shared.permission_endpoint.iter().map(|e| e.fingerprint()))
+            .collect();
+        Some(Policy {
             id: 0,
             bounds,
             rates: document.budgets,
-            sessions,
             renders_token_alone: shared.identity_values.is_empty(),
-            table,
-            routes,
+            // A route that could not be compiled has left a problem behind.
+            table: table.try_map(&|index| routes.get(*index).cloned().flatten())?,
             fallback,
-            realm: self.realm(&document, shared.provider.as_ref()),
+            realm,
             credential_queries: headers::credential_queries(&document),
-            endpoints: std::mem::take(&mut self.endpoints),
-            permissions,
-            webhooks,
+            endpoints,
             identity_headers,
             owned: std::mem::take(&mut self.owned),
             refused_token_prefixes: document
@@ -128,7 +146,7 @@ impl Compiler<'_> {
             format: document.format.unwrap_or(AnswerFormat::Json),
             shadow: document.shadow,
             record_allowed: document.record_allowed,
-        }
+        })
     }
 
     fn realm(&mut self, document: &Document, provider: Option<&Provider>) -> String {
@@ -147,7 +165,7 @@ impl Compiler<'_> {
 }
 
 /// What is worth keeping: nothing where no route would read it.
-fn bounds<'r>(routes: impl Iterator<Item = &'r Route> + Clone, cache: Caches) -> Bounds {
+fn bounds<'r>(routes: impl Iterator<Item = &'r Arc<Route>> + Clone, cache: Caches) -> Bounds {
     let bound = |lifetime: fn(&TokenRules) -> &Lifetime, entries: usize| {
         let lifetimes = routes.clone().filter_map(|route| match &route.access {
             Access::Token(rules) => Some(lifetime(rules)),

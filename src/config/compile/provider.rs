@@ -7,6 +7,7 @@ use crate::introspect::{ClientAuthentication, IntrospectionEndpoint, Provider};
 use crate::permission::PermissionEndpoint;
 use crate::secret::Secret;
 use crate::template::{Part, Template};
+use std::sync::Arc;
 
 impl Compiler<'_> {
     pub(super) fn provider(&mut self, provider: &raw::Provider) -> Option<Provider> {
@@ -39,19 +40,21 @@ impl Compiler<'_> {
         }
     }
 
-    /// The index of the endpoint with these credentials, shared by those who ask as the same client.
+    /// The endpoint with these credentials, shared by those who ask as the same client.
     pub(super) fn endpoint(
         &mut self,
         provider: Option<&Provider>,
         path: &str,
         raw: &raw::ClientCredentials,
-    ) -> Option<usize> {
+    ) -> Option<Arc<IntrospectionEndpoint>> {
         let credentials = self.client_authentication(raw)?;
         let endpoint = IntrospectionEndpoint::new(provider?.clone(), path.to_owned(), credentials);
-        Some(self.endpoints.iter().position(|e| *e == endpoint).unwrap_or_else(|| {
-            self.endpoints.push(endpoint);
-            self.endpoints.len().saturating_sub(1)
-        }))
+        if let Some(same) = self.endpoints.iter().find(|e| ***e == endpoint) {
+            return Some(Arc::clone(same));
+        }
+        let endpoint = Arc::new(endpoint);
+        self.endpoints.push(Arc::clone(&endpoint));
+        Some(endpoint)
     }
 
     pub(super) fn client_authentication(

@@ -4,18 +4,23 @@ use super::headers::is_token;
 use super::provider::alias;
 use super::{Compiler, Shared};
 use crate::config::raw::{self, DefaultAccess};
-use crate::introspect::Requirement;
+use crate::introspect::{IntrospectionEndpoint, Requirement};
 use crate::permission::CheckTemplate;
-use crate::policy::{Access, Route, TokenRules};
+use crate::policy::{Access, PermissionRules, Route, TokenRules};
 use crate::route::{Conflict, HostPattern, Methods, Pattern, RouteTable};
 use crate::template::{RequestValue, Template};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 impl Compiler<'_> {
-    pub(super) fn routes(&mut self, raws: &[raw::Route], shared: &Shared) -> (RouteTable, Vec<Route>) {
+    /// The routes, `None` for one with a problem, and a table of their places.
+    pub(super) fn routes(
+        &mut self,
+        raws: &[raw::Route],
+        shared: &Shared,
+    ) -> (RouteTable<usize>, Vec<Option<Arc<Route>>>) {
         let mut table = RouteTable::default();
-        let mut routes: Vec<Route> = Vec::with_capacity(raws.len());
+        let mut routes: Vec<Option<Arc<Route>>> = Vec::with_capacity(raws.len());
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
         for raw in raws {
             if let Some(name) = &raw.name
@@ -43,9 +48,9 @@ impl Compiler<'_> {
             let parameters =
                 pattern.as_ref().map(|p| p.names().map(str::to_owned).collect()).unwrap_or_default();
             let route = self.route(raw, parameters, shared);
-            // The index stands even for a route with problems, so that later messages name the right one.
+            // A route with problems takes its place too, so that later messages name the right one.
             let index = routes.len();
-            routes.push(route);
+            routes.push(route.map(Arc::new));
             let Some(pattern) = pattern else { continue };
             for host in hosts {
                 if let Err(Conflict { with }) = table.insert(index, &host, &pattern, &methods) {
@@ -95,7 +100,13 @@ impl Compiler<'_> {
         hosts
     }
 
-    pub(super) fn route(&mut self, raw: &raw::Route, parameters: Vec<String>, shared: &Shared) -> Route {
+    /// `None` only with a problem noted.
+    pub(super) fn route(
+        &mut self,
+        raw: &raw::Route,
+        parameters: Vec<String>,
+        shared: &Shared,
+    ) -> Option<Route> {
         let at = |name: &str| format!("{}.{name}", raw.at);
         let access = if let Some(name) = &raw.webhook {
             for (field, is_there) in [
@@ -117,17 +128,11 @@ impl Compiler<'_> {
                     );
                 }
             }
-            match shared.webhooks.iter().position(|w| w == name) {
-                Some(index) => Access::Webhook(index),
-                None => {
-                    self.problems.push(
-                        at("webhook"),
-                        format!("`{name}`"),
-                        "a name that stands under `webhooks`",
-                    );
-                    Access::Webhook(usize::MAX)
-                }
-            }
+            let Some(webhook) = shared.webhooks.iter().find(|w| w.name == *name) else {
+                self.problems.push(at("webhook"), format!("`{name}`"), "a name that stands under `webhooks`");
+                return None;
+            };
+            Access::Webhook(Arc::clone(webhook))
         } else if raw.access == Some(raw::Access::Public) {
             for (field, is_there) in [
                 ("require", raw.require.is_some()),
@@ -148,16 +153,15 @@ impl Compiler<'_> {
             }
             Access::Public
         } else {
-            self.token_rules(raw, &parameters, shared)
-                .map_or(Access::Webhook(usize::MAX), |rules| Access::Token(Box::new(rules)))
+            Access::Token(Arc::new(self.token_rules(raw, &parameters, shared)?))
         };
-        Route {
-            name: raw.name.as_deref().map(Rc::from),
+        Some(Route {
+            name: raw.name.as_deref().map(Arc::from),
             parameters,
             access,
             shadow: raw.shadow,
             preflight: raw.preflight,
-        }
+        })
     }
 
     /// `None` only with a problem noted.
@@ -209,8 +213,12 @@ impl Compiler<'_> {
             );
         }
         let (token_lifetime, permission_lifetime) = shared.cache.lifetimes(raw.cache);
+        let permissions = match (all.is_empty() && any.is_empty(), &shared.permission_endpoint) {
+            (true, _) => None,
+            (false, endpoint) => Some(PermissionRules { endpoint: endpoint.clone()?, all, any }),
+        };
         Some(TokenRules {
-            sessions,
+            sessions: shared.sessions.clone().filter(|_| sessions),
             token_lifetime,
             permission_lifetime,
             optional: raw.access == Some(raw::Access::Optional),
@@ -218,18 +226,21 @@ impl Compiler<'_> {
             strip_credential: raw.strip_credential.unwrap_or(shared.strip_credential),
             endpoint: endpoint?,
             requirement,
-            all,
-            any,
+            permissions,
             inputs,
             open_on_outage: raw.open_on_outage.unwrap_or_default(),
         })
     }
 
-    pub(super) fn default_endpoint(&mut self, who: &str, shared: &Shared) -> Option<usize> {
+    pub(super) fn default_endpoint(
+        &mut self,
+        who: &str,
+        shared: &Shared,
+    ) -> Option<Arc<IntrospectionEndpoint>> {
         if shared.introspection_path.is_empty() {
             self.problems.push("provider.introspection", "nothing", format!("it: {who} wants a token"));
         }
-        shared.default_endpoint
+        shared.default_endpoint.clone()
     }
 
     pub(super) fn requirement(
@@ -334,17 +345,16 @@ impl Compiler<'_> {
             DefaultAccess::Public => Access::Public,
             DefaultAccess::Required => {
                 let (token_lifetime, permission_lifetime) = shared.cache.lifetimes(None);
-                Access::Token(Box::new(TokenRules {
+                Access::Token(Arc::new(TokenRules {
                     optional: false,
                     sources: shared.sources.clone(),
                     strip_credential: shared.strip_credential,
                     endpoint: self.default_endpoint("default_access", shared)?,
-                    sessions: false,
+                    sessions: None,
                     token_lifetime,
                     permission_lifetime,
                     requirement: Requirement { clock_skew: shared.clock_skew, ..Requirement::default() },
-                    all: Vec::new(),
-                    any: Vec::new(),
+                    permissions: None,
                     inputs: shared.identity_values.clone(),
                     open_on_outage: false,
                 }))

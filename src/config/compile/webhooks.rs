@@ -5,10 +5,11 @@ use crate::config::raw;
 use crate::secret::Secret;
 use crate::webhook::{Webhook, scheme};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Compiler<'_> {
-    pub(super) fn webhooks(&mut self, raws: &[raw::Webhook]) -> Vec<Webhook> {
+    pub(super) fn webhooks(&mut self, raws: &[raw::Webhook]) -> Vec<Arc<Webhook>> {
         let mut owners: BTreeMap<String, String> = BTreeMap::new();
         let mut webhooks = Vec::with_capacity(raws.len());
         for raw in raws {
@@ -37,7 +38,7 @@ impl Compiler<'_> {
                 let expected = "no `tolerance` beside `body_only`: no time is signed";
                 self.problems.push(format!("{}.tolerance", raw.at), "a tolerance", expected);
             }
-            webhooks.push(Webhook {
+            webhooks.push(Arc::new(Webhook {
                 name: raw.name.clone(),
                 scheme: if raw.body_only { scheme::AVNOLOGY_BODY_ONLY } else { scheme::AVNOLOGY },
                 secrets,
@@ -45,7 +46,7 @@ impl Compiler<'_> {
                 max_body_bytes: raw.max_body_bytes,
                 body_timeout: raw.body_timeout,
                 shadow: raw.shadow,
-            });
+            }));
         }
         webhooks
     }

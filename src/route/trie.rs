@@ -1,0 +1,289 @@
+//! The patterns of one host as a tree of segments.
+
+use super::pattern::{Pattern, Segment};
+use super::{Conflict, Methods};
+use crate::secret::Unchosen;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+#[derive(Debug)]
+pub(super) struct Tree<R> {
+    root: TrieNode<R>,
+    /// Whether some pattern has an upper-case letter, so that ignoring case can find another one for a lower-case path.
+    has_upper_case: bool,
+    /// Whether some pattern ends with a slash or goes on, so that a slash more can find another one.
+    has_open_end: bool,
+}
+
+#[derive(Debug)]
+struct TrieNode<R> {
+    /// Keyed by the literal in lower case; the spellings of it that stand in patterns, few.
+    literals: HashMap<String, Vec<(String, TrieNode<R>)>, Unchosen>,
+    param: Option<Box<TrieNode<R>>>,
+    rest: Option<Leaf<R>>,
+    leaf: Option<Leaf<R>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Leaf<R> {
+    pub(super) routes: Vec<(Methods, R)>,
+}
+
+// Derived, these would ask for a default of `R` too.
+impl<R> Default for Tree<R> {
+    fn default() -> Self {
+        Self { root: TrieNode::default(), has_upper_case: false, has_open_end: false }
+    }
+}
+
+impl<R> Default for TrieNode<R> {
+    fn default() -> Self {
+        Self { literals: HashMap::default(), param: None, rest: None, leaf: None }
+    }
+}
+
+impl<R> Default for Leaf<R> {
+    fn default() -> Self {
+        Self { routes: Vec::new() }
+    }
+}
+
+pub(super) struct Match<'t, R> {
+    pub(super) leaf: &'t Leaf<R>,
+    pub(super) rank: Rank,
+    pub(super) captures: Vec<String>,
+}
+
+/// How specific a pattern is, compared segment by segment: two bits for each, the first segment's highest. A trailing slash counts as nothing.
+///
+/// A pattern that fits ends with [`Kind::End`] or a rest, so the zeros after that are no segment of any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank(u128);
+
+/// Least specific first, so that the order of ranks is the order of precedence; 0 is a rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    End = 1,
+    Param = 2,
+    Literal = 3,
+}
+
+impl Rank {
+    const LITERAL: u128 = 3;
+
+    fn then(kind: Kind, tail: Self) -> Self {
+        Self((tail.0 >> 2) | ((kind as u128) << 126))
+    }
+
+    /// Whether it is literals all the way.
+    pub(super) fn is_literal(self) -> bool {
+        let end = Kind::End as u128;
+        // Rest is zero, and so is everything after the end: what is left of the last bits that are set must be an end, and all before it literals.
+        let shift = self.0.trailing_zeros() & !1;
+        let kinds = self.0.checked_shr(shift).unwrap_or_default();
+        if kinds & Self::LITERAL != end {
+            return false;
+        }
+        let literals = kinds >> 2;
+        let segments = 126_u32.saturating_sub(shift);
+        let all = 1_u128.checked_shl(segments).unwrap_or_default().wrapping_sub(1);
+        literals == all
+    }
+}
+
+impl<R> Tree<R> {
+    pub(super) fn insert(&mut self, route: R, pattern: &Pattern, methods: &Methods) -> Result<(), Conflict<R>>
+    where
+        R: Clone,
+    {
+        let literals = || pattern.segments().iter().filter_map(Segment::literal);
+        self.has_upper_case |= literals().any(|text| text.bytes().any(|b| b.is_ascii_uppercase()));
+        let goes_on =
+            |segment: &Segment| matches!(segment, Segment::Rest(_)) || segment.literal() == Some("");
+        self.has_open_end |= pattern.segments().last().is_some_and(goes_on);
+        let mut node = &mut self.root;
+        for segment in pattern.segments() {
+            node = match segment {
+                Segment::Literal(text) => node.literal_mut(text),
+                Segment::Param(_) => node.param.get_or_insert_default(),
+                Segment::Rest(_) => return node.rest.get_or_insert_default().insert(route, methods),
+            };
+        }
+        node.leaf.get_or_insert_default().insert(route, methods)
+    }
+
+    pub(super) fn try_map<S>(self, of: &impl Fn(&R) -> Option<S>) -> Option<Tree<S>> {
+        let Self { root, has_upper_case, has_open_end } = self;
+        Some(Tree { root: root.try_map(of)?, has_upper_case, has_open_end })
+    }
+
+    pub(super) fn find(&self, segments: &[Cow<'_, str>]) -> Option<Match<'_, R>> {
+        let mut captures = Vec::new();
+        let (leaf, rank) = self.root.find(segments, &mut captures)?;
+        Some(Match { leaf, rank, captures })
+    }
+
+    /// The most specific pattern that a server would find which ignores ASCII case, with or without the trailing slash.
+    pub(super) fn folded(&self, segments: &[Cow<'_, str>]) -> Option<Rank> {
+        let as_it_is = self.root.folded(segments, Slash::AsItIs);
+        as_it_is.max(self.toggled(segments))
+    }
+
+    /// Whether only the path itself, as it is written, can find a pattern here.
+    pub(super) fn has_one_reading(&self, segments: &[Cow<'_, str>]) -> bool {
+        !self.has_upper_case
+            && !self.has_open_end
+            && segments.last().is_some_and(|last| !last.is_empty())
+            && !segments.iter().any(|segment| segment.bytes().any(|b| b.is_ascii_uppercase()))
+    }
+
+    fn toggled(&self, segments: &[Cow<'_, str>]) -> Option<Rank> {
+        match segments.split_last() {
+            Some((last, [])) if last.is_empty() => None,
+            Some((last, front)) if last.is_empty() => self.root.folded(front, Slash::AsItIs),
+            _ => self.root.folded(segments, Slash::Added),
+        }
+    }
+}
+
+/// Whether a path is read as if a slash followed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slash {
+    AsItIs,
+    Added,
+}
+
+impl<R> TrieNode<R> {
+    fn try_map<S>(self, of: &impl Fn(&R) -> Option<S>) -> Option<TrieNode<S>> {
+        let spellings = |spellings: Vec<(String, Self)>| {
+            spellings.into_iter().map(|(text, node)| Some((text, node.try_map(of)?))).collect::<Option<_>>()
+        };
+        let literals = self.literals.into_iter().map(|(text, nodes)| Some((text, spellings(nodes)?)));
+        Some(TrieNode {
+            literals: literals.collect::<Option<_>>()?,
+            param: transposed(self.param, |node| node.try_map(of).map(Box::new))?,
+            rest: transposed(self.rest, |leaf| leaf.try_map(of))?,
+            leaf: transposed(self.leaf, |leaf| leaf.try_map(of))?,
+        })
+    }
+
+    fn literal_mut(&mut self, text: &str) -> &mut Self {
+        let spellings = self.literals.entry(text.to_ascii_lowercase()).or_default();
+        let at = spellings.iter().position(|(spelling, _)| spelling == text).unwrap_or_else(|| {
+            spellings.push((text.to_owned(), Self::default()));
+            spellings.len().saturating_sub(1)
+        });
+        // `at` is an index that was just found or made.
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "in bounds by construction, and only at configuration time"
+        )]
+        &mut spellings[at].1
+    }
+
+    fn spellings(&self, segment: &str) -> &[(String, Self)] {
+        if self.literals.is_empty() {
+            return &[];
+        }
+        let found = if segment.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.literals.get(&segment.to_ascii_lowercase())
+        } else {
+            self.literals.get(segment)
+        };
+        found.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Depth is bounded by the deepest pattern, visits by the number of nodes.
+    fn find(&self, segments: &[Cow<'_, str>], captures: &mut Vec<String>) -> Option<(&Leaf<R>, Rank)> {
+        let Some((segment, remaining)) = segments.split_first() else {
+            return self.leaf.as_ref().map(|leaf| (leaf, Rank::then(Kind::End, Rank::default())));
+        };
+        let captured = captures.len();
+        if let Some((_, child)) = self.spellings(segment).iter().find(|(spelling, _)| spelling == segment) {
+            if let Some((leaf, tail)) = child.find(remaining, captures) {
+                // A trailing slash counts as nothing.
+                return Some((leaf, if segment.is_empty() { tail } else { Rank::then(Kind::Literal, tail) }));
+            }
+            captures.truncate(captured);
+        }
+        if let Some(child) = &self.param
+            && !segment.is_empty()
+        {
+            captures.push(segment.to_string());
+            if let Some((leaf, tail)) = child.find(remaining, captures) {
+                return Some((leaf, Rank::then(Kind::Param, tail)));
+            }
+            captures.truncate(captured);
+        }
+        let leaf = self.rest.as_ref()?;
+        captures.push(segments.join("/"));
+        Some((leaf, Rank::default()))
+    }
+
+    fn folded(&self, segments: &[Cow<'_, str>], slash: Slash) -> Option<Rank> {
+        let (segment, remaining, slash) = match (segments.split_first(), slash) {
+            (Some((segment, remaining)), slash) => (segment.as_ref(), remaining, slash),
+            (None, Slash::Added) => ("", segments, Slash::AsItIs),
+            (None, Slash::AsItIs) => {
+                return self.leaf.as_ref().map(|_| Rank::then(Kind::End, Rank::default()));
+            }
+        };
+        let children = self.spellings(segment).iter();
+        let literal = children.filter_map(|(_, child)| child.folded(remaining, slash)).max();
+        if let Some(tail) = literal {
+            return Some(if segment.is_empty() { tail } else { Rank::then(Kind::Literal, tail) });
+        }
+        let child = self.param.as_ref().filter(|_| !segment.is_empty());
+        if let Some(tail) = child.and_then(|child| child.folded(remaining, slash)) {
+            return Some(Rank::then(Kind::Param, tail));
+        }
+        self.rest.as_ref().map(|_| Rank::default())
+    }
+}
+
+impl<R> Leaf<R> {
+    fn insert(&mut self, route: R, methods: &Methods) -> Result<(), Conflict<R>>
+    where
+        R: Clone,
+    {
+        if let Some((_, with)) = self.routes.iter().find(|(taken, _)| taken.overlap(methods)) {
+            return Err(Conflict { with: with.clone() });
+        }
+        self.routes.push((methods.clone(), route));
+        Ok(())
+    }
+
+    fn try_map<S>(self, of: &impl Fn(&R) -> Option<S>) -> Option<Leaf<S>> {
+        let routes = self.routes.into_iter().map(|(methods, route)| Some((methods, of(&route)?)));
+        Some(Leaf { routes: routes.collect::<Option<_>>()? })
+    }
+}
+
+/// What is made of a value, if there is one; `None` where nothing can be made of it.
+pub(super) fn transposed<T, S>(value: Option<T>, make: impl FnOnce(T) -> Option<S>) -> Option<Option<S>> {
+    value.map_or(Some(None), |value| make(value).map(Some))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::path::CanonicalPath;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_path_with_one_reading_finds_folded_what_it_finds(
+            patterns in proptest::collection::vec("/(a|b|aB|\\{p\\})(/(a|b|\\{q\\}))?(/|/\\{\\*r\\})?", 0..6),
+            path in "/(a|b|A|aB|ab)(/(a|b|B))?/?",
+        ) {
+            let mut tree = Tree::default();
+            for (nth, pattern) in patterns.iter().enumerate() {
+                let _ = tree.insert(nth, &Pattern::parse(pattern).unwrap(), &Methods::Any);
+            }
+            let path = CanonicalPath::parse(path.as_bytes()).unwrap();
+            if tree.has_one_reading(path.segments()) {
+                prop_assert_eq!(tree.folded(path.segments()), tree.find(path.segments()).map(|found| found.rank));
+            }
+        }
+    }
+}
