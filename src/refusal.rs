@@ -88,7 +88,7 @@ macro_rules! catalogue {
         )*
 
         /// Why a request was not permitted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Refusal { $($(#[$class_doc])* $class($class),)* }
 
         impl Refusal {
