@@ -1,13 +1,13 @@
 //! A compiled configuration: what is true, immutable, and free of request data.
 
-use crate::budget::Rates;
 use crate::cache::Lifetime;
 use crate::credential::Source;
+use crate::hash::Fingerprint;
 use crate::http::head::{fold, folds_to};
 use crate::introspect::{IntrospectionEndpoint, Requirement, SessionEndpoint};
 use crate::permission::{CheckTemplate, PermissionEndpoint};
+use crate::rate_limit::Rates;
 use crate::route::RouteTable;
-use crate::secret::Fingerprint;
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
 use std::sync::Arc;

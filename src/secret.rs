@@ -1,9 +1,6 @@
-//! Values that must not show: secrets of the configuration, tokens of requests, and the keyed hashes that stand for them.
+//! Values that must not show: secrets of the configuration and tokens of requests.
 
-use sha2::{Digest, Sha256};
-use siphasher::sip128::{Hash128, Hasher128, SipHasher24};
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// A value that never shows in logs, errors or debug output.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,108 +33,6 @@ pub const SESSION_PREFIX: &str = "avnl_ses_";
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
 
-/// Random bytes that key every hash of this VM.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Seed(pub [u8; 16]);
-
-/// What identifies a fact: a keyed hash, so that nobody outside this VM can choose two questions with one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FactKey([u64; 2]);
-
-impl FactKey {
-    /// The key of a fact, from parts that are told apart by their length prefixes.
-    pub fn of(seed: Seed, parts: &[&[u8]]) -> Self {
-        let mut hasher = SipHasher24::new_with_key(&seed.0);
-        for part in parts {
-            hasher.write(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            hasher.write(part);
-        }
-        let Hash128 { h1, h2 } = hasher.finish128();
-        Self([h1, h2])
-    }
-
-    /// Its bytes.
-    pub fn bytes(self) -> [u8; 16] {
-        let [first, second] = self.0;
-        (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
-    }
-
-    /// Half of it, for where a collision does no harm.
-    pub const fn half(self) -> u64 {
-        let [half, _] = self.0;
-        half
-    }
-
-    /// One of so many places, always the same.
-    pub fn place_among(self, places: usize) -> usize {
-        // By other bits than those that tables look at.
-        let bits = usize::try_from(self.0[1] & 0xffff_ffff).unwrap_or_default();
-        bits.checked_rem(places).unwrap_or_default()
-    }
-}
-
-impl Hash for FactKey {
-    /// Half of it: it is a hash already.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0[0]);
-    }
-}
-
-/// For tables whose entries nobody outside can choose: numbers that the host counts, keyed hashes, names of a configuration.
-pub type Unchosen = BuildHasherDefault<Spread>;
-
-/// A hasher of one number.
-#[derive(Default)]
-pub struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.write_u64(u64::from_le_bytes(*word)));
-        rest.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(n.into());
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        // Fibonacci hashing (Knuth, TAOCP 6.4): tables look at the highest and the lowest bits.
-        let product = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = product ^ (product >> 32);
-    }
-}
-
-/// What tells an endpoint and whom it knows the gate as from others: the same in every worker, and no secret can be read from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Fingerprint([u8; 16]);
-
-impl Fingerprint {
-    /// The fingerprint of these parts, which are told apart by their length prefixes.
-    pub fn of(parts: &[&str]) -> Self {
-        let mut digest = Sha256::new();
-        for part in parts {
-            digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            digest.update(part);
-        }
-        Self(first_half(digest.finalize().into()))
-    }
-
-    /// Its bytes.
-    pub const fn bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-/// The first sixteen bytes.
-pub fn first_half(bytes: [u8; 32]) -> [u8; 16] {
-    bytes.first_chunk().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,14 +40,5 @@ mod tests {
     #[test]
     fn secrets_do_not_show() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(…)");
-    }
-
-    #[test]
-    fn parts_are_told_apart_and_the_seed_matters() {
-        let seed = Seed([1; 16]);
-        assert_eq!(FactKey::of(seed, &[b"ab", b"c"]), FactKey::of(seed, &[b"ab", b"c"]));
-        assert_ne!(FactKey::of(seed, &[b"ab", b"c"]), FactKey::of(seed, &[b"a", b"bc"]));
-        assert_ne!(FactKey::of(seed, &[b"ab"]), FactKey::of(seed, &[b"ab", b""]));
-        assert_ne!(FactKey::of(seed, &[b"ab"]), FactKey::of(Seed([2; 16]), &[b"ab"]));
     }
 }

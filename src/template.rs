@@ -3,9 +3,9 @@
 //! The same template is read in two ways. In a *check* (object, subject, claims) an unsafe value denies, so that no check is ever sent for
 //! something else than was asked for. In an *identity header* a missing value leaves the header out.
 
+use crate::claims::TokenInfo;
 use crate::http::head::{Reading, RequestHead};
 use crate::http::query;
-use crate::introspect::reply::TokenInfo;
 use crate::refusal::{Denial, Refusal};
 use std::fmt;
 

@@ -3,7 +3,7 @@
 //! It resists scans as far as an entry that is read between two rounds of the hand stays, and one that is not goes. Its weakness: it keeps no
 //! count, so where more entries are read once per round than fit, it does no better than a queue.
 
-use crate::secret::{FactKey, Unchosen};
+use crate::hash::{FactKey, TrustedKeyHasher};
 use crate::time::Timestamp;
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 #[derive(Clone, Debug)]
 pub(super) struct Clock<V> {
     /// By half the key, which the entry has whole.
-    places: HashMap<u64, u32, Unchosen>,
+    places: HashMap<u64, u32, TrustedKeyHasher>,
     ring: Ring<Kept<V>>,
     hand: usize,
     max_entries: usize,
@@ -189,7 +189,7 @@ const CHUNK: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Seed;
+    use crate::hash::Seed;
     use proptest::prelude::*;
 
     fn key(n: u32) -> FactKey {

@@ -6,7 +6,7 @@
 mod clock;
 pub mod shared;
 
-use crate::secret::FactKey;
+use crate::hash::FactKey;
 use crate::time::Timestamp;
 use clock::Clock;
 use std::time::Duration;
@@ -155,7 +155,7 @@ const BYTES_PER_ENTRY: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Seed;
+    use crate::hash::Seed;
 
     const LIFETIME: Lifetime = Lifetime {
         ttl: Duration::from_secs(30),

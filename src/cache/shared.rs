@@ -8,7 +8,7 @@
 //! value = version digest[16] kind started[8] until[8] payload… seal[16]
 //! ```
 
-use crate::secret::{FactKey, Fingerprint, Seed, first_half};
+use crate::hash::{FactKey, Fingerprint, Seed, first_half};
 use crate::time::Timestamp;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;

@@ -8,9 +8,9 @@ mod host;
 
 use crate::config;
 use crate::flow::{Engine, FlightId, Level, Output, RootId, Step, StreamId};
+use crate::hash::TrustedKeyHasher;
 use crate::http::{Callout, MAX_REPLY_BYTES, Reply};
 use crate::refusal::Reason;
-use crate::secret::Unchosen;
 use crate::telemetry::{Decision, Event};
 use crate::time::Timestamp;
 use crate::verdict::{Action, Verdict, undecidable};
@@ -32,14 +32,14 @@ struct Worker {
     engine: Engine,
     /// The root of each context; a root's is itself. Several roots are alive where an update replaces a configuration or two plugins share a
     /// virtual machine, and a stream stays with the one it was created under.
-    contexts: HashMap<u32, RootId, Unchosen>,
+    contexts: HashMap<u32, RootId, TrustedKeyHasher>,
     /// Callouts under way. The host drops a root's with the root.
-    flights: HashMap<(RootId, u32), FlightId, Unchosen>,
+    flights: HashMap<(RootId, u32), FlightId, TrustedKeyHasher>,
     /// When each root's tick is due, where one is armed.
     ticks: BTreeMap<RootId, Option<Timestamp>>,
     /// See [`Turn::decide`].
     deferred: Vec<(StreamId, Verdict)>,
-    counters: HashMap<(Decision, Reason), Option<u32>, Unchosen>,
+    counters: HashMap<(Decision, Reason), Option<u32>, TrustedKeyHasher>,
     /// Whether the host writes lines at debug, and when it was asked.
     debug: (bool, Option<Timestamp>),
 }

@@ -1,11 +1,13 @@
 //! Questions to the provider: what is asked, what identifies the answer, where it may be found.
 
-use crate::cache::shared::Place;
+use crate::cache::shared::{Kind, Place};
+use crate::hash::{FactKey, Fingerprint, Seed};
 use crate::http::Callout;
-use crate::introspect::{IntrospectionEndpoint, Provider, SessionEndpoint};
+use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
 use crate::permission::{Check, PermissionEndpoint};
 use crate::policy::TokenRules;
-use crate::secret::{FactKey, Fingerprint, SESSION_PREFIX, Seed, Token};
+use crate::provider::{Endpoint, Provider};
+use crate::secret::{SESSION_PREFIX, Token};
 use std::cell::OnceCell;
 
 /// A question.
@@ -33,22 +35,33 @@ enum Target<'p> {
     Permission(&'p PermissionEndpoint, &'p Check),
 }
 
+impl<'p> Target<'p> {
+    fn endpoint(&self) -> &'p Endpoint {
+        match self {
+            Self::Introspection(endpoint, _) => &endpoint.endpoint,
+            Self::Session(endpoint, _) => &endpoint.endpoint,
+            Self::Permission(endpoint, _) => &endpoint.endpoint,
+        }
+    }
+}
+
 impl<'p> Ask<'p> {
     /// About a token; `None` for a session token where none is taken, which does not get here.
     pub(super) fn token(rules: &'p TokenRules, token: &'p Token, seed: Seed) -> Option<Self> {
         if token.reveal().starts_with(SESSION_PREFIX) {
             let endpoint = rules.sessions.as_deref()?;
-            let (question, key) = (Question::Session, endpoint.key(seed, token));
+            let (question, key) =
+                (Question::Session, endpoint.endpoint.key(seed, &[token.reveal().as_bytes()]));
             return Some(Self::new(question, key, Target::Session(endpoint, token)));
         }
         let endpoint = &*rules.endpoint;
-        let key = endpoint.key(seed, token);
+        let key = endpoint.endpoint.key(seed, &[token.reveal().as_bytes()]);
         Some(Self::new(Question::Introspection, key, Target::Introspection(endpoint, token)))
     }
 
     /// About a permission.
     pub(super) fn permission(endpoint: &'p PermissionEndpoint, check: &'p Check, seed: Seed) -> Self {
-        let key = endpoint.key(seed, check);
+        let key = endpoint.endpoint.key(seed, &check.parts());
         Self::new(Question::Permission, key, Target::Permission(endpoint, check))
     }
 
@@ -65,20 +78,12 @@ impl<'p> Ask<'p> {
     }
 
     pub(super) fn provider(&self) -> &'p Provider {
-        match self.target {
-            Target::Introspection(endpoint, _) => &endpoint.provider,
-            Target::Session(endpoint, _) => &endpoint.provider,
-            Target::Permission(endpoint, _) => &endpoint.provider,
-        }
+        self.target.endpoint().provider()
     }
 
     /// What tells the endpoint, and whom it knows the gate as, from others.
     pub(super) fn endpoint(&self) -> Fingerprint {
-        match self.target {
-            Target::Introspection(endpoint, _) => endpoint.fingerprint(),
-            Target::Session(endpoint, _) => endpoint.fingerprint(),
-            Target::Permission(endpoint, _) => endpoint.fingerprint(),
-        }
+        self.target.endpoint().fingerprint()
     }
 
     /// Whom a permission check is about.
@@ -92,10 +97,13 @@ impl<'p> Ask<'p> {
     /// Where the workers share the answer, if they do. Found out once, since it costs a hash of the token.
     pub(super) fn place(&self) -> Option<&Place> {
         let place = self.place.get_or_init(|| match self.target {
-            Target::Introspection(endpoint, token) => endpoint.place(token),
-            // No secret goes to this endpoint but the token itself.
-            Target::Session(..) => None,
-            Target::Permission(endpoint, check) => Some(endpoint.place(check)),
+            Target::Introspection(endpoint, token) => {
+                endpoint.endpoint.place(Kind::Token, &[token.reveal().as_bytes()])
+            }
+            Target::Session(endpoint, token) => {
+                endpoint.endpoint.place(Kind::Token, &[token.reveal().as_bytes()])
+            }
+            Target::Permission(endpoint, check) => endpoint.endpoint.place(Kind::Permission, &check.parts()),
         });
         place.as_ref()
     }

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::gate::Phase;
 use super::state::{Alarm, Pending, State, Stream};
 use super::{FlightId, Level, Output, RootId, StreamId};
-use crate::health::Purpose;
+use crate::breaker::Purpose;
 use crate::refusal::Refusal;
 use crate::time::Timestamp;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use super::ask::{Ask, Question};
 use super::engine::Engine;
 use super::state::{Alarm, Flight, Ticket};
 use super::{FlightId, Output, RootId, StreamId};
-use crate::health::{Closed, Ended, Purpose};
+use crate::breaker::{Closed, Ended, Purpose};
 use crate::policy::Policy;
 use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;

@@ -7,16 +7,17 @@ use super::open::{self, Opening};
 use super::renderings::Renderings;
 use super::state::{Alarm, Flight, State, Stream, Ticket};
 use super::{FlightId, Level, Output, RootId, Seed, SharedSlots, Step, StreamId, reply, slots};
-use crate::budget::{Budgets, Seen};
+use crate::breaker::{Ended, Health};
 use crate::cache::Cache;
+use crate::claims::TokenInfo;
 use crate::config::Loaded;
-use crate::health::{Ended, Health};
+use crate::hash::{FactKey, Fingerprint, TrustedKeyHasher};
 use crate::http::{Reply, pairs};
-use crate::introspect::{Fact, TokenInfo};
+use crate::introspect::Fact;
 use crate::permission;
 use crate::policy::{Bounds, Policy};
+use crate::rate_limit::{Budgets, Seen};
 use crate::refusal::{Outage, Reason, Refusal, Unusable};
-use crate::secret::{FactKey, Fingerprint, Unchosen};
 use crate::time::Timestamp;
 use crate::verdict;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -27,12 +28,12 @@ use std::rc::Rc;
 pub struct Engine {
     pub(super) seed: Seed,
     pub(super) slots: Rc<dyn SharedSlots>,
-    pub(super) policies: HashMap<RootId, Rc<Policy>, Unchosen>,
+    pub(super) policies: HashMap<RootId, Rc<Policy>, TrustedKeyHasher>,
     pub(super) next_policy: u32,
-    pub(super) streams: HashMap<StreamId, Stream, Unchosen>,
-    pub(super) flights: HashMap<FlightId, Flight, Unchosen>,
+    pub(super) streams: HashMap<StreamId, Stream, TrustedKeyHasher>,
+    pub(super) flights: HashMap<FlightId, Flight, TrustedKeyHasher>,
     /// Keyed by root too: Envoy drops a root's callouts with the root.
-    pub(super) by_key: HashMap<(RootId, FactKey), FlightId, Unchosen>,
+    pub(super) by_key: HashMap<(RootId, FactKey), FlightId, TrustedKeyHasher>,
     /// What the provider has said, for all roots alike.
     pub(super) tokens: Cache<TokenInfo>,
     pub(super) permissions: Cache<()>,
@@ -41,8 +42,8 @@ pub struct Engine {
     /// Tokens that were active lately, as they are known here.
     pub(super) seen: Seen,
     /// How each endpoint has been, as each client of it.
-    pub(super) health: HashMap<Fingerprint, Health, Unchosen>,
-    pub(super) budgets: HashMap<RootId, Budgets, Unchosen>,
+    pub(super) health: HashMap<Fingerprint, Health, TrustedKeyHasher>,
+    pub(super) budgets: HashMap<RootId, Budgets, TrustedKeyHasher>,
     pub(super) under_way: UnderWay,
     pub(super) next_flight: u64,
     pub(super) alarms: BTreeSet<(RootId, Timestamp, Alarm)>,

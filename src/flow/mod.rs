@@ -16,7 +16,7 @@ mod slots;
 mod state;
 mod steps;
 
-pub use crate::secret::Seed;
+pub use crate::hash::Seed;
 pub use engine::Engine;
 pub use slots::{NoSlots, SharedSlots};
 

@@ -1,6 +1,6 @@
 //! Slots that all workers of a process share. What stands in one may have been written by anybody.
 
-use crate::secret::{FactKey, Seed};
+use crate::hash::{FactKey, Seed};
 
 /// A store with compare-and-set, shared by all workers. Keys must come from a small fixed set: a host never frees one.
 pub trait SharedSlots {

@@ -2,12 +2,12 @@
 
 use super::ask::Question;
 use super::{FlightId, RootId, StreamId};
+use crate::breaker::{BreakerRules, Purpose};
 use crate::cache::shared::Place;
-use crate::health::{BreakerRules, Purpose};
+use crate::hash::{FactKey, Fingerprint};
 use crate::introspect::Identity;
 use crate::permission::{Checks, Slot};
 use crate::policy::Policy;
-use crate::secret::{FactKey, Fingerprint};
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use crate::verdict::Dossier;

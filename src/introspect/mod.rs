@@ -1,80 +1,26 @@
 //! Token introspection (RFC 7662): the question, the answer, and what a route requires of it.
 
-mod packed;
 pub mod reply;
 pub mod requirement;
 mod session;
 
-pub use reply::{Introspection, TokenInfo};
+pub use reply::Introspection;
 pub use requirement::{Fact, Identity, Requirement};
 pub use session::SessionEndpoint;
 
-use crate::cache::shared::{Kind, Place, Sealer};
-use crate::health::BreakerRules;
 use crate::http::Callout;
-use crate::secret::{FactKey, Fingerprint, Secret, Seed, Token};
+use crate::provider::{Endpoint, Provider};
+use crate::secret::{Secret, Token};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use std::sync::Arc;
-use std::time::Duration;
-
-/// The provider's host, as all its endpoints share it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provider {
-    /// The name of Envoy's cluster.
-    pub cluster: String,
-    /// What `:authority` says.
-    pub authority: String,
-    /// How long one callout may take, retries included.
-    pub timeout: Duration,
-    /// How often Envoy asks again within that time, where the first attempt failed.
-    pub retries: u32,
-    /// When it is left alone.
-    pub breaker: BreakerRules,
-}
-
-impl Provider {
-    /// A request to it, which Envoy's router retries. `headers`: those beside what every request has.
-    pub fn callout(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Callout {
-        let retries = self.retries.to_string();
-        // Envoy's `5xx` covers what never became an answer too: connection failures, resets, refused streams.
-        let retry: &[(&str, &str)] = match self.retries {
-            0 => &[],
-            _ => &[("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", &retries)],
-        };
-        let common = [
-            (":method", method),
-            (":path", path),
-            (":authority", self.authority.as_str()),
-            ("accept", "application/json"),
-        ];
-        let all = common.iter().chain(headers).chain(retry);
-        Callout {
-            cluster: self.cluster.clone(),
-            headers: all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            body,
-            timeout: self.timeout,
-        }
-    }
-}
 
 /// An introspection endpoint with the credentials that the gate shows it.
 #[derive(Clone, Debug)]
 pub struct IntrospectionEndpoint {
-    /// Where it is.
-    pub provider: Provider,
-    path: String,
+    /// Where it is, and as whom it knows the gate.
+    pub endpoint: Endpoint,
     credentials: ClientAuthentication,
-    fingerprint: Fingerprint,
-    /// `None` without a secret: what nobody vouches for is not shared.
-    sealer: Option<Arc<Sealer>>,
-}
-
-impl PartialEq for IntrospectionEndpoint {
-    fn eq(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint && self.provider == other.provider
-    }
 }
 
 /// How the gate authenticates to the introspection endpoint (RFC 6749 section 2.3.1, RFC 7662 section 2.1).
@@ -118,11 +64,13 @@ impl ClientAuthentication {
 impl IntrospectionEndpoint {
     /// The endpoint at this path of the provider's.
     pub fn new(provider: Provider, path: String, credentials: ClientAuthentication) -> Self {
-        let [method, id, secret] = credentials.parts();
-        let Provider { cluster, authority, .. } = &provider;
-        let fingerprint = Fingerprint::of(&["introspection", cluster, authority, &path, method, id, secret]);
-        let sealer = (!secret.is_empty()).then(|| Arc::new(Sealer::new(secret, fingerprint)));
-        Self { provider, path, credentials, fingerprint, sealer }
+        let endpoint = Endpoint::new(provider, "introspection", path, &credentials.parts());
+        Self { endpoint, credentials }
+    }
+
+    /// Whether both are one: who asks both asks the same client of the same endpoint.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.endpoint.fingerprint() == other.endpoint.fingerprint()
     }
 
     /// The question whether a token is active.
@@ -146,22 +94,7 @@ impl IntrospectionEndpoint {
         };
         let mut headers = vec![("content-type", "application/x-www-form-urlencoded")];
         headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
-        self.provider.callout("POST", &self.path, &headers, form.into_bytes())
-    }
-
-    /// What tells it, and whom it knows the gate as, from others.
-    pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
-
-    /// What identifies the answer: the endpoint, as whom it is asked, and the token.
-    pub fn key(&self, seed: Seed, token: &Token) -> FactKey {
-        FactKey::of(seed, &[self.fingerprint.bytes(), token.reveal().as_bytes()])
-    }
-
-    /// Where the workers share the answer, if they do.
-    pub fn place(&self, token: &Token) -> Option<Place> {
-        self.sealer.as_ref().map(|sealer| sealer.place(Kind::Token, &[token.reveal().as_bytes()]))
+        self.endpoint.callout("POST", &headers, form.into_bytes())
     }
 }
 
@@ -176,6 +109,8 @@ const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_')
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::breaker::BreakerRules;
+    use std::time::Duration;
 
     fn call(credentials: ClientAuthentication) -> (Vec<(String, String)>, String) {
         let provider = Provider {

@@ -1,6 +1,7 @@
 //! What a route requires of a token, judged on every request, whether its fact is fresh or not.
 
-use super::reply::{Introspection, TokenInfo, Value};
+use super::Introspection;
+use crate::claims::{TokenInfo, Value};
 use crate::refusal::{Denial, Refusal};
 use crate::template::{Inputs, Template};
 use crate::time::Timestamp;
@@ -56,21 +57,22 @@ impl Requirement {
         let now = i128::from(now.as_secs());
         let skew = i128::from(self.clock_skew.as_secs());
         // RFC 7519 section 4.1.4: not accepted *on or* after.
-        let basics = info.basics();
-        if basics.exp()?.is_some_and(|exp| exp.saturating_add(skew) <= now) {
+        let standard = info.standard_claims();
+        if standard.exp()?.is_some_and(|exp| exp.saturating_add(skew) <= now) {
             return Err(Denial::TokenExpired.into());
         }
-        if basics.nbf()?.is_some_and(|nbf| nbf.saturating_sub(skew) > now) {
+        if standard.nbf()?.is_some_and(|nbf| nbf.saturating_sub(skew) > now) {
             return Err(Denial::TokenNotYetValid.into());
         }
         let is = |text: Option<&str>, allowed: &[&str]| {
             text.is_none_or(|text| allowed.iter().any(|a| text.eq_ignore_ascii_case(a)))
         };
-        if !is(basics.token_type()?, &["Bearer", "access_token"]) || !is(basics.token_use()?, &["access"]) {
+        if !is(standard.token_type()?, &["Bearer", "access_token"]) || !is(standard.token_use()?, &["access"])
+        {
             return Err(Denial::TokenType.into());
         }
         // RFC 7800 section 3.1: the presenter must prove possession of a key, which cannot be checked here yet.
-        if basics.cnf()?.is_some() {
+        if standard.cnf()?.is_some() {
             return Err(Denial::TokenBound.into());
         }
         let one_of =

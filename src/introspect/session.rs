@@ -1,43 +1,31 @@
 //! Session tokens: no OAuth tokens, and so not introspected but shown to the provider as the session's own credential.
 
-use super::Provider;
-use super::reply::{Introspection, TokenInfo, Value};
+use super::Introspection;
+use crate::claims::{TokenInfo, Value};
 use crate::http::Callout;
+use crate::provider::{Endpoint, Provider};
 use crate::refusal::Unusable;
-use crate::secret::{FactKey, Fingerprint, Seed, Token};
+use crate::secret::Token;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The endpoint that tells whose session a token is.
+/// The endpoint that tells whose session a token is. No secret of the gate's goes to it.
 #[derive(Clone, Debug)]
 pub struct SessionEndpoint {
     /// Where it is.
-    pub provider: Provider,
-    path: String,
-    fingerprint: Fingerprint,
+    pub endpoint: Endpoint,
 }
 
 impl SessionEndpoint {
     /// The endpoint at this path of the provider's.
     pub fn new(provider: Provider, path: String) -> Self {
-        let fingerprint = Fingerprint::of(&["session", &provider.cluster, &provider.authority, &path]);
-        Self { provider, path, fingerprint }
+        Self { endpoint: Endpoint::new(provider, "session", path, &[]) }
     }
 
     /// The question whose session it is.
     pub fn call(&self, token: &Token) -> Callout {
         let authorization = format!("Bearer {}", token.reveal());
-        self.provider.callout("GET", &self.path, &[("authorization", &authorization)], Vec::new())
-    }
-
-    /// What tells it from others.
-    pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
-
-    /// What identifies the answer.
-    pub fn key(&self, seed: Seed, token: &Token) -> FactKey {
-        FactKey::of(seed, &[self.fingerprint.bytes(), token.reveal().as_bytes()])
+        self.endpoint.callout("GET", &[("authorization", &authorization)], Vec::new())
     }
 }
 
@@ -60,7 +48,7 @@ impl Introspection {
         let texts: Vec<_> =
             [Some(("sub", sub)), aal.as_deref().map(|aal| ("aal", aal))].into_iter().flatten().collect();
         let times: Vec<_> = exp.map(|exp| ("exp", exp)).into_iter().collect();
-        Ok(Self::Active(TokenInfo::made_of(&texts, &times)))
+        Ok(Self::Active(TokenInfo::from_claims(&texts, &times)))
     }
 }
 

@@ -1,22 +1,20 @@
 //! Permission checks: the question, and the one answer that counts.
 
-use crate::cache::shared::{Kind, Place, Sealer};
+use crate::claims::{TokenInfo, Value};
+use crate::hash::{FactKey, Seed};
 use crate::http::Callout;
-use crate::introspect::{Identity, Provider, TokenInfo};
+use crate::introspect::Identity;
+use crate::provider::{Endpoint, Provider};
 use crate::refusal::{Refusal, Unusable};
-use crate::secret::{FactKey, Fingerprint, Secret, Seed};
+use crate::secret::Secret;
 use crate::template::{Inputs, Template};
-use std::sync::Arc;
 
 /// The permission endpoint with the key that the gate shows it.
 #[derive(Clone, Debug)]
 pub struct PermissionEndpoint {
-    /// Where it is.
-    pub provider: Provider,
-    path: String,
+    /// Where it is, and as whom it knows the gate.
+    pub endpoint: Endpoint,
     api_key: Secret<String>,
-    fingerprint: Fingerprint,
-    sealer: Arc<Sealer>,
 }
 
 /// A check of one route, before the request's values are in it.
@@ -72,7 +70,8 @@ impl Check {
         &self.subject
     }
 
-    fn parts(&self) -> [&[u8]; 4] {
+    /// What tells it from every other check.
+    pub fn parts(&self) -> [&[u8]; 4] {
         [&self.namespace, &self.object, &self.relation, &self.subject].map(String::as_bytes)
     }
 }
@@ -80,10 +79,8 @@ impl Check {
 impl PermissionEndpoint {
     /// The endpoint at this path of the provider's.
     pub fn new(provider: Provider, path: String, api_key: Secret<String>) -> Self {
-        let Provider { cluster, authority, .. } = &provider;
-        let fingerprint = Fingerprint::of(&["permission", cluster, authority, &path, api_key.reveal()]);
-        let sealer = Arc::new(Sealer::new(api_key.reveal(), fingerprint));
-        Self { provider, path, api_key, fingerprint, sealer }
+        let endpoint = Endpoint::new(provider, "permission", path, &[api_key.reveal()]);
+        Self { endpoint, api_key }
     }
 
     /// The question whether the relationship exists.
@@ -92,28 +89,12 @@ impl PermissionEndpoint {
         let headers = [("content-type", "application/json"), ("authorization", authorization.as_str())];
         // Four strings: their JSON cannot fail.
         let body = serde_json::to_vec(check).unwrap_or_default();
-        self.provider.callout("POST", &self.path, &headers, body)
-    }
-
-    /// What tells it, and whom it knows the gate as, from others.
-    pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
-    }
-
-    /// What identifies the answer: the endpoint, as whom it is asked, and the check.
-    pub fn key(&self, seed: Seed, check: &Check) -> FactKey {
-        let [namespace, object, relation, subject] = check.parts();
-        FactKey::of(seed, &[self.fingerprint.bytes(), namespace, object, relation, subject])
+        self.endpoint.callout("POST", &headers, body)
     }
 
     /// What identifies whom the check is about.
     pub fn subject_key(&self, seed: Seed, check: &Check) -> FactKey {
-        FactKey::of(seed, &[self.fingerprint.bytes(), check.subject.as_bytes()])
-    }
-
-    /// Where the workers share the answer.
-    pub fn place(&self, check: &Check) -> Place {
-        self.sealer.place(Kind::Permission, &check.parts())
+        self.endpoint.key(seed, &[check.subject.as_bytes()])
     }
 }
 
@@ -123,7 +104,7 @@ impl PermissionEndpoint {
 /// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `allowed`.
 pub fn parse(body: &[u8]) -> Result<bool, Unusable> {
     match TokenInfo::parse(body)?.member("allowed")? {
-        Some(crate::introspect::reply::Value::Bool(allowed)) => Ok(allowed),
+        Some(Value::Bool(allowed)) => Ok(allowed),
         _ => Err(Unusable::BadReply),
     }
 }

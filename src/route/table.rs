@@ -3,17 +3,17 @@
 use super::pattern::Pattern;
 use super::trie::{Tree, transposed};
 use super::{HostPattern, Methods};
+use crate::hash::TrustedKeyHasher;
 use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
-use crate::secret::Unchosen;
 use std::collections::HashMap;
 
 /// The routes of a policy, found by host, path and method. `R`: what stands for a route.
 #[derive(Debug)]
 pub struct RouteTable<R> {
-    exact: HashMap<String, Tree<R>, Unchosen>,
+    exact: HashMap<String, Tree<R>, TrustedKeyHasher>,
     /// Keyed by the suffix with its leading dot.
-    suffixes: HashMap<String, Tree<R>, Unchosen>,
+    suffixes: HashMap<String, Tree<R>, TrustedKeyHasher>,
     any: Option<Tree<R>>,
 }
 
@@ -100,7 +100,7 @@ impl<R> RouteTable<R> {
 
     /// The same table with something else for each route; `None` where `of` has nothing for one.
     pub fn try_map<S>(self, of: &impl Fn(&R) -> Option<S>) -> Option<RouteTable<S>> {
-        let trees = |trees: HashMap<String, Tree<R>, Unchosen>| {
+        let trees = |trees: HashMap<String, Tree<R>, TrustedKeyHasher>| {
             trees.into_iter().map(|(host, tree)| Some((host, tree.try_map(of)?))).collect::<Option<_>>()
         };
         Some(RouteTable {

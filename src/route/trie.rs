@@ -2,7 +2,7 @@
 
 use super::pattern::{Pattern, Segment};
 use super::{Conflict, Methods};
-use crate::secret::Unchosen;
+use crate::hash::TrustedKeyHasher;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub(super) struct Tree<R> {
 #[derive(Debug)]
 struct TrieNode<R> {
     /// Keyed by the literal in lower case; the spellings of it that stand in patterns, few.
-    literals: HashMap<String, Vec<(String, TrieNode<R>)>, Unchosen>,
+    literals: HashMap<String, Vec<(String, TrieNode<R>)>, TrustedKeyHasher>,
     param: Option<Box<TrieNode<R>>>,
     rest: Option<Leaf<R>>,
     leaf: Option<Leaf<R>>,

@@ -5,8 +5,8 @@ mod respond;
 
 pub use permit::Permit;
 
+use crate::claims::TokenInfo;
 use crate::http::{Edit, Header, LocalReply};
-use crate::introspect::TokenInfo;
 use crate::policy::{Access, Policy, Route, TokenRules};
 use crate::refusal::{Denial, Reason, Refusal};
 use crate::telemetry::{Decision, Event};

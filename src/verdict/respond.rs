@@ -1,7 +1,7 @@
 //! The one home of status codes, challenges and bodies.
 
 use super::Dossier;
-use crate::health::MAX_PAUSE;
+use crate::breaker::MAX_PAUSE;
 use crate::http::LocalReply;
 use crate::policy::{Access, AnswerFormat};
 use crate::refusal::{Answer, Challenge, Outage, Reason, Refusal, Unusable};

@@ -10,10 +10,11 @@ use super::raw::Document;
 use super::raw::limits::Caches;
 use crate::cache::Lifetime;
 use crate::credential::Source;
-use crate::introspect::{IntrospectionEndpoint, Provider, SessionEndpoint};
+use crate::hash::Fingerprint;
+use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
 use crate::permission::PermissionEndpoint;
 use crate::policy::{Access, AnswerFormat, Bound, Bounds, OwnedHeaders, Policy, Route, TokenRules};
-use crate::secret::Fingerprint;
+use crate::provider::Provider;
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
 use std::sync::Arc;
@@ -121,11 +122,11 @@ impl Compiler<'_> {
             return None;
         }
         let bounds = bounds(routes.iter().flatten().chain(&fallback), shared.cache);
-        let endpoints = self.endpoints.iter().map(|e| e.fingerprint());
-        let sessions = shared.sessions.iter().map(|e| e.fingerprint());
+        let endpoints = self.endpoints.iter().map(|e| e.endpoint.fingerprint());
+        let sessions = shared.sessions.iter().map(|e| e.endpoint.fingerprint());
         let endpoints: Vec<Fingerprint> = endpoints
             .chain(sessions)
-            .chain(shared.permission_endpoint.iter().map(|e| e.fingerprint()))
+            .chain(shared.permission_endpoint.iter().map(|e| e.endpoint.fingerprint()))
             .collect();
         Some(Policy {
             id: 0,

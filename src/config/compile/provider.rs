@@ -3,8 +3,9 @@
 use super::Compiler;
 use crate::config::raw::{self, From, Method, SecretSource};
 use crate::http::host::Host;
-use crate::introspect::{ClientAuthentication, IntrospectionEndpoint, Provider};
+use crate::introspect::{ClientAuthentication, IntrospectionEndpoint};
 use crate::permission::PermissionEndpoint;
+use crate::provider::Provider;
 use crate::secret::Secret;
 use crate::template::{Part, Template};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Compiler<'_> {
     ) -> Option<Arc<IntrospectionEndpoint>> {
         let credentials = self.client_authentication(raw)?;
         let endpoint = IntrospectionEndpoint::new(provider?.clone(), path.to_owned(), credentials);
-        if let Some(same) = self.endpoints.iter().find(|e| ***e == endpoint) {
+        if let Some(same) = self.endpoints.iter().find(|e| e.is_same(&endpoint)) {
             return Some(Arc::clone(same));
         }
         let endpoint = Arc::new(endpoint);

@@ -1,9 +1,9 @@
 //! What was written about lifetimes and limits: caches, retries, the circuit breaker, budgets.
 
-use crate::budget::{Rate, Rates};
+use crate::breaker::{BreakerRules, MAX_OPEN};
 use crate::cache::Lifetime;
 use crate::config::reader::Section;
-use crate::health::{BreakerRules, MAX_OPEN};
+use crate::rate_limit::{Rate, Rates};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 

@@ -8,9 +8,9 @@ pub(super) use provider::{ClientCredentials, From, Method, Permissions, Provider
 use provider::{client_credentials, secret_source};
 
 use super::reader::{Node, Section, Sink};
-use crate::budget::Rates;
 use crate::credential::Source;
 use crate::policy::AnswerFormat;
+use crate::rate_limit::Rates;
 use std::time::Duration;
 
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! What was written about the provider, and the secrets for it.
 
 use super::limits;
+use crate::breaker::BreakerRules;
 use crate::config::reader::{Node, Section};
-use crate::health::BreakerRules;
 use std::time::Duration;
 
 #[derive(Debug)]

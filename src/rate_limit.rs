@@ -1,7 +1,7 @@
 //! Budgets for calls: token buckets, so that one kind of call cannot use up what another needs.
 
-use crate::health::Purpose;
-use crate::secret::{FactKey, Unchosen};
+use crate::breaker::Purpose;
+use crate::hash::{FactKey, TrustedKeyHasher};
 use crate::time::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Budgets {
     new_tokens: Bucket,
     refreshes: Bucket,
     permissions: Bucket,
-    subjects: HashMap<FactKey, Bucket, Unchosen>,
+    subjects: HashMap<FactKey, Bucket, TrustedKeyHasher>,
 }
 
 /// A token bucket; a new one is full.
@@ -112,8 +112,8 @@ const MAX_SUBJECTS: usize = 10_000;
 /// costs no more than a call out of the wrong budget.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    young: HashSet<u64, Unchosen>,
-    old: HashSet<u64, Unchosen>,
+    young: HashSet<u64, TrustedKeyHasher>,
+    old: HashSet<u64, TrustedKeyHasher>,
 }
 
 impl Seen {
@@ -146,7 +146,7 @@ const MAX_SEEN: usize = 50_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Seed;
+    use crate::hash::Seed;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_nanos(1_000_000_000_000 + millis * 1_000_000)

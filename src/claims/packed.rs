@@ -3,7 +3,7 @@
 //! ```text
 //! members = member*, in the order of their codes
 //! member = name value          name = code | SPELLED length bytes
-//! value  = NULL | FALSE | TRUE | WHOLE n | BELOW n | FLOAT 8 bytes | TEXT length bytes | LIST length value* | OBJECT | TWICE
+//! value  = NULL | FALSE | TRUE | WHOLE n | BELOW n | FLOAT 8 bytes | TEXT length bytes | LIST length value* | OBJECT | DUPLICATE
 //! ```
 //!
 //! Numbers and lengths are LEB128. The bytes may come from another worker, so every reader is total: what does not parse ends the run, and
@@ -33,7 +33,7 @@ pub enum Value<'m> {
     /// An object: matches nothing.
     Object,
     /// The member stands twice: which one counts would be anybody's guess.
-    Twice,
+    Duplicate,
 }
 
 /// The items of an array.
@@ -75,7 +75,7 @@ impl Members {
         }
         // A list in a list is one level only: what lies deeper matches nothing, and is not kept.
         fn is_whole_item(value: Value<'_>) -> bool {
-            !matches!(value, Value::List(_) | Value::Twice)
+            !matches!(value, Value::List(_) | Value::Duplicate)
         }
         let mut rest = bytes;
         let mut last = 0;
@@ -168,10 +168,10 @@ const TEXT: u8 = 6;
 /// The tag of a list.
 pub(super) const LIST: u8 = 7;
 const OBJECT: u8 = 8;
-const TWICE: u8 = 9;
+const DUPLICATE: u8 = 9;
 
 /// The value of a member that stands twice.
-pub(super) const STANDS_TWICE: [u8; 1] = [TWICE];
+pub(super) const DUPLICATE_VALUE: [u8; 1] = [DUPLICATE];
 
 pub(super) fn push_null(out: &mut Vec<u8>) {
     out.push(NULL);
@@ -275,7 +275,7 @@ fn member(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
 fn skip(bytes: &[u8]) -> Option<&[u8]> {
     let (tag, rest) = bytes.split_first()?;
     match *tag {
-        NULL | FALSE | TRUE | OBJECT | TWICE => Some(rest),
+        NULL | FALSE | TRUE | OBJECT | DUPLICATE => Some(rest),
         WHOLE | BELOW => number(rest).map(|(_, rest)| rest),
         FLOAT => rest.get(8..),
         TEXT | LIST => counted(rest).map(|(_, rest)| rest),
@@ -304,7 +304,7 @@ fn value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
         }
         LIST => counted(rest).map(|(items, rest)| (Value::List(Items(items)), rest))?,
         OBJECT => (Value::Object, rest),
-        TWICE => (Value::Twice, rest),
+        DUPLICATE => (Value::Duplicate, rest),
         _ => return None,
     })
 }

@@ -1,0 +1,93 @@
+//! What the provider's endpoints share: its host, and what tells one endpoint from another.
+
+use crate::breaker::BreakerRules;
+use crate::cache::shared::{Kind, Place, Sealer};
+use crate::hash::{FactKey, Fingerprint, Seed};
+use crate::http::Callout;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The provider's host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// The name of the host's upstream cluster.
+    pub cluster: String,
+    /// What `:authority` says.
+    pub authority: String,
+    /// How long one callout may take, retries included.
+    pub timeout: Duration,
+    /// How often the host asks again within that time, where the first attempt failed.
+    pub retries: u32,
+    /// When it is left alone.
+    pub breaker: BreakerRules,
+}
+
+/// One endpoint of the provider's, as one client knows it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    provider: Provider,
+    path: String,
+    fingerprint: Fingerprint,
+    /// `None` without a secret: what nobody vouches for is not shared.
+    sealer: Option<Arc<Sealer>>,
+}
+
+impl Endpoint {
+    /// The endpoint at this path. `kind`: what it answers. `client`: what the gate shows it, the
+    /// secret last; without a secret that is empty, or without anything, workers share no answer.
+    pub fn new(provider: Provider, kind: &str, path: String, client: &[&str]) -> Self {
+        let place = [kind, &provider.cluster, &provider.authority, &path];
+        let parts: Vec<&str> = place.iter().chain(client).copied().collect();
+        let fingerprint = Fingerprint::of(&parts);
+        let secret = client.last().filter(|secret| !secret.is_empty());
+        let sealer = secret.map(|secret| Arc::new(Sealer::new(secret, fingerprint)));
+        Self { provider, path, fingerprint, sealer }
+    }
+
+    /// Where it is.
+    pub fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    /// What tells it, and whom it knows the gate as, from others.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// A request to it. `headers`: those beside what every request has.
+    pub fn callout(&self, method: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Callout {
+        let Provider { cluster, authority, timeout, retries, .. } = &self.provider;
+        let retry_count = retries.to_string();
+        // Envoy's `5xx` covers what never became an answer too: connection failures, resets, refused streams.
+        let retry: &[(&str, &str)] = match retries {
+            0 => &[],
+            _ => &[("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", &retry_count)],
+        };
+        let common = [
+            (":method", method),
+            (":path", self.path.as_str()),
+            (":authority", authority.as_str()),
+            ("accept", "application/json"),
+        ];
+        let all = common.iter().chain(headers).chain(retry);
+        Callout {
+            cluster: cluster.clone(),
+            headers: all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body,
+            timeout: *timeout,
+        }
+    }
+
+    /// What identifies the answer to a question of these parts, within this worker.
+    pub fn key(&self, seed: Seed, question: &[&[u8]]) -> FactKey {
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(question.len().saturating_add(1));
+        parts.push(self.fingerprint.bytes());
+        parts.extend(question);
+        FactKey::of(seed, &parts)
+    }
+
+    /// Where the workers share the answer to a question of these parts, if they do.
+    pub fn place(&self, kind: Kind, question: &[&[u8]]) -> Option<Place> {
+        self.sealer.as_ref().map(|sealer| sealer.place(kind, question))
+    }
+}
