@@ -209,7 +209,7 @@ pub fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::pairs;
+    use crate::http::head::head_of;
     use proptest::prelude::*;
 
     fn bearer() -> Source {
@@ -217,8 +217,7 @@ mod tests {
     }
 
     fn extracted(sources: &[Source], headers: &[(&str, &[u8])]) -> Result<Option<String>, Denial> {
-        let bytes = pairs::encode(headers);
-        let head = RequestHead::parse(&bytes, true).unwrap();
+        let head = head_of(headers, true);
         extract(sources, &head).map(|t| t.map(|t| t.reveal().clone()))
     }
 

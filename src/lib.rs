@@ -22,6 +22,7 @@ pub mod cache;
 pub mod claims;
 pub mod config;
 pub mod credential;
+pub mod envoy;
 #[cfg(target_family = "wasm")]
 mod filter;
 pub mod flow;

@@ -55,26 +55,22 @@ impl Endpoint {
     }
 
     /// A request to it. `headers`: those beside what every request has.
-    pub fn callout(&self, method: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Callout {
-        let Provider { cluster, authority, timeout, retries, .. } = &self.provider;
-        let retry_count = retries.to_string();
-        // Envoy's `5xx` covers what never became an answer too: connection failures, resets, refused streams.
-        let retry: &[(&str, &str)] = match retries {
-            0 => &[],
-            _ => &[("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", &retry_count)],
-        };
-        let common = [
-            (":method", method),
-            (":path", self.path.as_str()),
-            (":authority", authority.as_str()),
-            ("accept", "application/json"),
-        ];
-        let all = common.iter().chain(headers).chain(retry);
+    pub fn callout(
+        &self,
+        method: &'static str,
+        headers: impl IntoIterator<Item = (&'static str, String)>,
+        body: Vec<u8>,
+    ) -> Callout {
+        let common = [("accept", "application/json".to_owned())];
         Callout {
-            cluster: cluster.clone(),
-            headers: all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            cluster: self.provider.cluster.clone(),
+            authority: self.provider.authority.clone(),
+            method,
+            path: self.path.clone(),
+            headers: common.into_iter().chain(headers).collect(),
             body,
-            timeout: *timeout,
+            timeout: self.provider.timeout,
+            retries: self.provider.retries,
         }
     }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up: each may use those that stand before it, and no other.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "time",
     "secret",
     "hash",
@@ -29,6 +29,7 @@ const ORDER: [&str; 21] = [
     "telemetry",
     "verdict",
     "flow",
+    "envoy",
 ];
 
 /// What stands above the core: hosts and the command line.

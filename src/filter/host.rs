@@ -3,8 +3,9 @@
 //! Calls act on the *effective context*: the callback's own until [`focus`] names another.
 
 use super::abi;
+use crate::envoy::{callout, header_map};
 use crate::flow::{Level, Seed, SharedSlots};
-use crate::http::{Callout, Edit, LocalReply, pairs};
+use crate::http::{Callout, Edit, LocalReply};
 use crate::time::Timestamp;
 pub(super) use proxy_wasm::types::{BufferType, MapType};
 use proxy_wasm::types::{LogLevel, MetricType, Status, StreamType};
@@ -13,7 +14,7 @@ use proxy_wasm::types::{LogLevel, MetricType, Status, StreamType};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused;
 
-/// A whole header map, serialised as [`pairs::parse`] reads it. The host shows a map that it no longer has as an empty one.
+/// A whole header map, serialised as [`header_map::parse`] reads it. The host shows a map that it no longer has as an empty one.
 pub(super) fn map(map: MapType) -> Option<Vec<u8>> {
     abi::handed_over(|address, len| abi::proxy_get_header_map_pairs(map as u32, address, len))
 }
@@ -50,7 +51,7 @@ pub(super) fn respond(reply: &LocalReply) -> Result<(), Refused> {
     let (details, body) = (reply.details.as_bytes(), reply.body.as_bytes());
     // -1 is "none": the host then makes one from the status, where the request is gRPC.
     let grpc_status = reply.grpc_status.map_or(-1, i32::from);
-    let headers = pairs::encode(&reply.headers);
+    let headers = header_map::encode(&reply.headers);
     ok(abi::proxy_send_local_response(reply.status.into(), details, body, &headers, grpc_status))
 }
 
@@ -69,8 +70,8 @@ pub(super) fn focus(context: u32) -> Result<(), Refused> {
 /// Sends a callout; its answer comes to the effective context's root, under this token. An unknown cluster, no healthy endpoint and an open
 /// circuit breaker are refusals.
 pub(super) fn dispatch(callout: &Callout) -> Result<u32, Refused> {
-    let headers = pairs::encode(&callout.headers);
-    let trailers = pairs::encode::<&str, &str>(&[]);
+    let headers = callout::headers(callout);
+    let trailers = header_map::encode::<&str, &str>(&[]);
     // The host reads 0 as "no limit".
     let timeout = u32::try_from(callout.timeout.as_millis()).unwrap_or(u32::MAX).max(1);
     let (cluster, mut token) = (callout.cluster.as_bytes(), 0);

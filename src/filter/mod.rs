@@ -7,9 +7,10 @@ mod abi;
 mod host;
 
 use crate::config;
+use crate::envoy::{header_map, response};
 use crate::flow::{Engine, FlightId, Level, Output, RootId, Step, StreamId};
 use crate::hash::TrustedKeyHasher;
-use crate::http::{Callout, MAX_REPLY_BYTES, Reply};
+use crate::http::{CallFailure, Callout, MAX_REPLY_BYTES};
 use crate::refusal::Reason;
 use crate::telemetry::{Decision, Event};
 use crate::time::Timestamp;
@@ -100,7 +101,8 @@ fn on_headers(context: u32, end_of_stream: bool) -> u32 {
         let head = host::map(MapType::HttpRequestHeaders).filter(|head| !head.is_empty());
         let Some(head) = head else { return turn.break_off(stream) };
         let now = turn.now();
-        let step = turn.worker.engine.begin(stream, root, &head, end_of_stream, now);
+        let step =
+            turn.worker.engine.begin(stream, root, &header_map::request_head(&head, end_of_stream), now);
         if matches!(step, Step::NeedBody) {
             turn.measure(stream);
         }
@@ -123,10 +125,10 @@ fn on_body(context: u32, received: usize, end_of_stream: bool) -> u32 {
 fn on_trailers(context: u32) -> u32 {
     let answer = stream_turn(context, |turn, stream, _| {
         let Some(trailers) = host::map(MapType::HttpRequestTrailers) else { return turn.break_off(stream) };
+        let Ok(trailers) = header_map::parse(&trailers) else { return turn.break_off(stream) };
         let now = turn.now();
-        let Some((step, owned)) = turn.worker.engine.trailers(stream, &trailers, now) else {
-            return turn.break_off(stream);
-        };
+        let names = trailers.into_iter().map(|(name, _)| name);
+        let (step, owned) = turn.worker.engine.trailers(stream, names, now);
         if host::remove_trailers(&owned).is_err() {
             return turn.break_off(stream);
         }
@@ -139,24 +141,24 @@ fn on_reply(root: u32, token: u32, headers: u32, size: usize) {
     turn(root, None, |turn| {
         let Some(flight) = turn.worker.flights.remove(&(RootId(root), token)) else { return };
         let (head, body);
-        let reply = if headers == 0 {
+        let answer = if headers == 0 {
             // The connection broke after the answer had begun: there is no map, and to ask for it is an error.
-            Reply::Broken
+            Err(CallFailure::Reset)
         } else if size > MAX_REPLY_BYTES {
-            Reply::TooLarge
+            Err(CallFailure::TooLarge)
         } else {
             (head, body) = (
                 host::map(MapType::HttpCallResponseHeaders),
                 host::bytes(BufferType::HttpCallResponseBody, 0, size),
             );
             match (&head, &body) {
-                (Some(headers), Some(body)) => Reply::Answer { headers, body },
+                (Some(headers), Some(body)) => response::read(headers, body),
                 // A limit of our own: unlike a broken connection it must open nothing.
-                _ => Reply::TooLarge,
+                _ => Err(CallFailure::TooLarge),
             }
         };
         let now = turn.now();
-        turn.worker.engine.landed(flight, reply, now);
+        turn.worker.engine.landed(flight, answer, now);
     });
 }
 
@@ -292,7 +294,7 @@ impl Turn<'_> {
         } else {
             // No answer will ever come.
             let now = self.now();
-            self.worker.engine.landed(flight, Reply::NotStarted, now);
+            self.worker.engine.landed(flight, Err(CallFailure::NotStarted), now);
         }
     }
 

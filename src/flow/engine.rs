@@ -12,7 +12,8 @@ use crate::cache::Cache;
 use crate::claims::TokenInfo;
 use crate::config::Loaded;
 use crate::hash::{FactKey, Fingerprint, TrustedKeyHasher};
-use crate::http::{Reply, pairs};
+use crate::http::head::RequestHead;
+use crate::http::{CallFailure, Response};
 use crate::introspect::Fact;
 use crate::permission;
 use crate::policy::{Bounds, Policy};
@@ -129,15 +130,8 @@ impl Engine {
         self.health.retain(|endpoint, _| named.contains(endpoint));
     }
 
-    /// A request's head. `head`: the host's serialised header map; `end_of_stream`: neither body nor trailers follow.
-    pub fn begin(
-        &mut self,
-        stream: StreamId,
-        root: RootId,
-        head: &[u8],
-        end_of_stream: bool,
-        now: Timestamp,
-    ) -> Step {
+    /// A request's head.
+    pub fn begin(&mut self, stream: StreamId, root: RootId, head: &RequestHead<'_>, now: Timestamp) -> Step {
         match gate::gate(self.phase(stream), Callback::Headers) {
             Gate::Begin => {}
             Gate::Continue => return Step::Continue,
@@ -148,7 +142,7 @@ impl Engine {
             return Step::Decided(verdict::undecidable());
         };
         self.notice(now);
-        let (dossier, opening) = open::open(&policy, head, end_of_stream, now);
+        let (dossier, opening) = open::open(&policy, head, now);
         match opening {
             Opening::Decided(outcome) => Step::Decided(self.settle(stream, dossier, outcome, now)),
             Opening::Receive(_) if !self.has_room_for_bodies() => {
@@ -180,15 +174,13 @@ impl Engine {
         }
     }
 
-    /// A request's trailers, and with them its end. Returns beside the step the trailers that must leave before anything else; `None` where
-    /// the trailers cannot be read, and so cannot be cleaned: the request must not go on.
-    pub fn trailers(
+    /// The names of a request's trailers, and with them its end. Returns beside the step the trailers that must leave before anything else.
+    pub fn trailers<'t>(
         &mut self,
         stream: StreamId,
-        trailers: &[u8],
+        names: impl IntoIterator<Item = &'t [u8]>,
         now: Timestamp,
-    ) -> Option<(Step, Vec<Vec<u8>>)> {
-        let names = pairs::parse(trailers).ok()?.into_iter().map(|(name, _)| name);
+    ) -> (Step, Vec<Vec<u8>>) {
         // By the policy under which the stream began, whatever its root has now.
         let policy = match self.streams.get(&stream) {
             Some(Stream::Pending(pending)) => Some(&pending.dossier.policy),
@@ -196,21 +188,21 @@ impl Engine {
             Some(Stream::Answered) | None => None,
         };
         let is_owned = |name: &&[u8]| policy.is_none_or(|policy| policy.owned.contain(name));
-        let removed = names.filter(is_owned).map(<[u8]>::to_vec).collect();
+        let removed = names.into_iter().filter(is_owned).map(<[u8]>::to_vec).collect();
         let step = match gate::gate(self.phase(stream), Callback::Trailers) {
             Gate::Continue => Step::Continue,
             Gate::Pause | Gate::Begin => Step::Wait,
             // With trailers no body callback ever says that the body is complete.
             Gate::Feed => self.finish_body(stream, None, now),
         };
-        Some((step, removed))
+        (step, removed)
     }
 
-    /// A callout's answer.
-    pub fn landed(&mut self, flight: FlightId, reply: Reply<'_>, now: Timestamp) {
+    /// A callout's answer, or why there is none.
+    pub fn landed(&mut self, flight: FlightId, answer: Result<Response<'_>, CallFailure>, now: Timestamp) {
         self.notice(now);
         let Some(landed) = self.take_flight(flight) else { return };
-        let body = reply::body_of(&reply, landed.question);
+        let body = reply::body_of(answer, landed.question);
         self.note_end(
             &landed,
             body.as_ref().err().map_or(Ended::Answered, |e| calls::ended(e, landed.question)),

@@ -28,12 +28,7 @@ pub(super) enum Opening {
 }
 
 /// Looks at a request's head.
-pub(super) fn open(
-    policy: &Rc<Policy>,
-    bytes: &[u8],
-    end_of_stream: bool,
-    now: Timestamp,
-) -> (Dossier, Opening) {
+pub(super) fn open(policy: &Rc<Policy>, head: &RequestHead<'_>, now: Timestamp) -> (Dossier, Opening) {
     let mut dossier = Dossier {
         policy: Rc::clone(policy),
         route: None,
@@ -44,24 +39,23 @@ pub(super) fn open(
         is_stale: false,
         grpc: false,
     };
-    // A request has at least a method: an empty map is one that the host could not hand over.
-    let head = RequestHead::parse(bytes, end_of_stream).ok().filter(|head| !head.pairs().is_empty());
-    let Some(head) = head else {
+    // A request has at least a method: an empty head is one that the host could not hand over.
+    if head.pairs().is_empty() {
         return (dossier, Opening::Decided(Err(Denial::MalformedRequest.into())));
-    };
+    }
     dossier.grpc = head.is_grpc();
     // First of all, on every path: whatever is decided later, these do not pass.
-    strip_owned(policy, &head, &mut dossier.base_edits);
-    let opening = match locate(policy, &head) {
+    strip_owned(policy, head, &mut dossier.base_edits);
+    let opening = match locate(policy, head) {
         Err(denial) => {
             // Whose query it is cannot be said, so it is nobody's to log.
             let names: Vec<&str> = policy.credential_queries.iter().map(String::as_str).collect();
-            cut_query(&names, &head, &mut dossier.base_edits);
+            cut_query(&names, head, &mut dossier.base_edits);
             Opening::Decided(Err(denial.into()))
         }
         Ok((route, captures, is_preflight)) => {
             dossier.route = Some(Arc::clone(route));
-            look(policy, route, &head, &captures, is_preflight, &mut dossier, now)
+            look(policy, route, head, &captures, is_preflight, &mut dossier, now)
         }
     };
     (dossier, opening)

@@ -1,8 +1,7 @@
 //! What a callout's answer is worth, before its body is read.
 
 use super::ask::Question;
-use crate::http::Reply;
-use crate::http::head::RequestHead;
+use crate::http::{CallFailure, Response};
 use crate::introspect::Introspection;
 use crate::refusal::{Outage, Refusal, Unusable};
 use std::time::Duration;
@@ -11,19 +10,36 @@ use std::time::Duration;
 ///
 /// # Errors
 /// An outage where the provider is away; unusable for everything else that is no 200.
-pub(super) fn body_of<'a>(reply: &Reply<'a>, question: Question) -> Result<Option<&'a [u8]>, Refusal> {
-    match reply {
-        Reply::Answer { headers, body } => match status_of(headers) {
-            Ok(200) => Ok(Some(*body)),
-            // The token was the credential, and none of the gate's own.
-            Ok(401) if question == Question::Session => Ok(None),
-            Ok(_) => Err(Unusable::OurCredentials.into()),
-            Err(refusal) => Err(refusal),
-        },
-        Reply::Broken => Err(Outage::Reset.into()),
-        Reply::TooLarge => Err(Unusable::TooLarge.into()),
-        Reply::NotStarted => Err(Unusable::NotStarted.into()),
+pub(super) fn body_of<'a>(
+    answer: Result<Response<'a>, CallFailure>,
+    question: Question,
+) -> Result<Option<&'a [u8]>, Refusal> {
+    let Response { status, retry_after, body } = answer.map_err(refusal_of)?;
+    Err(match status {
+        200 => return Ok(Some(body)),
+        // The token was the credential, and none of the gate's own.
+        401 if question == Question::Session => return Ok(None),
+        401 | 403 => Unusable::OurCredentials.into(),
+        429 => Unusable::RateLimited(retry_after.and_then(seconds)).into(),
+        500..=599 => Outage::ServerError.into(),
+        _ => Unusable::Status.into(),
+    })
+}
+
+fn refusal_of(failure: CallFailure) -> Refusal {
+    match failure {
+        CallFailure::NotStarted => Unusable::NotStarted.into(),
+        CallFailure::Unreachable => Outage::Unreachable.into(),
+        CallFailure::Timeout => Outage::Timeout.into(),
+        CallFailure::Reset => Outage::Reset.into(),
+        CallFailure::TooLarge => Unusable::TooLarge.into(),
+        CallFailure::Malformed => Unusable::BadReply.into(),
     }
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3).
+fn seconds(value: &[u8]) -> Option<Duration> {
+    std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// What the body of a token's or session's answer says.
@@ -38,99 +54,59 @@ pub(super) fn introspection_of(body: Option<&[u8]>, question: Question) -> Resul
     }
 }
 
-/// 200, 401 or 403; everything else is no answer.
-fn status_of(headers: &[u8]) -> Result<u16, Refusal> {
-    let Ok(head) = RequestHead::parse(headers, true) else {
-        return Err(Unusable::BadReply.into());
-    };
-    let value = |name: &str| head.values(name).next().and_then(|v| std::str::from_utf8(v).ok());
-    let Some(status) = value(":status").and_then(|s| s.parse::<u16>().ok()) else {
-        return Err(Unusable::BadReply.into());
-    };
-    // Envoy adds this to what an upstream really answered, and not to what it made up itself.
-    let is_real = head.has("x-envoy-upstream-service-time");
-    Err(match status {
-        200 | 401 | 403 => return Ok(status),
-        429 => {
-            let wish = value("retry-after").and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
-            Unusable::RateLimited(wish).into()
-        }
-        500..=599 if is_real => Outage::ServerError.into(),
-        // Envoy's own limits (a cluster's circuit breakers), which whoever sends enough requests can reach.
-        500..=599 if head.has("x-envoy-overloaded") => Unusable::NotStarted.into(),
-        504 => Outage::Timeout.into(),
-        503 => Outage::Unreachable.into(),
-        500..=599 => Outage::Reset.into(),
-        _ => Unusable::Status.into(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::pairs;
 
     const ASKED: Question = Question::Introspection;
 
-    #[test]
-    fn an_overflow_of_envoys_own_limits_is_no_outage() {
-        let headers = pairs::encode(&[(":status", "503"), ("x-envoy-overloaded", "true")]);
-        let reply = Reply::Answer { headers: &headers, body: b"" };
-        assert_eq!(body_of(&reply, ASKED), Err(Unusable::NotStarted.into()));
+    fn answer(status: u16, retry_after: Option<&'static str>) -> Result<Response<'static>, CallFailure> {
+        Ok(Response { status, retry_after: retry_after.map(str::as_bytes), body: b"{}" })
     }
 
     #[test]
     fn a_401_is_an_answer_about_a_session_alone() {
-        let headers = pairs::encode(&[(":status", "401"), ("x-envoy-upstream-service-time", "1")]);
-        let reply = Reply::Answer { headers: &headers, body: b"{}" };
-        assert_eq!(body_of(&reply, Question::Session), Ok(None));
+        assert_eq!(body_of(answer(401, None), Question::Session), Ok(None));
         for question in [Question::Introspection, Question::Permission] {
-            assert_eq!(body_of(&reply, question), Err(Unusable::OurCredentials.into()));
+            assert_eq!(body_of(answer(401, None), question), Err(Unusable::OurCredentials.into()));
         }
         assert_eq!(introspection_of(None, Question::Session), Ok(Introspection::Inactive));
     }
 
     #[test]
     fn only_a_200_is_an_answer() {
-        let real = ("x-envoy-upstream-service-time", "3");
-        let none = ("x", "y");
-        let cases: [(&str, (&str, &str), Result<(), Refusal>); 14] = [
-            ("200", real, Ok(())),
-            ("201", real, Err(Unusable::Status.into())),
-            ("204", real, Err(Unusable::Status.into())),
-            ("302", real, Err(Unusable::Status.into())),
-            ("400", real, Err(Unusable::Status.into())),
-            ("401", real, Err(Unusable::OurCredentials.into())),
-            ("403", real, Err(Unusable::OurCredentials.into())),
-            ("429", real, Err(Unusable::RateLimited(None).into())),
-            ("429", ("retry-after", "7"), Err(Unusable::RateLimited(Some(Duration::from_secs(7))).into())),
-            ("500", real, Err(Outage::ServerError.into())),
-            ("503", real, Err(Outage::ServerError.into())),
-            ("503", none, Err(Outage::Unreachable.into())),
-            ("504", none, Err(Outage::Timeout.into())),
-            ("502", none, Err(Outage::Reset.into())),
+        let week = Some(Duration::from_secs(7));
+        let cases: [(u16, Option<&str>, Result<(), Refusal>); 12] = [
+            (200, None, Ok(())),
+            (201, None, Err(Unusable::Status.into())),
+            (204, None, Err(Unusable::Status.into())),
+            (302, None, Err(Unusable::Status.into())),
+            (400, None, Err(Unusable::Status.into())),
+            (401, None, Err(Unusable::OurCredentials.into())),
+            (403, None, Err(Unusable::OurCredentials.into())),
+            (429, None, Err(Unusable::RateLimited(None).into())),
+            (429, Some("7"), Err(Unusable::RateLimited(week).into())),
+            (429, Some("soon"), Err(Unusable::RateLimited(None).into())),
+            (500, None, Err(Outage::ServerError.into())),
+            (503, None, Err(Outage::ServerError.into())),
         ];
-        for (status, header, expected) in cases {
-            let headers = pairs::encode(&[(":status", status), header]);
-            assert_eq!(
-                body_of(&Reply::Answer { headers: &headers, body: b"" }, ASKED).map(|_| ()),
-                expected,
-                "{status}"
-            );
+        for (status, retry_after, expected) in cases {
+            assert_eq!(body_of(answer(status, retry_after), ASKED).map(|_| ()), expected, "{status}");
         }
-        for junk in [
-            &b""[..],
-            b"\x01",
-            &pairs::encode(&[(":status", "2x0")]),
-            &pairs::encode(&[(":status", "\u{ff}")]),
-        ] {
-            assert_eq!(
-                body_of(&Reply::Answer { headers: junk, body: b"" }, ASKED),
-                Err(Unusable::BadReply.into())
-            );
+    }
+
+    #[test]
+    fn every_failure_has_its_refusal() {
+        let cases: [(CallFailure, Refusal); 6] = [
+            (CallFailure::NotStarted, Unusable::NotStarted.into()),
+            (CallFailure::Unreachable, Outage::Unreachable.into()),
+            (CallFailure::Timeout, Outage::Timeout.into()),
+            (CallFailure::Reset, Outage::Reset.into()),
+            (CallFailure::TooLarge, Unusable::TooLarge.into()),
+            (CallFailure::Malformed, Unusable::BadReply.into()),
+        ];
+        for (failure, expected) in cases {
+            assert_eq!(body_of(Err(failure), ASKED), Err(expected));
         }
-        assert_eq!(body_of(&Reply::Broken, ASKED), Err(Outage::Reset.into()));
-        assert_eq!(body_of(&Reply::TooLarge, ASKED), Err(Unusable::TooLarge.into()));
-        assert_eq!(body_of(&Reply::NotStarted, ASKED), Err(Unusable::NotStarted.into()));
     }
 }

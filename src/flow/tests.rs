@@ -2,8 +2,8 @@ use super::gate::{Callback, Gate, Phase};
 use super::steps::MAX_HELD;
 use super::*;
 use crate::config;
-use crate::http::Reply;
-use crate::http::pairs;
+use crate::http::head::RequestHead;
+use crate::http::{CallFailure, Response};
 use crate::refusal::Reason;
 use crate::telemetry::Decision;
 use crate::time::Timestamp;
@@ -39,14 +39,26 @@ fn engine() -> Engine {
     engine
 }
 
-fn head(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+/// A request's headers, owned.
+type Headers = Vec<(String, String)>;
+
+fn head(path: &str, headers: &[(&str, &str)]) -> Headers {
     let mut all = vec![(":method", "POST"), (":path", path), (":authority", "api.example")];
     all.extend(headers);
-    pairs::encode(&all)
+    all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn bearer(path: &str) -> Vec<u8> {
+fn bearer(path: &str) -> Headers {
     head(path, &[("authorization", "Bearer t")])
+}
+
+fn begin(engine: &mut Engine, stream: StreamId, headers: &Headers, last: bool, now: Timestamp) -> Step {
+    let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+    engine.begin(stream, ROOT, &RequestHead::new(pairs, last), now)
+}
+
+fn answered(status: u16, body: &str) -> Result<Response<'_>, CallFailure> {
+    Ok(Response { status, retry_after: None, body: body.as_bytes() })
 }
 
 fn signed(body: &[u8]) -> String {
@@ -56,16 +68,12 @@ fn signed(body: &[u8]) -> String {
     mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn answer(status: &str) -> Vec<u8> {
-    pairs::encode(&[(":status", status), ("x-envoy-upstream-service-time", "1")])
-}
-
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_nanos(1_700_000_000_000_000_000 + millis * 1_000_000)
 }
 
 fn land(engine: &mut Engine, flight: FlightId, body: &str, now: Timestamp) {
-    engine.landed(flight, Reply::Answer { headers: &answer("200"), body: body.as_bytes() }, now);
+    engine.landed(flight, answered(200, body), now);
 }
 
 /// Drains the engine: flights asked for, and decisions.
@@ -87,7 +95,7 @@ fn drain(engine: &mut Engine) -> (Vec<FlightId>, Vec<(StreamId, Decision, Reason
 fn a_flight_is_shared_by_all_who_wait_and_outlives_the_first() {
     let mut engine = engine();
     for n in 0..200 {
-        assert!(matches!(engine.begin(StreamId(n), ROOT, &bearer("/token"), true, at(0)), Step::Wait));
+        assert!(matches!(begin(&mut engine, StreamId(n), &bearer("/token"), true, at(0)), Step::Wait));
     }
     engine.gone(StreamId(0));
     let (flights, decisions) = drain(&mut engine);
@@ -103,36 +111,36 @@ fn a_flight_is_shared_by_all_who_wait_and_outlives_the_first() {
 #[test]
 fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
     let mut engine = engine();
-    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(0)), Step::Wait));
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(0)), Step::Wait));
     let (flights, _) = drain(&mut engine);
     land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(5));
     assert_eq!(drain(&mut engine).1.len(), 1);
     (engine.under_way.new_tokens, engine.waiting_new) = (usize::MAX, usize::MAX);
     let invented = head("/token", &[("authorization", "Bearer invented")]);
-    let Step::Decided(verdict) = engine.begin(StreamId(8), ROOT, &invented, true, at(60_000)) else {
+    let Step::Decided(verdict) = begin(&mut engine, StreamId(8), &invented, true, at(60_000)) else {
         panic!("decided")
     };
     assert_eq!(verdict.event().reason(), Reason::OverLimit);
-    assert!(matches!(engine.begin(StreamId(9), ROOT, &bearer("/token"), true, at(60_000)), Step::Wait));
+    assert!(matches!(begin(&mut engine, StreamId(9), &bearer("/token"), true, at(60_000)), Step::Wait));
 }
 
 #[test]
 fn a_clock_that_is_set_back_leaves_nothing_of_the_future() {
     let mut engine = engine();
-    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(3_600_000)), Step::Wait));
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(3_600_000)), Step::Wait));
     let (flights, _) = drain(&mut engine);
     land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(3_600_005));
     assert_eq!(drain(&mut engine).1.len(), 1);
-    let Step::Decided(_) = engine.begin(StreamId(8), ROOT, &bearer("/public"), true, at(0)) else {
+    let Step::Decided(_) = begin(&mut engine, StreamId(8), &bearer("/public"), true, at(0)) else {
         panic!("decided")
     };
-    assert!(matches!(engine.begin(StreamId(9), ROOT, &bearer("/token"), true, at(3_600_010)), Step::Wait));
+    assert!(matches!(begin(&mut engine, StreamId(9), &bearer("/token"), true, at(3_600_010)), Step::Wait));
 }
 
 #[test]
 fn a_callout_that_never_returns_is_answered_by_the_tick() {
     let mut engine = engine();
-    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(0)), Step::Wait));
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(0)), Step::Wait));
     let (flights, _) = drain(&mut engine);
     let deadline = engine.next_deadline(ROOT).unwrap();
     assert!(deadline > at(1000) && deadline <= at(2000));
@@ -149,7 +157,7 @@ fn a_callout_that_never_returns_is_answered_by_the_tick() {
 #[test]
 fn the_first_decisive_permission_decides_and_the_other_lands_in_the_void() {
     let mut engine = engine();
-    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/check/1"), true, at(0)), Step::Wait));
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/check/1"), true, at(0)), Step::Wait));
     let (flights, _) = drain(&mut engine);
     land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(1));
     let (checks, decisions) = drain(&mut engine);
@@ -168,23 +176,16 @@ fn an_outage_opens_only_what_the_request_itself_does_not_forbid() {
     ];
     for (path, decision, reason) in cases {
         let mut engine = engine();
-        assert!(matches!(engine.begin(STREAM, ROOT, &bearer(path), true, at(0)), Step::Wait));
+        assert!(matches!(begin(&mut engine, STREAM, &bearer(path), true, at(0)), Step::Wait));
         let (flights, _) = drain(&mut engine);
-        engine.landed(
-            flights[0],
-            Reply::Answer { headers: &pairs::encode(&[(":status", "503")]), body: b"" },
-            at(1),
-        );
+        engine.landed(flights[0], Err(CallFailure::Unreachable), at(1));
         assert_eq!(drain(&mut engine).1, [(STREAM, decision, reason)], "{path}");
     }
-    for reply in [
-        Reply::NotStarted,
-        Reply::TooLarge,
-        Reply::Answer { headers: &answer("404"), body: b"" },
-        Reply::Answer { headers: &answer("200"), body: b"x" },
-    ] {
+    for reply in
+        [Err(CallFailure::NotStarted), Err(CallFailure::TooLarge), answered(404, ""), answered(200, "x")]
+    {
         let mut engine = engine();
-        assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/open/1"), true, at(0)), Step::Wait));
+        assert!(matches!(begin(&mut engine, STREAM, &bearer("/open/1"), true, at(0)), Step::Wait));
         let (flights, _) = drain(&mut engine);
         engine.landed(flights[0], reply, at(1));
         assert_eq!(drain(&mut engine).1[0].1, Decision::Deny, "{reply:?}: a caller may provoke it");
@@ -196,22 +197,15 @@ fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
     let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoSlots));
     engine.configure(ROOT, config::load(document, &|_| None).unwrap());
-    let mut truncated = head("/public", &[("x-avnology-user-id", "usr_root")]);
-    truncated.pop();
-    for (nth, unreadable) in
-        [&truncated[..], b"", b"\xff\xff\xff\xff", &pairs::encode::<&str, &str>(&[])].iter().enumerate()
-    {
-        let stream = StreamId(u32::try_from(nth).unwrap());
-        let Step::Decided(verdict) = engine.begin(stream, ROOT, unreadable, true, at(0)) else {
-            panic!("decided")
-        };
-        assert_eq!(
-            (verdict.event().decision(), verdict.event().reason()),
-            (Decision::Deny, Reason::MalformedRequest)
-        );
-    }
+    let Step::Decided(verdict) = engine.begin(StreamId(1), ROOT, &RequestHead::unreadable(), at(0)) else {
+        panic!("decided")
+    };
+    assert_eq!(
+        (verdict.event().decision(), verdict.event().reason()),
+        (Decision::Deny, Reason::MalformedRequest)
+    );
     let readable = head("/elsewhere", &[]);
-    let Step::Decided(verdict) = engine.begin(STREAM, ROOT, &readable, true, at(0)) else {
+    let Step::Decided(verdict) = begin(&mut engine, STREAM, &readable, true, at(0)) else {
         panic!("decided")
     };
     assert_eq!(verdict.event().decision(), Decision::ShadowDeny);
@@ -222,10 +216,9 @@ fn bodies_are_bounded_in_all() {
     let mut engine = engine();
     let good = signed(b"12345678");
     let request = head("/hook", &[("x-avnology-signature", &good)]);
-    assert!(matches!(engine.begin(STREAM, ROOT, &request, false, at(0)), Step::NeedBody));
+    assert!(matches!(begin(&mut engine, STREAM, &request, false, at(0)), Step::NeedBody));
     engine.held = MAX_HELD - 4;
     assert!(matches!(engine.body(STREAM, 4, false, &mut |_, n| Some(vec![0; n]), at(1)), Step::NeedBody));
-    assert!(engine.trailers(StreamId(99), b"\x01", at(1)).is_none(), "what cannot be read is not let pass");
     let Step::Decided(verdict) = engine.body(STREAM, 5, false, &mut |_, n| Some(vec![0; n]), at(1)) else {
         panic!("decided")
     };
@@ -237,7 +230,7 @@ fn bodies_are_bounded_in_all() {
 fn a_host_that_calls_no_body_callback_is_found_out() {
     let mut engine = engine();
     let request = head("/hook", &[("x-avnology-signature", &signed(b""))]);
-    assert!(matches!(engine.begin(STREAM, ROOT, &request, false, at(0)), Step::NeedBody));
+    assert!(matches!(begin(&mut engine, STREAM, &request, false, at(0)), Step::NeedBody));
     engine.measured(STREAM, 133, at(0));
     engine.tick(ROOT, engine.next_deadline(ROOT).unwrap());
     assert!(matches!(engine.poll(), Some(Output::Measure { stream: STREAM })));
@@ -251,14 +244,14 @@ fn a_host_that_calls_no_body_callback_is_found_out() {
 #[test]
 fn a_root_takes_its_streams_and_flights_with_it() {
     let mut engine = engine();
-    assert!(matches!(engine.begin(STREAM, ROOT, &bearer("/token"), true, at(0)), Step::Wait));
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(0)), Step::Wait));
     let (flights, _) = drain(&mut engine);
     engine.root_gone(ROOT, at(1));
     assert_eq!(drain(&mut engine).1, [(STREAM, Decision::Deny, Reason::Internal)]);
     assert_eq!(engine.next_deadline(ROOT), None);
     land(&mut engine, flights[0], r#"{"active":true}"#, at(2));
     assert_eq!(drain(&mut engine), (vec![], vec![]));
-    let Step::Decided(verdict) = engine.begin(StreamId(8), ROOT, &bearer("/public"), true, at(3)) else {
+    let Step::Decided(verdict) = begin(&mut engine, StreamId(8), &bearer("/public"), true, at(3)) else {
         panic!("decided")
     };
     assert_eq!(verdict.event().decision(), Decision::Deny, "without a policy nothing passes");
@@ -300,19 +293,19 @@ struct History {
 
 impl History {
     /// One report more. Holds the engine to the gate's invariant: no byte before the stream is open, and one decision.
-    fn then(&self, request: &[u8], report: Report) -> Self {
+    fn then(&self, request: &Headers, report: Report) -> Self {
         let mut next = self.clone();
         next.reports.push(report);
         let now = at(u64::try_from(self.reports.len()).unwrap() * 600);
         let engine = &mut next.engine;
         let mut step = None;
         match report {
-            Report::Headers { last } => step = Some(engine.begin(STREAM, ROOT, request, last, now)),
+            Report::Headers { last } => step = Some(begin(engine, STREAM, request, last, now)),
             Report::Body { last } => {
                 next.received += 3;
                 step = Some(engine.body(STREAM, next.received, last, &mut |_, n| Some(vec![b'x'; n]), now));
             }
-            Report::Trailers => step = engine.trailers(STREAM, &[], now).map(|(step, _)| step),
+            Report::Trailers => step = Some(engine.trailers(STREAM, [], now).0),
             Report::Answer { yes } => {
                 let body = if yes {
                     r#"{"active":true,"sub":"u","allowed":true}"#
@@ -355,7 +348,7 @@ impl History {
     }
 
     /// All continuations of up to so many reports; returns how many were played.
-    fn enumerate(&self, request: &[u8], depth: usize) -> usize {
+    fn enumerate(&self, request: &Headers, depth: usize) -> usize {
         if depth == 0 {
             return 1;
         }

@@ -2,47 +2,65 @@
 
 pub mod head;
 pub mod host;
-pub mod pairs;
 pub mod path;
 pub mod query;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A request that the host is asked to send, and whose answer comes back as a [`Reply`].
+/// A request that the host is asked to send. Its answer comes back as a [`Response`] or as a
+/// [`CallFailure`].
 ///
 /// Carries secrets, so it has no `Debug`.
 #[derive(Clone)]
 pub struct Callout {
     /// The name of the host's upstream cluster.
     pub cluster: String,
-    /// All headers, `:method`, `:path` and `:authority` first.
-    pub headers: Vec<(String, String)>,
+    /// What `:authority` says.
+    pub authority: String,
+    /// The method.
+    pub method: &'static str,
+    /// The path, with its query.
+    pub path: String,
+    /// All other headers.
+    pub headers: Vec<(&'static str, String)>,
     /// The whole body.
     pub body: Vec<u8>,
     /// How long the host may take, at least one millisecond (a host reads less as "no limit").
     pub timeout: Duration,
+    /// How often the host asks again within that time, where an attempt fails.
+    pub retries: u32,
 }
 
-/// How a [`Callout`] ended.
-#[derive(Clone, Copy, Debug)]
-pub enum Reply<'a> {
-    /// A whole answer. A host's own synthetic answers (unreachable, timeout) come this way too.
-    Answer {
-        /// The answer's headers, serialised as [`pairs::parse`] reads them.
-        headers: &'a [u8],
-        /// The answer's whole body.
-        body: &'a [u8],
-    },
-    /// The connection broke after the answer had begun, so there is neither status nor body.
-    Broken,
+/// What an upstream answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response<'a> {
+    /// The status.
+    pub status: u16,
+    /// The value of `Retry-After`, as it came.
+    pub retry_after: Option<&'a [u8]>,
+    /// The whole body.
+    pub body: &'a [u8],
+}
+
+/// Why a callout has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// The host did not start it: unknown cluster, no healthy endpoint, a limit of its own.
+    NotStarted,
+    /// There was no connection.
+    Unreachable,
+    /// There was no answer within the timeout.
+    Timeout,
+    /// The connection broke, before the answer was complete.
+    Reset,
     /// The body is longer than [`MAX_REPLY_BYTES`], and was not copied.
     TooLarge,
-    /// The host would not start the callout: unknown cluster, no healthy endpoint, circuit breaker.
-    NotStarted,
+    /// What the host handed over is no answer.
+    Malformed,
 }
 
-/// The longest answer body that a host hands over; a longer one is [`Reply::TooLarge`].
+/// The longest answer body that a host hands over; a longer one is [`CallFailure::TooLarge`].
 pub const MAX_REPLY_BYTES: usize = 128 * 1024;
 
 /// A header to be set: name and value.

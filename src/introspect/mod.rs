@@ -92,9 +92,9 @@ impl IntrospectionEndpoint {
             ClientAuthentication::Bearer { token } => Some(format!("Bearer {}", token.reveal())),
             ClientAuthentication::None => None,
         };
-        let mut headers = vec![("content-type", "application/x-www-form-urlencoded")];
-        headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
-        self.endpoint.callout("POST", &headers, form.into_bytes())
+        let content_type = ("content-type", "application/x-www-form-urlencoded".to_owned());
+        let authorization = authorization.map(|value| ("authorization", value));
+        self.endpoint.callout("POST", [content_type].into_iter().chain(authorization), form.into_bytes())
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     use crate::breaker::BreakerRules;
     use std::time::Duration;
 
-    fn call(credentials: ClientAuthentication) -> (Vec<(String, String)>, String) {
+    fn call(credentials: ClientAuthentication) -> (Vec<(&'static str, String)>, String) {
         let provider = Provider {
             cluster: "c".into(),
             authority: "idp.example".into(),
@@ -125,8 +125,8 @@ mod tests {
         (callout.headers, String::from_utf8(callout.body).unwrap())
     }
 
-    fn authorization(headers: &[(String, String)]) -> Option<&str> {
-        headers.iter().find(|(n, _)| n == "authorization").map(|(_, v)| v.as_str())
+    fn authorization<'h>(headers: &'h [(&'static str, String)]) -> Option<&'h str> {
+        headers.iter().find(|(n, _)| *n == "authorization").map(|(_, v)| v.as_str())
     }
 
     #[test]

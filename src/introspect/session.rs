@@ -25,7 +25,7 @@ impl SessionEndpoint {
     /// The question whose session it is.
     pub fn call(&self, token: &Token) -> Callout {
         let authorization = format!("Bearer {}", token.reveal());
-        self.endpoint.callout("GET", &[("authorization", &authorization)], Vec::new())
+        self.endpoint.callout("GET", [("authorization", authorization)], Vec::new())
     }
 }
 

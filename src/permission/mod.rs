@@ -86,10 +86,10 @@ impl PermissionEndpoint {
     /// The question whether the relationship exists.
     pub fn call(&self, check: &Check) -> Callout {
         let authorization = format!("Bearer {}", self.api_key.reveal());
-        let headers = [("content-type", "application/json"), ("authorization", authorization.as_str())];
+        let headers = [("content-type", "application/json".to_owned()), ("authorization", authorization)];
         // Four strings: their JSON cannot fail.
         let body = serde_json::to_vec(check).unwrap_or_default();
-        self.endpoint.callout("POST", &headers, body)
+        self.endpoint.callout("POST", headers, body)
     }
 
     /// What identifies whom the check is about.

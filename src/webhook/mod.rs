@@ -146,7 +146,7 @@ fn announced_length(head: &RequestHead<'_>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::pairs;
+    use crate::http::head::head_of;
 
     const KEY: &[u8] = b"whsec_0123456789abcdef";
     const NOW: u64 = 1_700_000_000;
@@ -170,8 +170,7 @@ mod tests {
     }
 
     fn verify(webhook: &Webhook, headers: &[(&str, &str)], body: &[u8]) -> Result<Verified, Denial> {
-        let bytes = pairs::encode(headers);
-        let head = RequestHead::parse(&bytes, false).unwrap();
+        let head = head_of(headers, false);
         let mut verification = webhook.begin(&head, Timestamp::from_secs(NOW))?;
         for chunk in body.chunks(2) {
             verification.feed(chunk);

@@ -4,8 +4,9 @@
 //! known) or `asked` (every token is new, and the provider is asked about it).
 
 use avnology_gate::config;
+use avnology_gate::envoy::header_map::{self, request_head};
 use avnology_gate::flow::{Engine, NoSlots, Output, RootId, Seed, Step, StreamId};
-use avnology_gate::http::{Reply, pairs};
+use avnology_gate::http::Response;
 use avnology_gate::time::Timestamp;
 use avnology_gate::verdict::Action;
 use serde_json::json;
@@ -45,7 +46,6 @@ fn engine(kind: &str, routes: u32) -> Engine {
 
 /// Answers whatever the engine asks.
 fn answer(engine: &mut Engine) {
-    let headers = pairs::encode(&[(":status", "200"), ("x-envoy-upstream-service-time", "1")]);
     let body = json!({
         "active": true, "allowed": true, "sub": "usr_01J9Z3N5T7", "client_id": "cli_web", "scope": "profile projects",
         "iss": "https://id.example", "aud": ["https://api.example.com"], "exp": 1_790_000_900, "iat": 1_790_000_000,
@@ -54,7 +54,11 @@ fn answer(engine: &mut Engine) {
     let body = body.to_string();
     while let Some(output) = engine.poll() {
         if let Output::Dispatch { flight, .. } = output {
-            engine.landed(flight, Reply::Answer { headers: &headers, body: body.as_bytes() }, NOW);
+            engine.landed(
+                flight,
+                Ok(Response { status: 200, retry_after: None, body: body.as_bytes() }),
+                NOW,
+            );
         }
     }
 }
@@ -81,12 +85,12 @@ fn main() {
             if kind != "public" {
                 head.push(("authorization", &token));
             }
-            pairs::encode(&head)
+            header_map::encode(&head)
         })
         .collect();
     if let Some(head) = heads.first() {
         let first = StreamId(u32::MAX);
-        drop(engine.begin(first, ROOT, head, true, NOW));
+        drop(engine.begin(first, ROOT, &request_head(head, true), NOW));
         answer(&mut engine);
         engine.gone(first);
     }
@@ -94,19 +98,19 @@ fn main() {
         let stream = StreamId(number);
         if kind == "asked" {
             let fresh = format!("Bearer {number}.{}", "eyJhbGciOiJSUzI1NiJ9".repeat(31));
-            let head = pairs::encode(&[
+            let head = header_map::encode(&[
                 (":method", "GET"),
                 (":path", "/service-0/items/42"),
                 (":authority", "api.example.com"),
                 ("authorization", &fresh),
             ]);
-            let step = engine.begin(stream, ROOT, black_box(&head), true, NOW);
+            let step = engine.begin(stream, ROOT, &request_head(black_box(&head), true), NOW);
             assert!(matches!(step, Step::Wait), "a new token is asked about");
             answer(&mut engine);
             engine.gone(stream);
             continue;
         }
-        let step = engine.begin(stream, ROOT, black_box(head), true, NOW);
+        let step = engine.begin(stream, ROOT, &request_head(black_box(head), true), NOW);
         let passes =
             matches!(&step, Step::Decided(verdict) if matches!(verdict.action(), Action::Forward(_)));
         assert!(passes, "every request of the bench passes, and what it needs is known");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use avnology_gate::envoy;
 use avnology_gate::flow::{FlightId, Output, RootId, StreamId};
-use avnology_gate::http::{Callout, Reply};
+use avnology_gate::http::{CallFailure, Callout};
 use avnology_gate::verdict::Verdict;
 use standin::Fault;
 
@@ -38,7 +39,8 @@ impl World<'_> {
     }
 
     pub(super) fn dispatch(&mut self, worker: usize, flight: FlightId, root: RootId, callout: &Callout) {
-        self.hold_to_rules(worker, root, callout);
+        let headers = headers_of(callout);
+        self.hold_to_rules(worker, root, callout, &headers);
         let host = &mut self.workers[worker];
         if host.flights.insert(flight, root).is_some() {
             self.problem("two callouts of one flight");
@@ -48,7 +50,7 @@ impl World<'_> {
         if !known {
             let host = &mut self.workers[worker];
             host.flights.remove(&flight);
-            host.engine.landed(flight, Reply::NotStarted, self.now);
+            host.engine.landed(flight, Err(CallFailure::NotStarted), self.now);
             return;
         }
         if self.provider_down {
@@ -59,19 +61,14 @@ impl World<'_> {
             return;
         }
         let named = |name: &str| {
-            callout
-                .headers
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, value)| value.as_str())
-                .unwrap_or_default()
+            headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).unwrap_or_default()
         };
-        let headers: Vec<(String, String)> =
-            callout.headers.iter().filter(|(name, _)| !name.starts_with(':')).cloned().collect();
+        let sent: Vec<(String, String)> =
+            headers.iter().filter(|(name, _)| !name.starts_with(':')).cloned().collect();
         let request = standin::Request {
             method: named(":method"),
             path: named(":path"),
-            headers: &headers,
+            headers: &sent,
             body: &callout.body,
         };
         // Envoy's router asks again within the one timeout, where the callout's own headers say so.
@@ -94,7 +91,13 @@ impl World<'_> {
         self.schedule(spent + after, Happening::Landed { worker, flight, landing });
     }
 
-    pub(super) fn hold_to_rules(&mut self, worker: usize, root: RootId, callout: &Callout) {
+    fn hold_to_rules(
+        &mut self,
+        worker: usize,
+        root: RootId,
+        callout: &Callout,
+        headers: &[(String, String)],
+    ) {
         let Some(of) = self.workers[worker].roots.get(&root) else {
             self.problem("a callout for a root that there is not");
             return;
@@ -110,11 +113,11 @@ impl World<'_> {
             ));
         }
         for needed in [":method", ":path", ":authority"] {
-            if callout.headers.iter().filter(|(name, _)| name == needed).count() != 1 {
+            if headers.iter().filter(|(name, _)| name == needed).count() != 1 {
                 wrong.push(format!("a callout without one {needed}"));
             }
         }
-        for (name, value) in &callout.headers {
+        for (name, value) in headers {
             if value.bytes().any(|b| b < 0x20 || b == 0x7f)
                 || name.bytes().any(|b| b <= 0x20 || b.is_ascii_uppercase())
             {
@@ -138,13 +141,21 @@ impl World<'_> {
         if host.flights.remove(&flight).is_none() {
             return;
         }
-        let reply = match landing {
-            Landing::Answer { headers, body } => Reply::Answer { headers, body },
-            Landing::Broken => Reply::Broken,
-            Landing::TooLarge => Reply::TooLarge,
+        let answer = match landing {
+            Landing::Answer { headers, body } => envoy::response::read(headers, body),
+            Landing::Broken => Err(CallFailure::Reset),
+            Landing::TooLarge => Err(CallFailure::TooLarge),
         };
-        host.engine.landed(flight, reply, self.now);
+        host.engine.landed(flight, answer, self.now);
         self.drain(worker, None);
         self.retire(worker);
     }
+}
+
+/// What the host is handed, read back.
+fn headers_of(callout: &Callout) -> Vec<(String, String)> {
+    let bytes = envoy::callout::headers(callout);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let pairs = envoy::header_map::parse(&bytes).unwrap_or_default();
+    pairs.into_iter().map(|(name, value)| (text(name), text(value))).collect()
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use avnology_gate::http::{Edit, LocalReply, MAX_REPLY_BYTES, pairs};
+use avnology_gate::envoy::header_map;
+use avnology_gate::http::{Edit, LocalReply, MAX_REPLY_BYTES};
 use standin::{Answer, Fault};
 
 use crate::corpus::{Observation, Outgoing, Version};
@@ -126,7 +127,7 @@ pub(super) fn landing(answer: Answer, timeout: Duration) -> (Duration, Landing) 
             }
             // What tells a real answer from the host's own.
             headers.push(("x-envoy-upstream-service-time".to_owned(), answer.delay.as_millis().to_string()));
-            Landing::Answer { headers: pairs::encode(&headers), body: answer.body }
+            Landing::Answer { headers: header_map::encode(&headers), body: answer.body }
         }
     };
     (answer.delay, landing)
@@ -142,7 +143,7 @@ pub(super) fn synthetic(status: u16, text: &str) -> Landing {
         ("content-length", text.len().to_string()),
         ("content-type", "text/plain".to_owned()),
     ];
-    Landing::Answer { headers: pairs::encode(&headers), body: text.as_bytes().to_vec() }
+    Landing::Answer { headers: header_map::encode(&headers), body: text.as_bytes().to_vec() }
 }
 
 /// Applies edits to a header map, as the host does.

@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 
+use avnology_gate::envoy::header_map;
 use avnology_gate::flow::{RootId, Step as Gate, StreamId};
-use avnology_gate::http::pairs;
 use avnology_gate::verdict::{Action, Verdict};
 
 use super::host::{Piece, answer, apply, head, pieces};
@@ -25,7 +25,7 @@ impl World<'_> {
         let upgrades = head.iter().any(|(name, _)| name == b"upgrade");
         let end_of_stream = pieces.is_empty() && !sent.incomplete && !upgrades && sent.method != b"CONNECT";
         let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
-        let bytes = pairs::encode(&head);
+        let bytes = header_map::encode(&head);
         let host = &mut self.workers[worker];
         let id = StreamId(host.next_stream);
         host.next_stream += 1;
@@ -33,7 +33,7 @@ impl World<'_> {
         let trailers =
             sent.trailers.iter().map(|(n, v)| (n.to_ascii_lowercase().into_bytes(), v.clone())).collect();
         let head_size = head.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>() as u64;
-        let step = host.engine.begin(id, root, &bytes, end_of_stream, self.now);
+        let step = host.engine.begin(id, root, &header_map::request_head(&bytes, end_of_stream), self.now);
         host.streams.insert(
             id,
             Stream {
@@ -119,11 +119,13 @@ impl World<'_> {
                 host.engine.body(id, end - start, last, &mut fetch, self.now)
             }
             Piece::Trailers => {
-                let bytes = pairs::encode(&stream.trailers);
-                let Some((step, names)) = host.engine.trailers(id, &bytes, self.now) else {
-                    return self.problem("the engine cannot read the trailers of the driver".to_owned());
+                let bytes = header_map::encode(&stream.trailers);
+                let Ok(trailers) = header_map::parse(&bytes) else {
+                    return self.problem("the driver's own trailers cannot be read".to_owned());
                 };
-                removed = names;
+                let names = trailers.into_iter().map(|(name, _)| name);
+                let (step, owned) = host.engine.trailers(id, names, self.now);
+                removed = owned;
                 step
             }
         };

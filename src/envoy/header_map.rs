@@ -2,8 +2,7 @@
 //!
 //! The bytes are hostile: a length that lies is an error here and never a read past the end.
 
-/// One header: name and value as they came. Neither need be UTF-8.
-pub type Pair<'a> = (&'a [u8], &'a [u8]);
+use crate::http::head::{Pair, RequestHead};
 
 /// The bytes are not a header map: truncated, or a length in them lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +35,15 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Pair<'_>>, Malformed> {
         pairs.push((name, value));
     }
     Ok(pairs)
+}
+
+/// The head of a request. One that cannot be read is handed on as such: the core refuses it, and
+/// says so.
+pub fn request_head(bytes: &[u8], end_of_stream: bool) -> RequestHead<'_> {
+    match parse(bytes) {
+        Ok(pairs) => RequestHead::new(pairs, end_of_stream),
+        Err(Malformed) => RequestHead::unreadable(),
+    }
 }
 
 /// Writes a header map in the layout that [`parse`] reads.
