@@ -55,8 +55,8 @@ pub enum Challenge {
 pub struct ReasonInfo {
     /// The stable id: in `%RESPONSE_CODE_DETAILS%`, counters, logs and the filter state.
     pub id: &'static str,
-    /// What the caller is told; `None` for a reason that lets the request pass.
-    pub answer: Option<Answer>,
+    /// What the caller is told; [`PASSES`] for a reason that lets the request pass.
+    pub answer: Answer,
     /// What the operator can do about it, where the id does not say it all.
     pub operator_hint: Option<&'static str>,
 }
@@ -98,8 +98,8 @@ macro_rules! catalogue {
             }
 
             /// What the caller is told.
-            pub const fn answer(&self) -> Answer {
-                match self { $($(Self::$class($class::$name { .. }) => $answer,)*)* }
+            pub const fn answer(&self) -> &'static Answer {
+                &self.reason().info().answer
             }
         }
 
@@ -115,13 +115,17 @@ macro_rules! catalogue {
             pub const ALL: &[Self] = &[$(Self::$pass,)* $($(Self::$name,)*)*];
 
             /// What is told about this reason.
-            pub const fn info(self) -> ReasonInfo {
+            pub const fn info(self) -> &'static ReasonInfo {
                 match self {
-                    $(Self::$pass => ReasonInfo { id: $pass_id, answer: None, operator_hint: None },)*
-                    $($(Self::$name => ReasonInfo {
-                        id: $id,
-                        answer: Some($answer),
-                        operator_hint: catalogue!(@hint $($hint)?),
+                    $(Self::$pass => const {
+                        &ReasonInfo { id: $pass_id, answer: PASSES, operator_hint: None }
+                    },)*
+                    $($(Self::$name => const {
+                        &ReasonInfo {
+                            id: $id,
+                            answer: $answer,
+                            operator_hint: catalogue!(@hint $($hint)?),
+                        }
                     },)*)*
                 }
             }
@@ -283,6 +287,9 @@ const fn answer(status: Status, error: &'static str, challenge: Challenge, messa
     Answer { status, error, challenge, message }
 }
 
+/// No answer of the gate's: the service gives it.
+pub const PASSES: Answer = answer(OK, "", Challenge::None, "");
+
 const INVALID_TOKEN: Answer =
     answer(UNAUTHORIZED, "invalid_token", Challenge::BearerError, "the token is not valid");
 const PERMISSION_DENIED: Answer =
@@ -296,6 +303,7 @@ const PROVIDER_UNAVAILABLE: Answer = answer(
 const WEBHOOK_UNAVAILABLE: Answer =
     answer(SERVICE_UNAVAILABLE, "webhook_unavailable", Challenge::None, "the webhook cannot be taken now");
 
+const OK: Status = Status { code: 200, phrase: "OK", grpc: 0 };
 const ACCEPTED: Status = Status { code: 202, phrase: "Accepted", grpc: 0 };
 const BAD_REQUEST: Status = Status { code: 400, phrase: "Bad Request", grpc: 3 };
 const UNAUTHORIZED: Status = Status { code: 401, phrase: "Unauthorized", grpc: 16 };
@@ -322,7 +330,7 @@ mod tests {
     #[test]
     fn every_401_carries_a_challenge() {
         for reason in Reason::ALL {
-            let Some(answer) = reason.info().answer else { continue };
+            let answer = reason.info().answer;
             if answer.status.code == 401 {
                 assert_ne!(answer.challenge, Challenge::None, "{}", reason.id());
             }
@@ -332,9 +340,10 @@ mod tests {
     #[test]
     fn a_class_has_the_statuses_of_its_kind() {
         for reason in Reason::ALL {
-            let Some(answer) = reason.info().answer else { continue };
+            let answer = reason.info().answer;
             let id = reason.id();
             match answer.status.code {
+                200 => assert_eq!(answer, PASSES, "{id}"),
                 202 => assert_eq!(id, "event_ignored"),
                 503 => assert!(answer.error.ends_with("_unavailable"), "{id}"),
                 code => assert!((400..500).contains(&code), "{id}"),

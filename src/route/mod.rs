@@ -5,7 +5,7 @@ pub mod table;
 mod trie;
 
 pub use pattern::{Pattern, PatternError};
-pub use table::{Conflict, Found, RouteTable};
+pub use table::{Found, RouteTable};
 
 /// The methods that a route names.
 #[derive(Clone, Debug, PartialEq, Eq)]

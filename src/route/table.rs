@@ -1,7 +1,7 @@
 //! All routes of a policy as one tree per host, so that ten thousand of them cost what ten do.
 
 use super::pattern::Pattern;
-use super::trie::{Tree, transposed};
+use super::trie::Tree;
 use super::{HostPattern, Methods};
 use crate::hash::TrustedKeyHasher;
 use crate::http::host::Host;
@@ -35,34 +35,27 @@ pub enum Found<R> {
     Nothing,
 }
 
-/// Two routes with the same host and path pattern share a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict<R> {
-    /// The route that was there first.
-    pub with: R,
-}
-
 impl<R> RouteTable<R> {
-    /// Adds a route.
-    ///
-    /// # Errors
-    /// [`Conflict`] where a route with the same host and path pattern shares a method with it.
-    pub fn insert(
-        &mut self,
-        route: R,
-        host: &HostPattern,
-        pattern: &Pattern,
-        methods: &Methods,
-    ) -> Result<(), Conflict<R>>
-    where
-        R: Clone,
-    {
+    /// The first route that names a request which one with this host, pattern and these methods
+    /// would name too.
+    pub fn conflict(&self, host: &HostPattern, pattern: &Pattern, methods: &Methods) -> Option<&R> {
+        let tree = match host {
+            HostPattern::Exact(name) => self.exact.get(name),
+            HostPattern::Suffix(suffix) => self.suffixes.get(suffix),
+            HostPattern::Any => self.any.as_ref(),
+        };
+        let leaf = tree?.leaf(pattern)?;
+        leaf.routes.iter().find(|(taken, _)| taken.overlap(methods)).map(|(_, route)| route)
+    }
+
+    /// Adds a route. Of two that name the same request the first one counts.
+    pub fn insert(&mut self, route: R, host: &HostPattern, pattern: &Pattern, methods: &Methods) {
         let tree = match host {
             HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
             HostPattern::Suffix(suffix) => self.suffixes.entry(suffix.clone()).or_default(),
             HostPattern::Any => self.any.get_or_insert_default(),
         };
-        tree.insert(route, pattern, methods)
+        tree.insert(route, pattern, methods);
     }
 
     /// Finds the route of a request.
@@ -98,18 +91,6 @@ impl<R> RouteTable<R> {
         if barred { Found::Barred } else { Found::Nothing }
     }
 
-    /// The same table with something else for each route; `None` where `of` has nothing for one.
-    pub fn try_map<S>(self, of: &impl Fn(&R) -> Option<S>) -> Option<RouteTable<S>> {
-        let trees = |trees: HashMap<String, Tree<R>, TrustedKeyHasher>| {
-            trees.into_iter().map(|(host, tree)| Some((host, tree.try_map(of)?))).collect::<Option<_>>()
-        };
-        Some(RouteTable {
-            exact: trees(self.exact)?,
-            suffixes: trees(self.suffixes)?,
-            any: transposed(self.any, |tree| tree.try_map(of))?,
-        })
-    }
-
     fn trees<'t, 'h>(&'t self, host: &'h str) -> impl Iterator<Item = &'t Tree<R>> + use<'t, 'h, R> {
         let dots = if self.suffixes.is_empty() { "" } else { host };
         // From the left: the first dot begins the longest suffix.
@@ -133,7 +114,7 @@ mod tests {
             } else {
                 Methods::Only(methods.iter().map(ToString::to_string).collect())
             };
-            table.insert(nth, &host, &Pattern::parse(path).unwrap(), &methods).unwrap();
+            table.insert(nth, &host, &Pattern::parse(path).unwrap(), &methods);
         }
         table
     }
@@ -232,14 +213,20 @@ mod tests {
 
     #[test]
     fn unnamed_and_conflicting() {
-        let mut table = table(&[("", "/a/{x}", &["GET"])]);
+        let table = table(&[("", "/a/{x}", &["GET"])]);
         assert_eq!(find(&table, "x.test", "/b", "GET"), Found::Nothing);
         assert_eq!(find(&table, "x.test", "/A/1", "GET"), Found::Barred);
-        let insert = |table: &mut RouteTable<usize>, methods| {
-            table.insert(1, &HostPattern::Any, &Pattern::parse("/a/{y}").unwrap(), &methods)
-        };
-        assert_eq!(insert(&mut table, Methods::Any), Err(Conflict { with: 0 }));
-        assert_eq!(insert(&mut table, Methods::Only(vec!["HEAD".into()])), Err(Conflict { with: 0 }));
-        assert_eq!(insert(&mut table, Methods::Only(vec!["POST".into()])), Ok(()));
+        let same = Pattern::parse("/a/{y}").unwrap();
+        let conflict = |methods| table.conflict(&HostPattern::Any, &same, &methods).copied();
+        assert_eq!(conflict(Methods::Any), Some(0));
+        assert_eq!(conflict(Methods::Only(vec!["HEAD".into()])), Some(0));
+        assert_eq!(conflict(Methods::Only(vec!["POST".into()])), None);
+        assert_eq!(
+            table.conflict(&HostPattern::Any, &Pattern::parse("/a/{*y}").unwrap(), &Methods::Any),
+            None,
+            "another pattern"
+        );
+        let host = HostPattern::parse("x.test").unwrap();
+        assert_eq!(table.conflict(&host, &same, &Methods::Any), None, "another host");
     }
 }

@@ -1,7 +1,7 @@
 //! The patterns of one host as a tree of segments.
 
+use super::Methods;
 use super::pattern::{Pattern, Segment};
-use super::{Conflict, Methods};
 use crate::hash::TrustedKeyHasher;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -92,10 +92,7 @@ impl Rank {
 }
 
 impl<R> Tree<R> {
-    pub(super) fn insert(&mut self, route: R, pattern: &Pattern, methods: &Methods) -> Result<(), Conflict<R>>
-    where
-        R: Clone,
-    {
+    pub(super) fn insert(&mut self, route: R, pattern: &Pattern, methods: &Methods) {
         let literals = || pattern.segments().iter().filter_map(Segment::literal);
         self.has_upper_case |= literals().any(|text| text.bytes().any(|b| b.is_ascii_uppercase()));
         let goes_on =
@@ -109,12 +106,20 @@ impl<R> Tree<R> {
                 Segment::Rest(_) => return node.rest.get_or_insert_default().insert(route, methods),
             };
         }
-        node.leaf.get_or_insert_default().insert(route, methods)
+        node.leaf.get_or_insert_default().insert(route, methods);
     }
 
-    pub(super) fn try_map<S>(self, of: &impl Fn(&R) -> Option<S>) -> Option<Tree<S>> {
-        let Self { root, has_upper_case, has_open_end } = self;
-        Some(Tree { root: root.try_map(of)?, has_upper_case, has_open_end })
+    /// The routes of exactly this pattern, whatever its parameters are called.
+    pub(super) fn leaf(&self, pattern: &Pattern) -> Option<&Leaf<R>> {
+        let mut node = &self.root;
+        for segment in pattern.segments() {
+            node = match segment {
+                Segment::Literal(text) => node.spelled(text)?,
+                Segment::Param(_) => node.param.as_deref()?,
+                Segment::Rest(_) => return node.rest.as_ref(),
+            };
+        }
+        node.leaf.as_ref()
     }
 
     pub(super) fn find(&self, segments: &[Cow<'_, str>]) -> Option<Match<'_, R>> {
@@ -154,19 +159,6 @@ enum Slash {
 }
 
 impl<R> TrieNode<R> {
-    fn try_map<S>(self, of: &impl Fn(&R) -> Option<S>) -> Option<TrieNode<S>> {
-        let spellings = |spellings: Vec<(String, Self)>| {
-            spellings.into_iter().map(|(text, node)| Some((text, node.try_map(of)?))).collect::<Option<_>>()
-        };
-        let literals = self.literals.into_iter().map(|(text, nodes)| Some((text, spellings(nodes)?)));
-        Some(TrieNode {
-            literals: literals.collect::<Option<_>>()?,
-            param: transposed(self.param, |node| node.try_map(of).map(Box::new))?,
-            rest: transposed(self.rest, |leaf| leaf.try_map(of))?,
-            leaf: transposed(self.leaf, |leaf| leaf.try_map(of))?,
-        })
-    }
-
     fn literal_mut(&mut self, text: &str) -> &mut Self {
         let spellings = self.literals.entry(text.to_ascii_lowercase()).or_default();
         let at = spellings.iter().position(|(spelling, _)| spelling == text).unwrap_or_else(|| {
@@ -179,6 +171,11 @@ impl<R> TrieNode<R> {
             reason = "in bounds by construction, and only at configuration time"
         )]
         &mut spellings[at].1
+    }
+
+    /// The child of exactly this spelling.
+    fn spelled(&self, segment: &str) -> Option<&Self> {
+        self.spellings(segment).iter().find(|(spelling, _)| spelling == segment).map(|(_, child)| child)
     }
 
     fn spellings(&self, segment: &str) -> &[(String, Self)] {
@@ -199,7 +196,7 @@ impl<R> TrieNode<R> {
             return self.leaf.as_ref().map(|leaf| (leaf, Rank::then(Kind::End, Rank::default())));
         };
         let captured = captures.len();
-        if let Some((_, child)) = self.spellings(segment).iter().find(|(spelling, _)| spelling == segment) {
+        if let Some(child) = self.spelled(segment) {
             if let Some((leaf, tail)) = child.find(remaining, captures) {
                 // A trailing slash counts as nothing.
                 return Some((leaf, if segment.is_empty() { tail } else { Rank::then(Kind::Literal, tail) }));
@@ -242,26 +239,9 @@ impl<R> TrieNode<R> {
 }
 
 impl<R> Leaf<R> {
-    fn insert(&mut self, route: R, methods: &Methods) -> Result<(), Conflict<R>>
-    where
-        R: Clone,
-    {
-        if let Some((_, with)) = self.routes.iter().find(|(taken, _)| taken.overlap(methods)) {
-            return Err(Conflict { with: with.clone() });
-        }
+    fn insert(&mut self, route: R, methods: &Methods) {
         self.routes.push((methods.clone(), route));
-        Ok(())
     }
-
-    fn try_map<S>(self, of: &impl Fn(&R) -> Option<S>) -> Option<Leaf<S>> {
-        let routes = self.routes.into_iter().map(|(methods, route)| Some((methods, of(&route)?)));
-        Some(Leaf { routes: routes.collect::<Option<_>>()? })
-    }
-}
-
-/// What is made of a value, if there is one; `None` where nothing can be made of it.
-pub(super) fn transposed<T, S>(value: Option<T>, make: impl FnOnce(T) -> Option<S>) -> Option<Option<S>> {
-    value.map_or(Some(None), |value| make(value).map(Some))
 }
 
 #[cfg(test)]

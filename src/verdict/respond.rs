@@ -56,7 +56,7 @@ fn details(reason: Reason) -> String {
     format!("avnology_gate{{{}}}", reason.id())
 }
 
-fn challenge(answer: Answer, dossier: &Dossier) -> Option<String> {
+fn challenge(answer: &Answer, dossier: &Dossier) -> Option<String> {
     let realm = quoted(&dossier.policy.realm);
     match answer.challenge {
         Challenge::None => None,
@@ -86,8 +86,8 @@ fn quoted(text: &str) -> String {
     out
 }
 
-fn body(answer: Answer, format: AnswerFormat) -> (&'static str, String) {
-    let Answer { status, error, message, .. } = answer;
+fn body(answer: &Answer, format: AnswerFormat) -> (&'static str, String) {
+    let Answer { status, error, message, .. } = *answer;
     // Strings and a number: their JSON cannot fail.
     match format {
         AnswerFormat::Json => {

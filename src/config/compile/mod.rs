@@ -121,7 +121,7 @@ impl Compiler<'_> {
         if !self.problems.is_empty() {
             return None;
         }
-        let bounds = bounds(routes.iter().flatten().chain(&fallback), shared.cache);
+        let bounds = bounds(routes.iter().chain(&fallback), shared.cache);
         let endpoints = self.endpoints.iter().map(|e| e.endpoint.fingerprint());
         let sessions = shared.sessions.iter().map(|e| e.endpoint.fingerprint());
         let endpoints: Vec<Fingerprint> = endpoints
@@ -133,8 +133,7 @@ impl Compiler<'_> {
             bounds,
             rates: document.budgets,
             renders_token_alone: shared.identity_values.is_empty(),
-            // A route that could not be compiled has left a problem behind.
-            table: table.try_map(&|index| routes.get(*index).cloned().flatten())?,
+            table,
             fallback,
             realm,
             credential_queries: headers::credential_queries(&document),

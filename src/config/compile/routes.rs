@@ -7,20 +7,21 @@ use crate::config::raw::{self, DefaultAccess};
 use crate::introspect::{IntrospectionEndpoint, Requirement};
 use crate::permission::CheckTemplate;
 use crate::policy::{Access, PermissionRules, Route, TokenRules};
-use crate::route::{Conflict, HostPattern, Methods, Pattern, RouteTable};
+use crate::route::{HostPattern, Methods, Pattern, RouteTable};
 use crate::template::{RequestValue, Template};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Compiler<'_> {
-    /// The routes, `None` for one with a problem, and a table of their places.
+    /// The routes that have no problem, and their table.
     pub(super) fn routes(
         &mut self,
         raws: &[raw::Route],
         shared: &Shared,
-    ) -> (RouteTable<usize>, Vec<Option<Arc<Route>>>) {
+    ) -> (RouteTable<Arc<Route>>, Vec<Arc<Route>>) {
         let mut table = RouteTable::default();
-        let mut routes: Vec<Option<Arc<Route>>> = Vec::with_capacity(raws.len());
+        let mut routes: Vec<Arc<Route>> = Vec::with_capacity(raws.len());
+        let mut places: Vec<&str> = Vec::with_capacity(raws.len());
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
         for raw in raws {
             if let Some(name) = &raw.name
@@ -47,20 +48,25 @@ impl Compiler<'_> {
             let hosts = self.hosts(raw);
             let parameters =
                 pattern.as_ref().map(|p| p.names().map(str::to_owned).collect()).unwrap_or_default();
-            let route = self.route(raw, parameters, shared);
-            // A route with problems takes its place too, so that later messages name the right one.
-            let index = routes.len();
-            routes.push(route.map(Arc::new));
+            let route = self.route(raw, parameters, shared).map(Arc::new);
+            if let Some(route) = &route {
+                routes.push(Arc::clone(route));
+                places.push(&raw.at);
+            }
             let Some(pattern) = pattern else { continue };
             for host in hosts {
-                if let Err(Conflict { with }) = table.insert(index, &host, &pattern, &methods) {
-                    let other = raws.get(with).map(|r| r.at.as_str()).unwrap_or_default();
+                if let Some(first) = table.conflict(&host, &pattern, &methods) {
+                    let mut known = routes.iter().zip(&places);
+                    let other = known.find(|(known, _)| Arc::ptr_eq(known, first));
+                    let other = other.map_or("another route", |(_, place)| place);
                     let found = format!("the host, path and a method of {other}");
                     self.problems.push(
                         format!("{}.match", raw.at),
                         found,
                         "a request that only one route names",
                     );
+                } else if let Some(route) = &route {
+                    table.insert(Arc::clone(route), &host, &pattern, &methods);
                 }
             }
         }
