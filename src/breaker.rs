@@ -28,7 +28,7 @@ pub enum Purpose {
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum CallOutcome {
     /// The endpoint answered, whatever it said.
     Answered,
     /// It asked to be left alone for so long.
@@ -41,7 +41,7 @@ pub enum Ended {
 
 /// Why a call must not be made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub enum CallRefused {
     /// The breaker is open for so much longer.
     Breaker(Duration),
     /// The endpoint has asked for so much more patience.
@@ -50,7 +50,7 @@ pub enum Closed {
 
 /// One endpoint's health, as one worker has seen it.
 #[derive(Clone, Debug, Default)]
-pub struct Health {
+pub struct CircuitBreaker {
     outages: VecDeque<Timestamp>,
     state: State,
     /// One per [`Purpose`].
@@ -66,27 +66,29 @@ enum State {
     Probing(Timestamp),
 }
 
-impl Health {
+impl CircuitBreaker {
     /// Whether a call may be made.
     ///
     /// # Errors
-    /// [`Closed`] where it must not.
-    pub fn may_call(&self, purpose: Purpose, now: Timestamp) -> Result<(), Closed> {
+    /// [`CallRefused`] where it must not.
+    pub fn check(&self, purpose: Purpose, now: Timestamp) -> Result<(), CallRefused> {
         let paused = self.paused_until.get(index(purpose)).copied().flatten();
         if let Some(until) = paused.filter(|until| is_ahead(*until, now, MAX_PAUSE)) {
-            return Err(Closed::Paused(until.saturating_since(now)));
+            return Err(CallRefused::Paused(until.saturating_since(now)));
         }
         match self.state {
             State::Open(until) if is_ahead(until, now, MAX_OPEN) => {
-                Err(Closed::Breaker(until.saturating_since(now)))
+                Err(CallRefused::Breaker(until.saturating_since(now)))
             }
-            State::Probing(until) if is_ahead(until, now, MAX_OPEN) => Err(Closed::Breaker(Duration::ZERO)),
+            State::Probing(until) if is_ahead(until, now, MAX_OPEN) => {
+                Err(CallRefused::Breaker(Duration::ZERO))
+            }
             _ => Ok(()),
         }
     }
 
     /// A call is made, and is over by `deadline`. Whether it is the one that finds out how the endpoint is.
-    pub fn called(&mut self, deadline: Timestamp) -> bool {
+    pub fn on_start(&mut self, deadline: Timestamp) -> bool {
         let is_probe = self.state != State::Closed;
         if is_probe {
             self.state = State::Probing(deadline);
@@ -95,15 +97,15 @@ impl Health {
     }
 
     /// A call has ended. Returns whether this opened the breaker.
-    pub fn ended(
+    pub fn on_end(
         &mut self,
-        ended: Ended,
+        ended: CallOutcome,
         is_probe: bool,
         purpose: Purpose,
         rules: &BreakerRules,
         now: Timestamp,
     ) -> bool {
-        if let Ended::Limited(wish) = ended
+        if let CallOutcome::Limited(wish) = ended
             && let Some(paused) = self.paused_until.get_mut(index(purpose))
             && !wish.is_zero()
         {
@@ -112,22 +114,22 @@ impl Health {
                 .max(paused.filter(|at| is_ahead(*at, now, MAX_PAUSE)));
         }
         match (ended, self.state) {
-            (Ended::Outage, State::Closed) => self.count_outage(rules, now),
+            (CallOutcome::Outage, State::Closed) => self.count_outage(rules, now),
             // A call that was under way when the breaker opened tells nothing new.
-            (Ended::Outage, _) if !is_probe => false,
-            (Ended::Outage, _) => {
+            (CallOutcome::Outage, _) if !is_probe => false,
+            (CallOutcome::Outage, _) => {
                 self.state = State::Open(now.saturating_add(rules.open_for));
                 true
             }
             // The next call tries.
-            (Ended::Unknown, State::Probing(_)) if is_probe => {
+            (CallOutcome::Unknown, State::Probing(_)) if is_probe => {
                 self.state = State::Open(now);
                 false
             }
-            (Ended::Unknown, _) => false,
-            (Ended::Answered | Ended::Limited(_), State::Closed) => false,
+            (CallOutcome::Unknown, _) => false,
+            (CallOutcome::Answered | CallOutcome::Limited(_), State::Closed) => false,
             // It is there again, whoever noticed.
-            (Ended::Answered | Ended::Limited(_), _) => {
+            (CallOutcome::Answered | CallOutcome::Limited(_), _) => {
                 self.state = State::Closed;
                 self.outages.clear();
                 false
@@ -180,77 +182,73 @@ mod tests {
         Timestamp::from_secs(1000 + secs)
     }
 
-    fn end(health: &mut Health, ended: Ended, now: u64) -> bool {
-        health.ended(ended, false, Purpose::NewToken, &RULES, at(now))
+    fn end(health: &mut CircuitBreaker, ended: CallOutcome, now: u64) -> bool {
+        health.on_end(ended, false, Purpose::NewToken, &RULES, at(now))
     }
 
-    fn opened() -> Health {
-        let mut health = Health::default();
-        let opened: Vec<bool> = (0..3).map(|now| end(&mut health, Ended::Outage, now)).collect();
+    fn opened() -> CircuitBreaker {
+        let mut health = CircuitBreaker::default();
+        let opened: Vec<bool> = (0..3).map(|now| end(&mut health, CallOutcome::Outage, now)).collect();
         assert_eq!(opened, [false, false, true]);
         health
     }
 
-    fn breaker(secs: u64) -> Result<(), Closed> {
-        Err(Closed::Breaker(Duration::from_secs(secs)))
+    fn breaker(secs: u64) -> Result<(), CallRefused> {
+        Err(CallRefused::Breaker(Duration::from_secs(secs)))
     }
 
     #[test]
     fn it_opens_after_so_many_outages_in_the_window() {
         let health = opened();
         for purpose in [Purpose::NewToken, Purpose::Refresh, Purpose::Permission] {
-            assert_eq!(health.may_call(purpose, at(3)), breaker(4));
+            assert_eq!(health.check(purpose, at(3)), breaker(4));
         }
-        assert_eq!(health.may_call(Purpose::NewToken, at(7)), Ok(()));
-        let mut slow = Health::default();
+        assert_eq!(health.check(Purpose::NewToken, at(7)), Ok(()));
+        let mut slow = CircuitBreaker::default();
         for now in [0, 6, 12, 18, 24] {
-            assert!(!end(&mut slow, Ended::Outage, now), "never three within ten seconds");
+            assert!(!end(&mut slow, CallOutcome::Outage, now), "never three within ten seconds");
         }
-        let mut other = Health::default();
-        for ended in [Ended::Answered, Ended::Unknown, Ended::Limited(Duration::ZERO)] {
+        let mut other = CircuitBreaker::default();
+        for ended in [CallOutcome::Answered, CallOutcome::Unknown, CallOutcome::Limited(Duration::ZERO)] {
             assert!((0..9).all(|now| !end(&mut other, ended, now)));
         }
         let never = BreakerRules { failures: 0, ..RULES };
-        assert!((0..9).all(|n| !other.ended(Ended::Outage, false, Purpose::Refresh, &never, at(n))));
+        assert!((0..9).all(|n| !other.on_end(CallOutcome::Outage, false, Purpose::Refresh, &never, at(n))));
     }
 
     #[test]
     fn one_probe_decides_how_it_goes_on() {
         let mut health = opened();
-        assert!(health.called(at(9)), "the first call after the pause");
-        assert_eq!(health.may_call(Purpose::NewToken, at(8)), breaker(0), "one at a time");
-        assert!(!end(&mut health, Ended::Outage, 8), "an older call says nothing about the probe");
-        assert!(health.ended(Ended::Outage, true, Purpose::NewToken, &RULES, at(8)));
-        assert_eq!(health.may_call(Purpose::NewToken, at(9)), breaker(4));
-        assert!(health.called(at(14)));
-        assert!(!health.ended(Ended::Answered, true, Purpose::NewToken, &RULES, at(13)));
-        assert_eq!(health.may_call(Purpose::NewToken, at(13)), Ok(()));
-        assert!(!health.called(at(14)), "closed again");
+        assert!(health.on_start(at(9)), "the first call after the pause");
+        assert_eq!(health.check(Purpose::NewToken, at(8)), breaker(0), "one at a time");
+        assert!(!end(&mut health, CallOutcome::Outage, 8), "an older call says nothing about the probe");
+        assert!(health.on_end(CallOutcome::Outage, true, Purpose::NewToken, &RULES, at(8)));
+        assert_eq!(health.check(Purpose::NewToken, at(9)), breaker(4));
+        assert!(health.on_start(at(14)));
+        assert!(!health.on_end(CallOutcome::Answered, true, Purpose::NewToken, &RULES, at(13)));
+        assert_eq!(health.check(Purpose::NewToken, at(13)), Ok(()));
+        assert!(!health.on_start(at(14)), "closed again");
     }
 
     #[test]
     fn a_probe_that_is_never_heard_of_does_not_hold_the_breaker() {
         let mut health = opened();
-        assert!(health.called(at(9)));
-        assert_eq!(health.may_call(Purpose::NewToken, at(9)), Ok(()), "after its deadline");
+        assert!(health.on_start(at(9)));
+        assert_eq!(health.check(Purpose::NewToken, at(9)), Ok(()), "after its deadline");
         let mut health = opened();
-        assert!(health.called(at(9)));
-        assert!(!health.ended(Ended::Unknown, true, Purpose::NewToken, &RULES, at(8)));
-        assert_eq!(health.may_call(Purpose::NewToken, at(8)), Ok(()));
-        assert!(health.called(at(9)), "the next one probes");
+        assert!(health.on_start(at(9)));
+        assert!(!health.on_end(CallOutcome::Unknown, true, Purpose::NewToken, &RULES, at(8)));
+        assert_eq!(health.check(Purpose::NewToken, at(8)), Ok(()));
+        assert!(health.on_start(at(9)), "the next one probes");
     }
 
     #[test]
     fn a_pause_holds_for_its_purpose_alone_and_not_for_ever() {
-        let mut health = Health::default();
-        end(&mut health, Ended::Limited(Duration::from_secs(3600)), 0);
-        assert_eq!(health.may_call(Purpose::NewToken, at(1)), Err(Closed::Paused(Duration::from_secs(29))));
-        assert_eq!(health.may_call(Purpose::Refresh, at(1)), Ok(()));
-        assert_eq!(health.may_call(Purpose::NewToken, at(30)), Ok(()));
-        assert_eq!(
-            health.may_call(Purpose::NewToken, Timestamp::from_secs(1)),
-            Ok(()),
-            "the clock went back"
-        );
+        let mut health = CircuitBreaker::default();
+        end(&mut health, CallOutcome::Limited(Duration::from_secs(3600)), 0);
+        assert_eq!(health.check(Purpose::NewToken, at(1)), Err(CallRefused::Paused(Duration::from_secs(29))));
+        assert_eq!(health.check(Purpose::Refresh, at(1)), Ok(()));
+        assert_eq!(health.check(Purpose::NewToken, at(30)), Ok(()));
+        assert_eq!(health.check(Purpose::NewToken, Timestamp::from_secs(1)), Ok(()), "the clock went back");
     }
 }

@@ -3,10 +3,10 @@
 use crate::cache::Lifetime;
 use crate::credential::Source;
 use crate::hash::Fingerprint;
-use crate::http::head::{fold, folds_to};
+use crate::http::head::{normalize_byte, normalized_eq};
 use crate::introspect::{IntrospectionEndpoint, Requirement, SessionEndpoint};
 use crate::permission::{CheckTemplate, PermissionEndpoint};
-use crate::rate_limit::Rates;
+use crate::rate_limit::RateLimits;
 use crate::route::RouteTable;
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
@@ -37,7 +37,7 @@ pub struct Policy {
     /// Whether allowed requests are told to the access log too.
     pub(crate) record_allowed: bool,
     pub(crate) bounds: Bounds,
-    pub(crate) rates: Rates,
+    pub(crate) rates: RateLimits,
 }
 
 /// How much a policy wants to be kept, and for how long at most.
@@ -55,9 +55,9 @@ pub struct Bound {
     /// How many.
     pub(crate) max_entries: usize,
     /// The longest time that any route lets a yes count.
-    pub(crate) longest_ttl: Duration,
+    pub(crate) max_ttl: Duration,
     /// The same while the provider is away.
-    pub(crate) longest_stale: Duration,
+    pub(crate) max_stale: Duration,
 }
 
 /// One route.
@@ -142,7 +142,8 @@ impl Default for OwnedHeaders {
 impl OwnedHeaders {
     /// These names beside the ones that are always owned.
     pub fn new(names: Vec<String>) -> Self {
-        let mut begins: Vec<u8> = names.iter().filter_map(|name| name.bytes().next()).map(fold).collect();
+        let mut begins: Vec<u8> =
+            names.iter().filter_map(|name| name.bytes().next()).map(normalize_byte).collect();
         begins.push(b'x');
         begins.sort_unstable();
         begins.dedup();
@@ -152,22 +153,22 @@ impl OwnedHeaders {
     /// Whether a client must not send this header or trailer.
     ///
     /// Compared with every non-alphanumeric byte read as `-`: that is how servers which hand headers on as environment variables read them.
-    pub fn contain(&self, name: &[u8]) -> bool {
+    pub fn contains(&self, name: &[u8]) -> bool {
         // Most names of most requests begin like none of these.
-        if !name.first().is_some_and(|first| self.begins.contains(&fold(*first))) {
+        if !name.first().is_some_and(|first| self.begins.contains(&normalize_byte(*first))) {
             return false;
         }
         if is_reserved(name) {
             return name != b"x-avnology-signature" && name != b"x-avnology-timestamp";
         }
-        self.names.iter().any(|owned| folds_to(name, owned.as_bytes()))
+        self.names.iter().any(|owned| normalized_eq(name, owned.as_bytes()))
     }
 }
 
 /// Whether the name is in the gate's own space, `x-avnology-`.
 pub(crate) fn is_reserved(name: &[u8]) -> bool {
     const RESERVED: &[u8] = b"x-avnology-";
-    name.len() >= RESERVED.len() && name.iter().zip(RESERVED).all(|(a, b)| fold(*a) == *b)
+    name.len() >= RESERVED.len() && name.iter().zip(RESERVED).all(|(a, b)| normalize_byte(*a) == *b)
 }
 
 impl Bounds {
@@ -176,8 +177,8 @@ impl Bounds {
     pub(crate) fn max(self, other: Self) -> Self {
         let max = |a: Bound, b: Bound| Bound {
             max_entries: a.max_entries.max(b.max_entries),
-            longest_ttl: a.longest_ttl.max(b.longest_ttl),
-            longest_stale: a.longest_stale.max(b.longest_stale),
+            max_ttl: a.max_ttl.max(b.max_ttl),
+            max_stale: a.max_stale.max(b.max_stale),
         };
         Self { tokens: max(self.tokens, other.tokens), permissions: max(self.permissions, other.permissions) }
     }
@@ -224,7 +225,7 @@ mod tests {
             "X_USER",
             "x.user",
         ] {
-            assert!(owned.contain(name.as_bytes()), "{name}");
+            assert!(owned.contains(name.as_bytes()), "{name}");
         }
         for name in [
             "x-avnology-signature",
@@ -235,7 +236,7 @@ mod tests {
             ":path",
             "\u{e9}",
         ] {
-            assert!(!owned.contain(name.as_bytes()), "{name}");
+            assert!(!owned.contains(name.as_bytes()), "{name}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the provider's endpoints share: its host, and what tells one endpoint from another.
 
 use crate::breaker::BreakerRules;
-use crate::cache::shared::{Kind, Place, Sealer};
+use crate::cache::shared::{Kind, Sealer, SharedKey};
 use crate::hash::{FactKey, Fingerprint, Seed};
 use crate::http::Callout;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Endpoint {
     }
 
     /// Where the workers share the answer to a question of these parts, if they do.
-    pub fn place(&self, kind: Kind, question: &[&[u8]]) -> Option<Place> {
-        self.sealer.as_ref().map(|sealer| sealer.place(kind, question))
+    pub fn shared_key(&self, kind: Kind, question: &[&[u8]]) -> Option<SharedKey> {
+        self.sealer.as_ref().map(|sealer| sealer.key(kind, question))
     }
 }

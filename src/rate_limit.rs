@@ -1,4 +1,4 @@
-//! Budgets for calls: token buckets, so that one kind of call cannot use up what another needs.
+//! RateLimiter for calls: token buckets, so that one kind of call cannot use up what another needs.
 
 use crate::breaker::Purpose;
 use crate::hash::{FactKey, TrustedKeyHasher};
@@ -17,7 +17,7 @@ pub struct Rate {
 
 /// What a worker may spend; `None`: without a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
+pub struct RateLimits {
     /// On tokens that were not seen active lately.
     pub new_tokens: Option<Rate>,
     /// On tokens that were.
@@ -30,7 +30,7 @@ pub struct Rates {
 
 /// What a worker has left.
 #[derive(Clone, Debug, Default)]
-pub struct Budgets {
+pub struct RateLimiter {
     new_tokens: Bucket,
     refreshes: Bucket,
     permissions: Bucket,
@@ -44,14 +44,14 @@ struct Bucket {
     full_at: Option<Timestamp>,
 }
 
-impl Budgets {
+impl RateLimiter {
     /// Takes one call out of its purpose's budget, and where `subject` is one, out of that subject's.
     ///
     /// # Errors
     /// How long it takes until there is one.
     pub fn take(
         &mut self,
-        rates: &Rates,
+        rates: &RateLimits,
         purpose: Purpose,
         subject: Option<FactKey>,
         now: Timestamp,
@@ -111,12 +111,12 @@ const MAX_SUBJECTS: usize = 10_000;
 /// Keys that were seen positive lately: two generations, of which the older goes when the younger is full. Halves of them, since a wrong yes
 /// costs no more than a call out of the wrong budget.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct RecentTokens {
     young: HashSet<u64, TrustedKeyHasher>,
     old: HashSet<u64, TrustedKeyHasher>,
 }
 
-impl Seen {
+impl RecentTokens {
     /// Notes a key.
     pub fn note(&mut self, key: FactKey) {
         let key = key.half();
@@ -156,7 +156,7 @@ mod tests {
         FactKey::of(Seed([0; 16]), &[&n.to_le_bytes()])
     }
 
-    const RATES: Rates = Rates {
+    const RATES: RateLimits = RateLimits {
         new_tokens: Some(Rate { per_second: 10, burst: 3 }),
         refreshes: None,
         permissions: Some(Rate { per_second: 100, burst: 100 }),
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let mut budgets = Budgets::default();
+        let mut budgets = RateLimiter::default();
         let mut take = |now| budgets.take(&RATES, Purpose::NewToken, None, at(now));
         assert_eq!([take(0), take(0), take(0)], [Ok(()); 3]);
         assert_eq!(take(0), Err(Duration::from_millis(100)));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn purposes_do_not_share_and_one_without_a_rate_has_no_bound() {
-        let mut budgets = Budgets::default();
+        let mut budgets = RateLimiter::default();
         while budgets.take(&RATES, Purpose::NewToken, None, at(0)).is_ok() {}
         for _ in 0..1000 {
             assert_eq!(budgets.take(&RATES, Purpose::Refresh, None, at(0)), Ok(()));
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_subject_over_its_share_takes_nothing_from_others() {
-        let mut budgets = Budgets::default();
+        let mut budgets = RateLimiter::default();
         let mut take = |subject| budgets.take(&RATES, Purpose::Permission, Some(key(subject)), at(0)).is_ok();
         let greedy = (0..1000).filter(|_| take(1)).count();
         assert_eq!(greedy, 2);
@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn subjects_are_bounded_and_full_buckets_make_room() {
-        let rates = Rates { permissions: None, ..RATES };
-        let mut budgets = Budgets::default();
+        let rates = RateLimits { permissions: None, ..RATES };
+        let mut budgets = RateLimiter::default();
         let mut take = |subject, now| budgets.take(&rates, Purpose::Permission, Some(key(subject)), at(now));
         for subject in 0..10_000 {
             assert_eq!(take(subject, 0), Ok(()));
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_is_known_for_a_generation_at_least() {
-        let mut seen = Seen::default();
+        let mut seen = RecentTokens::default();
         for n in 0..120_000 {
             seen.note(key(n));
         }

@@ -87,7 +87,7 @@ impl Inputs {
     }
 
     /// Roughly how many bytes they are.
-    pub fn weight(&self) -> usize {
+    pub fn memory_cost(&self) -> usize {
         self.values.iter().fold(0, |sum, (_, input)| match input {
             Input::Value(value) => sum.saturating_add(value.len()),
             Input::Missing | Input::Ambiguous => sum,

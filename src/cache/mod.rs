@@ -3,12 +3,12 @@
 //! A fact keeps the time at which its callout was *started*, since that is what the provider's knowledge is not older than. Nothing that
 //! reads a fact extends it: whether it still counts is judged at each reading, by the lifetimes of the route that reads.
 
-mod clock;
+mod second_chance;
 pub mod shared;
 
 use crate::hash::FactKey;
 use crate::time::Timestamp;
-use clock::Clock;
+use second_chance::SecondChance;
 use std::time::Duration;
 
 /// How long facts count, as one route has it.
@@ -27,30 +27,30 @@ pub struct Lifetime {
 /// The two have quotas of their own, so that no flood of bad tokens can push good ones out.
 #[derive(Clone, Debug)]
 pub struct Cache<V> {
-    yes: Clock<V>,
-    no: Clock<()>,
+    yes: SecondChance<V>,
+    no: SecondChance<()>,
 }
 
 /// A fact that counts.
 #[derive(Debug)]
-pub enum Memory<'c, V> {
+pub enum Lookup<'c, V> {
     /// Yes, with its value.
-    Yes {
+    Positive {
         /// The value.
         value: &'c mut V,
         /// When its callout was started.
         started: Timestamp,
         /// Whether it is so old that it should be asked for again, in the background. Said once, and again after a while.
-        is_due: bool,
+        needs_refresh: bool,
     },
     /// No.
-    No,
+    Negative,
 }
 
 impl<V> Cache<V> {
     /// An empty cache for so many answers.
     pub fn new(max_entries: usize) -> Self {
-        let mut cache = Self { yes: Clock::default(), no: Clock::default() };
+        let mut cache = Self { yes: SecondChance::default(), no: SecondChance::default() };
         cache.resize(max_entries);
         cache
     }
@@ -65,7 +65,7 @@ impl<V> Cache<V> {
     ///
     /// An answer never replaces one that was asked for later. One from the future, seen before the clock went backwards, is forgotten: it
     /// could come to life again.
-    pub fn learn(&mut self, key: FactKey, answer: Option<(V, usize)>, started: Timestamp, now: Timestamp) {
+    pub fn insert(&mut self, key: FactKey, answer: Option<(V, usize)>, started: Timestamp, now: Timestamp) {
         // A host without a clock says the end of time, from which nothing would ever age.
         if started == Timestamp::from_nanos(u64::MAX) {
             return;
@@ -93,22 +93,22 @@ impl<V> Cache<V> {
     }
 
     /// The answer to a question, if one is kept that this route may read.
-    pub fn recall(&mut self, key: FactKey, lifetime: &Lifetime, now: Timestamp) -> Option<Memory<'_, V>> {
+    pub fn get(&mut self, key: FactKey, lifetime: &Lifetime, now: Timestamp) -> Option<Lookup<'_, V>> {
         let counts = |started: Timestamp, ttl: Duration| {
             !ttl.is_zero() && started <= now && now.saturating_since(started) <= ttl
         };
         if self.no.started(key).is_some_and(|started| counts(started, lifetime.negative_ttl)) {
             self.no.touch(key);
-            return Some(Memory::No);
+            return Some(Lookup::Negative);
         }
         let kept = self.yes.touch(key).filter(|kept| counts(kept.started, lifetime.ttl))?;
         let age = now.saturating_since(kept.started);
         let fifth = lifetime.ttl.checked_div(SOFT).unwrap_or_default();
-        let is_due = age >= lifetime.ttl.saturating_sub(fifth) && now >= kept.ask_again;
-        if is_due {
-            kept.ask_again = now.saturating_add(fifth.checked_div(SOFT).unwrap_or_default());
+        let needs_refresh = age >= lifetime.ttl.saturating_sub(fifth) && now >= kept.refresh_after;
+        if needs_refresh {
+            kept.refresh_after = now.saturating_add(fifth.checked_div(SOFT).unwrap_or_default());
         }
-        Some(Memory::Yes { started: kept.started, is_due, value: &mut kept.value })
+        Some(Lookup::Positive { started: kept.started, needs_refresh, value: &mut kept.value })
     }
 
     /// A yes that counts while the provider is away.
@@ -173,17 +173,17 @@ mod tests {
 
     /// What is read at this time: the value and whether it is due, or a no.
     fn read(cache: &mut Cache<u32>, n: u32, now: u64) -> Option<Option<(u32, bool)>> {
-        cache.recall(key(n), &LIFETIME, at(now)).map(|memory| match memory {
-            Memory::Yes { value, is_due, .. } => Some((*value, is_due)),
-            Memory::No => None,
+        cache.get(key(n), &LIFETIME, at(now)).map(|memory| match memory {
+            Lookup::Positive { value, needs_refresh, .. } => Some((*value, needs_refresh)),
+            Lookup::Negative => None,
         })
     }
 
     #[test]
     fn a_fact_counts_for_its_lifetime_from_its_start_and_no_reading_extends_it() {
         let mut cache = Cache::new(10);
-        cache.learn(key(1), Some((7, 1)), at(0), at(1));
-        cache.learn(key(2), None, at(0), at(1));
+        cache.insert(key(1), Some((7, 1)), at(0), at(1));
+        cache.insert(key(2), None, at(0), at(1));
         for now in 0..24 {
             assert_eq!(read(&mut cache, 1, now), Some(Some((7, false))));
             assert_eq!(read(&mut cache, 2, now), (now <= 5).then_some(None), "{now}");
@@ -192,58 +192,59 @@ mod tests {
         assert_eq!(read(&mut cache, 1, 31), None);
         assert_eq!(read(&mut cache, 3, 0), None);
         let off = Lifetime { ttl: Duration::ZERO, negative_ttl: Duration::ZERO, ..LIFETIME };
-        assert!(cache.recall(key(1), &off, at(0)).is_none());
-        assert!(cache.recall(key(2), &off, at(0)).is_none());
+        assert!(cache.get(key(1), &off, at(0)).is_none());
+        assert!(cache.get(key(2), &off, at(0)).is_none());
     }
 
     #[test]
     fn a_fact_is_due_in_its_last_fifth_and_said_so_once_in_a_while() {
         let mut cache = Cache::new(10);
-        cache.learn(key(1), Some((7, 1)), at(0), at(0));
-        let due: Vec<bool> =
-            (22..30).filter_map(|now| read(&mut cache, 1, now).flatten().map(|(_, is_due)| is_due)).collect();
+        cache.insert(key(1), Some((7, 1)), at(0), at(0));
+        let due: Vec<bool> = (22..30)
+            .filter_map(|now| read(&mut cache, 1, now).flatten().map(|(_, needs_refresh)| needs_refresh))
+            .collect();
         assert_eq!(due, [false, false, true, false, true, false, true, false]);
     }
 
     #[test]
     fn the_answer_that_was_asked_for_later_counts() {
         let mut cache = Cache::new(10);
-        cache.learn(key(1), None, at(5), at(6));
-        cache.learn(key(1), Some((1, 1)), at(4), at(7));
-        cache.learn(key(1), Some((1, 1)), at(5), at(7));
+        cache.insert(key(1), None, at(5), at(6));
+        cache.insert(key(1), Some((1, 1)), at(4), at(7));
+        cache.insert(key(1), Some((1, 1)), at(5), at(7));
         assert_eq!(read(&mut cache, 1, 7), Some(None), "a yes that was asked for before the no");
-        cache.learn(key(1), Some((2, 1)), at(6), at(7));
+        cache.insert(key(1), Some((2, 1)), at(6), at(7));
         assert_eq!(read(&mut cache, 1, 7), Some(Some((2, false))));
-        cache.learn(key(1), None, at(6), at(8));
+        cache.insert(key(1), None, at(6), at(8));
         assert_eq!(read(&mut cache, 1, 8), Some(None));
         assert!(cache.stale(key(1), &LIFETIME, at(8)).is_none(), "a no deletes what could be stale");
-        cache.learn(key(1), Some((3, 1)), at(9), at(9));
-        cache.learn(key(1), None, at(7), at(10));
+        cache.insert(key(1), Some((3, 1)), at(9), at(9));
+        cache.insert(key(1), None, at(7), at(10));
         assert!(cache.stale(key(1), &LIFETIME, at(10)).is_none(), "also one that was asked for later");
     }
 
     #[test]
     fn what_was_learnt_before_the_clock_went_backwards_does_not_come_back() {
         let mut cache = Cache::new(10);
-        cache.learn(key(1), Some((1, 1)), at(100), at(100));
+        cache.insert(key(1), Some((1, 1)), at(100), at(100));
         assert_eq!(read(&mut cache, 1, 50), None, "from the future");
-        cache.learn(key(1), None, at(50), at(50));
+        cache.insert(key(1), None, at(50), at(50));
         assert_eq!(read(&mut cache, 1, 51), Some(None));
         assert_eq!(read(&mut cache, 1, 100), None);
         for (n, secs) in [(2, 200), (3, 50)] {
-            cache.learn(key(n), Some((n, 1)), at(secs), at(secs));
+            cache.insert(key(n), Some((n, 1)), at(secs), at(secs));
         }
         cache.forget_after(at(60));
         assert_eq!(read(&mut cache, 2, 200), None);
         assert_eq!(read(&mut cache, 3, 60), Some(Some((3, false))));
-        cache.learn(key(4), Some((4, 1)), Timestamp::from_nanos(u64::MAX), Timestamp::from_nanos(u64::MAX));
+        cache.insert(key(4), Some((4, 1)), Timestamp::from_nanos(u64::MAX), Timestamp::from_nanos(u64::MAX));
         assert!(cache.known_since(key(4)).is_none(), "a host without a clock");
     }
 
     #[test]
     fn a_stale_yes_counts_for_its_time_only() {
         let mut cache = Cache::new(10);
-        cache.learn(key(1), Some((1, 1)), at(0), at(0));
+        cache.insert(key(1), Some((1, 1)), at(0), at(0));
         assert!(cache.stale(key(1), &LIFETIME, at(90)).is_some());
         assert!(cache.stale(key(1), &LIFETIME, at(91)).is_none());
         let strict = Lifetime { stale_if_error: Duration::ZERO, ..LIFETIME };
@@ -253,14 +254,14 @@ mod tests {
     #[test]
     fn no_flood_of_either_kind_pushes_the_other_out() {
         let mut cache = Cache::new(100);
-        cache.learn(key(0), Some((1, 1)), at(0), at(0));
+        cache.insert(key(0), Some((1, 1)), at(0), at(0));
         for n in 1..10_000 {
-            cache.learn(key(n), None, at(0), at(0));
+            cache.insert(key(n), None, at(0), at(0));
         }
         assert_eq!(read(&mut cache, 0, 1), Some(Some((1, false))));
-        cache.learn(key(20_000), None, at(0), at(0));
+        cache.insert(key(20_000), None, at(0), at(0));
         for n in 1..10_000 {
-            cache.learn(key(n), Some((n, 1)), at(1), at(1));
+            cache.insert(key(n), Some((n, 1)), at(1), at(1));
         }
         assert_eq!(read(&mut cache, 20_000, 1), Some(None));
     }

@@ -32,7 +32,7 @@ impl fmt::Debug for Sealer {
 
 /// Where a question's answer is, if it is anywhere.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct SharedKey {
     sealer: Arc<Sealer>,
     kind: Kind,
     slot: u32,
@@ -51,18 +51,18 @@ pub enum Kind {
 
 /// What may stand in a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct SharedEntry {
     /// When the callout that brought it was started.
     pub started: Timestamp,
     /// When it may be forgotten.
     pub until: Timestamp,
     /// The answer.
-    pub answer: Answer,
+    pub answer: SharedAnswer,
 }
 
 /// An answer that workers share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum SharedAnswer {
     /// Yes, with the fact's bytes.
     Yes(Vec<u8>),
     /// No: a tombstone, which keeps a yes that was asked for earlier from coming back.
@@ -86,11 +86,11 @@ impl Sealer {
     }
 
     /// Where the answer to the question with these parts is.
-    pub fn place(self: &Arc<Self>, kind: Kind, question: &[&[u8]]) -> Place {
+    pub fn key(self: &Arc<Self>, kind: Kind, question: &[&[u8]]) -> SharedKey {
         let digest = FactKey::of(self.digests, question).bytes();
         // The digest's own bits: it is read where the slot is, by whoever can read there.
         let slot = u32::from_le_bytes(digest.first_chunk().copied().unwrap_or_default()) % SLOTS;
-        Place { sealer: Arc::clone(self), kind, slot, digest }
+        SharedKey { sealer: Arc::clone(self), kind, slot, digest }
     }
 
     fn seal(&self, slot: u32, value: &[u8]) -> [u8; 16] {
@@ -98,7 +98,7 @@ impl Sealer {
     }
 }
 
-impl Place {
+impl SharedKey {
     /// The slot's name.
     pub fn name(&self) -> String {
         let kind = match self.kind {
@@ -109,7 +109,7 @@ impl Place {
     }
 
     /// The answer to this question, if these bytes are one that the gate has sealed.
-    pub fn open(&self, bytes: &[u8]) -> Option<Entry> {
+    pub fn open(&self, bytes: &[u8]) -> Option<SharedEntry> {
         let (digest, entry) = self.unseal(bytes)?;
         (digest == self.digest).then_some(entry)
     }
@@ -118,33 +118,33 @@ impl Place {
     ///
     /// Only what is later replaces an answer to the same question. A no takes the slot of another question, and keeps it from every yes until
     /// it may be forgotten.
-    pub fn replace(&self, bytes: Option<&[u8]>, entry: &Entry, now: Timestamp) -> Option<Vec<u8>> {
+    pub fn replace(&self, bytes: Option<&[u8]>, entry: &SharedEntry, now: Timestamp) -> Option<Vec<u8>> {
         let there = bytes.and_then(|bytes| self.unseal(bytes));
         (self.claim(there, entry, now) == Claim::Write).then(|| self.value(entry))
     }
 
-    fn claim(&self, there: Option<([u8; 16], Entry)>, entry: &Entry, now: Timestamp) -> Claim {
+    fn claim(&self, there: Option<([u8; 16], SharedEntry)>, entry: &SharedEntry, now: Timestamp) -> Claim {
         let Some((digest, there)) = there else { return Claim::Write };
         // One from the future was written before the clock went backwards.
         if now > there.until || there.started > now {
             return Claim::Write;
         }
         let is_later = match entry.answer {
-            Answer::Yes(_) => entry.started > there.started,
-            Answer::No => entry.started >= there.started,
+            SharedAnswer::Yes(_) => entry.started > there.started,
+            SharedAnswer::No => entry.started >= there.started,
         };
         let may_write = match (digest == self.digest, &entry.answer, &there.answer) {
             (true, _, _) => is_later,
-            (false, Answer::No, _) | (false, Answer::Yes(_), Answer::Yes(_)) => true,
-            (false, Answer::Yes(_), Answer::No) => false,
+            (false, SharedAnswer::No, _) | (false, SharedAnswer::Yes(_), SharedAnswer::Yes(_)) => true,
+            (false, SharedAnswer::Yes(_), SharedAnswer::No) => false,
         };
         if may_write { Claim::Write } else { Claim::Leave }
     }
 
-    fn value(&self, entry: &Entry) -> Vec<u8> {
+    fn value(&self, entry: &SharedEntry) -> Vec<u8> {
         let (kind, payload): (u8, &[u8]) = match &entry.answer {
-            Answer::Yes(payload) => (1, payload),
-            Answer::No => (0, &[]),
+            SharedAnswer::Yes(payload) => (1, payload),
+            SharedAnswer::No => (0, &[]),
         };
         let mut value = vec![VERSION];
         value.extend(self.digest);
@@ -158,7 +158,7 @@ impl Place {
     }
 
     /// A value with a good seal, whatever question it answers.
-    fn unseal(&self, bytes: &[u8]) -> Option<([u8; 16], Entry)> {
+    fn unseal(&self, bytes: &[u8]) -> Option<([u8; 16], SharedEntry)> {
         // Nothing of ours is longer, and what is not ours costs no more than a look.
         let (value, seal) = bytes.split_last_chunk::<16>().filter(|_| bytes.len() <= MAX_VALUE)?;
         // Compared in constant time: whoever can write to the slots must not find a seal byte by byte.
@@ -171,19 +171,19 @@ impl Place {
         let (started, rest) = rest.split_first_chunk::<8>()?;
         let (until, payload) = rest.split_first_chunk::<8>()?;
         let answer = match (version, kind) {
-            (&VERSION, 0) => Answer::No,
-            (&VERSION, 1) => Answer::Yes(payload.to_vec()),
+            (&VERSION, 0) => SharedAnswer::No,
+            (&VERSION, 1) => SharedAnswer::Yes(payload.to_vec()),
             _ => return None,
         };
         let at = |nanos: &[u8; 8]| Timestamp::from_nanos(u64::from_le_bytes(*nanos));
-        Some((*digest, Entry { started: at(started), until: at(until), answer }))
+        Some((*digest, SharedEntry { started: at(started), until: at(until), answer }))
     }
 }
 
-impl Entry {
+impl SharedEntry {
     /// An answer that is worth keeping for this long.
-    pub fn new(answer: Answer, started: Timestamp, longest_ttl: Duration) -> Self {
-        Self { started, until: started.saturating_add(longest_ttl), answer }
+    pub fn new(answer: SharedAnswer, started: Timestamp, max_ttl: Duration) -> Self {
+        Self { started, until: started.saturating_add(max_ttl), answer }
     }
 }
 
@@ -228,17 +228,17 @@ mod tests {
         Timestamp::from_secs(secs)
     }
 
-    fn yes(started: u64) -> Entry {
-        Entry::new(Answer::Yes(b"fact".to_vec()), at(started), Duration::from_secs(30))
+    fn yes(started: u64) -> SharedEntry {
+        SharedEntry::new(SharedAnswer::Yes(b"fact".to_vec()), at(started), Duration::from_secs(30))
     }
 
-    fn no(started: u64) -> Entry {
-        Entry::new(Answer::No, at(started), Duration::from_secs(30))
+    fn no(started: u64) -> SharedEntry {
+        SharedEntry::new(SharedAnswer::No, at(started), Duration::from_secs(30))
     }
 
     #[test]
     fn only_what_was_sealed_for_this_question_slot_and_secret_is_read() {
-        let place = sealer("s").place(Kind::Token, &[b"token"]);
+        let place = sealer("s").key(Kind::Token, &[b"token"]);
         let value = place.replace(None, &yes(1), at(1)).unwrap();
         assert_eq!(place.open(&value), Some(yes(1)));
         for nth in 0..value.len() {
@@ -248,21 +248,21 @@ mod tests {
             assert_eq!(place.open(&value[..nth]), None, "cut at {nth}");
         }
         assert_eq!(place.open(b""), None);
-        let other = Place { digest: sealer("s").place(Kind::Token, &[b"other"]).digest, ..place.clone() };
+        let other = SharedKey { digest: sealer("s").key(Kind::Token, &[b"other"]).digest, ..place.clone() };
         assert_eq!(other.open(&value), None, "another question in the same slot");
-        assert_eq!(Place { slot: place.slot ^ 1, ..place.clone() }.open(&value), None, "another slot");
-        assert_eq!(Place { sealer: sealer("x"), ..place }.open(&value), None, "another secret");
+        assert_eq!(SharedKey { slot: place.slot ^ 1, ..place.clone() }.open(&value), None, "another slot");
+        assert_eq!(SharedKey { sealer: sealer("x"), ..place }.open(&value), None, "another secret");
         let elsewhere = Arc::new(Sealer::new("s", Fingerprint::of(&["elsewhere"])));
         assert_ne!(
-            elsewhere.place(Kind::Token, &[b"token"]).digest,
-            sealer("s").place(Kind::Token, &[b"token"]).digest
+            elsewhere.key(Kind::Token, &[b"token"]).digest,
+            sealer("s").key(Kind::Token, &[b"token"]).digest
         );
     }
 
     #[test]
     fn what_was_asked_for_later_stays() {
-        let place = sealer("s").place(Kind::Token, &[b"token"]);
-        let writes = |there: &Entry, entry: &Entry, now: u64| {
+        let place = sealer("s").key(Kind::Token, &[b"token"]);
+        let writes = |there: &SharedEntry, entry: &SharedEntry, now: u64| {
             place.replace(Some(&place.value(there)), entry, at(now)).is_some()
         };
         assert!(writes(&yes(1), &yes(2), 3) && !writes(&yes(2), &yes(2), 3) && !writes(&yes(2), &yes(1), 3));
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_tombstone_keeps_its_slot_from_others_for_its_time() {
-        let place = sealer("s").place(Kind::Token, &[b"token"]);
-        let other = Place { digest: [7; 16], ..place.clone() };
+        let place = sealer("s").key(Kind::Token, &[b"token"]);
+        let other = SharedKey { digest: [7; 16], ..place.clone() };
         assert!(other.replace(Some(&place.value(&yes(5))), &yes(1), at(6)).is_some());
         assert!(other.replace(Some(&place.value(&yes(5))), &no(1), at(6)).is_some());
         assert!(other.replace(Some(&place.value(&no(5))), &yes(6), at(35)).is_none());

@@ -4,7 +4,7 @@
 
 use super::abi;
 use crate::envoy::{callout, header_map};
-use crate::flow::{Level, Seed, SharedSlots};
+use crate::flow::{Level, Seed, SharedStore};
 use crate::http::{Callout, Edit, LocalReply};
 use crate::time::Timestamp;
 pub(super) use proxy_wasm::types::{BufferType, MapType};
@@ -139,7 +139,7 @@ pub(super) fn seed() -> Option<Seed> {
 /// The data that all virtual machines of one `vm_id` share.
 pub(super) struct Slots;
 
-impl SharedSlots for Slots {
+impl SharedStore for Slots {
     fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
         let mut cas = 0;
         abi::handed_over(|address, len| abi::proxy_get_shared_data(slot.as_bytes(), address, len, &mut cas))

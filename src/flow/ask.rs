@@ -1,6 +1,6 @@
 //! Questions to the provider: what is asked, what identifies the answer, where it may be found.
 
-use crate::cache::shared::{Kind, Place};
+use crate::cache::shared::{Kind, SharedKey};
 use crate::hash::{FactKey, Fingerprint, Seed};
 use crate::http::Callout;
 use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
@@ -15,7 +15,7 @@ pub(super) struct Ask<'p> {
     pub(super) question: Question,
     pub(super) key: FactKey,
     target: Target<'p>,
-    place: OnceCell<Option<Place>>,
+    place: OnceCell<Option<SharedKey>>,
 }
 
 /// What is asked.
@@ -95,15 +95,17 @@ impl<'p> Ask<'p> {
     }
 
     /// Where the workers share the answer, if they do. Found out once, since it costs a hash of the token.
-    pub(super) fn place(&self) -> Option<&Place> {
+    pub(super) fn place(&self) -> Option<&SharedKey> {
         let place = self.place.get_or_init(|| match self.target {
             Target::Introspection(endpoint, token) => {
-                endpoint.endpoint.place(Kind::Token, &[token.reveal().as_bytes()])
+                endpoint.endpoint.shared_key(Kind::Token, &[token.reveal().as_bytes()])
             }
             Target::Session(endpoint, token) => {
-                endpoint.endpoint.place(Kind::Token, &[token.reveal().as_bytes()])
+                endpoint.endpoint.shared_key(Kind::Token, &[token.reveal().as_bytes()])
             }
-            Target::Permission(endpoint, check) => endpoint.endpoint.place(Kind::Permission, &check.parts()),
+            Target::Permission(endpoint, check) => {
+                endpoint.endpoint.shared_key(Kind::Permission, &check.parts())
+            }
         });
         place.as_ref()
     }

@@ -4,7 +4,7 @@ use super::ask::{Ask, Question};
 use super::engine::Engine;
 use super::state::{Alarm, Flight, Ticket};
 use super::{FlightId, Output, RootId, StreamId};
-use crate::breaker::{Closed, Ended, Purpose};
+use crate::breaker::{CallOutcome, CallRefused, Purpose};
 use crate::policy::Policy;
 use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
@@ -74,9 +74,9 @@ impl Engine {
             return Err(Unusable::OverLimit.into());
         }
         let health = self.health.entry(ask.endpoint()).or_default();
-        health.may_call(purpose, now).map_err(|closed| match closed {
-            Closed::Breaker(left) => Refusal::from(Outage::CircuitOpen(left)),
-            Closed::Paused(left) => Unusable::RateLimited(Some(left)).into(),
+        health.check(purpose, now).map_err(|closed| match closed {
+            CallRefused::Breaker(left) => Refusal::from(Outage::CircuitOpen(left)),
+            CallRefused::Paused(left) => Unusable::RateLimited(Some(left)).into(),
         })?;
         let subject = policy.rates.per_subject.and_then(|_| ask.subject(self.seed));
         let budgets = self.budgets.entry(root).or_default();
@@ -88,7 +88,7 @@ impl Engine {
         let provider = ask.provider();
         // The host's own timeout answers first; this is for the case that it does not.
         let deadline = now.saturating_add(provider.timeout).saturating_add(GRACE);
-        let is_probe = health.called(deadline);
+        let is_probe = health.on_start(deadline);
         let count = self.under_way(purpose);
         *count = count.saturating_add(1);
         let id = FlightId(self.next_flight);
@@ -131,23 +131,23 @@ impl Engine {
     }
 
     /// Notes what a flight's end says about its endpoint.
-    pub(super) fn note_end(&mut self, flight: &Flight, ended: Ended, now: Timestamp) {
+    pub(super) fn note_end(&mut self, flight: &Flight, ended: CallOutcome, now: Timestamp) {
         let Some(health) = self.health.get_mut(&flight.endpoint) else { return };
-        if health.ended(ended, flight.is_probe, flight.purpose, &flight.breaker, now) {
+        if health.on_end(ended, flight.is_probe, flight.purpose, &flight.breaker, now) {
             self.advise(Some(&Outage::CircuitOpen(flight.breaker.open_for).into()), now);
         }
     }
 }
 
 /// What a failed call says about its endpoint.
-pub(super) fn ended(refusal: &Refusal, question: Question) -> Ended {
+pub(super) fn ended(refusal: &Refusal, question: Question) -> CallOutcome {
     match refusal {
-        Refusal::Outage(_) => Ended::Outage,
+        Refusal::Outage(_) => CallOutcome::Outage,
         // The credential was the caller's own, and so is the limit.
-        Refusal::Unusable(Unusable::RateLimited(_)) if question == Question::Session => Ended::Answered,
-        Refusal::Unusable(Unusable::RateLimited(wish)) => Ended::Limited(wish.unwrap_or_default()),
-        Refusal::Unusable(Unusable::NotStarted) => Ended::Unknown,
-        Refusal::Unusable(_) | Refusal::Denial(_) | Refusal::Acknowledgement(_) => Ended::Answered,
+        Refusal::Unusable(Unusable::RateLimited(_)) if question == Question::Session => CallOutcome::Answered,
+        Refusal::Unusable(Unusable::RateLimited(wish)) => CallOutcome::Limited(wish.unwrap_or_default()),
+        Refusal::Unusable(Unusable::NotStarted) => CallOutcome::Unknown,
+        Refusal::Unusable(_) | Refusal::Denial(_) | Refusal::Acknowledgement(_) => CallOutcome::Answered,
     }
 }
 

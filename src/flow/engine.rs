@@ -6,8 +6,8 @@ use super::gate::{self, Callback, Gate};
 use super::open::{self, Opening};
 use super::renderings::Renderings;
 use super::state::{Alarm, Flight, State, Stream, Ticket};
-use super::{FlightId, Level, Output, RootId, Seed, SharedSlots, Step, StreamId, reply, slots};
-use crate::breaker::{Ended, Health};
+use super::{FlightId, Level, Output, RootId, Seed, SharedStore, Step, StreamId, reply, slots};
+use crate::breaker::{CallOutcome, CircuitBreaker};
 use crate::cache::Cache;
 use crate::claims::TokenInfo;
 use crate::config::Loaded;
@@ -17,7 +17,7 @@ use crate::http::{CallFailure, Response};
 use crate::introspect::Fact;
 use crate::permission;
 use crate::policy::{Bounds, Policy};
-use crate::rate_limit::{Budgets, Seen};
+use crate::rate_limit::{RateLimiter, RecentTokens};
 use crate::refusal::{Outage, Reason, Refusal, Unusable};
 use crate::time::Timestamp;
 use crate::verdict;
@@ -28,7 +28,7 @@ use std::rc::Rc;
 #[cfg_attr(test, derive(Clone))]
 pub struct Engine {
     pub(super) seed: Seed,
-    pub(super) slots: Rc<dyn SharedSlots>,
+    pub(super) slots: Rc<dyn SharedStore>,
     pub(super) policies: HashMap<RootId, Rc<Policy>, TrustedKeyHasher>,
     pub(super) next_policy: u32,
     pub(super) streams: HashMap<StreamId, Stream, TrustedKeyHasher>,
@@ -41,10 +41,10 @@ pub struct Engine {
     pub(super) bounds: Bounds,
     pub(super) renderings: Renderings,
     /// Tokens that were active lately, as they are known here.
-    pub(super) seen: Seen,
+    pub(super) seen: RecentTokens,
     /// How each endpoint has been, as each client of it.
-    pub(super) health: HashMap<Fingerprint, Health, TrustedKeyHasher>,
-    pub(super) budgets: HashMap<RootId, Budgets, TrustedKeyHasher>,
+    pub(super) health: HashMap<Fingerprint, CircuitBreaker, TrustedKeyHasher>,
+    pub(super) budgets: HashMap<RootId, RateLimiter, TrustedKeyHasher>,
     pub(super) under_way: UnderWay,
     pub(super) next_flight: u64,
     pub(super) alarms: BTreeSet<(RootId, Timestamp, Alarm)>,
@@ -74,7 +74,7 @@ pub(super) struct UnderWay {
 
 impl Engine {
     /// An engine without policies. `seed`: random, one per VM. `slots`: what it shares with the other workers.
-    pub fn new(seed: Seed, slots: Rc<dyn SharedSlots>) -> Self {
+    pub fn new(seed: Seed, slots: Rc<dyn SharedStore>) -> Self {
         Self {
             seed,
             slots,
@@ -87,7 +87,7 @@ impl Engine {
             permissions: Cache::new(0),
             bounds: Bounds::default(),
             renderings: Renderings::default(),
-            seen: Seen::default(),
+            seen: RecentTokens::default(),
             health: HashMap::default(),
             budgets: HashMap::default(),
             under_way: UnderWay::default(),
@@ -187,7 +187,7 @@ impl Engine {
             Some(Stream::Open(policy)) => Some(policy),
             Some(Stream::Answered) | None => None,
         };
-        let is_owned = |name: &&[u8]| policy.is_none_or(|policy| policy.owned.contain(name));
+        let is_owned = |name: &&[u8]| policy.is_none_or(|policy| policy.owned.contains(name));
         let removed = names.into_iter().filter(is_owned).map(<[u8]>::to_vec).collect();
         let step = match gate::gate(self.phase(stream), Callback::Trailers) {
             Gate::Continue => Step::Continue,
@@ -205,7 +205,7 @@ impl Engine {
         let body = reply::body_of(answer, landed.question);
         self.note_end(
             &landed,
-            body.as_ref().err().map_or(Ended::Answered, |e| calls::ended(e, landed.question)),
+            body.as_ref().err().map_or(CallOutcome::Answered, |e| calls::ended(e, landed.question)),
             now,
         );
         match landed.question {
@@ -245,7 +245,7 @@ impl Engine {
                 Alarm::Flight(flight) => {
                     let Some(late) = self.take_flight(flight) else { continue };
                     let timeout = Refusal::from(Outage::Timeout);
-                    self.note_end(&late, Ended::Outage, now);
+                    self.note_end(&late, CallOutcome::Outage, now);
                     self.advise(Some(&timeout), now);
                     for (stream, ticket) in late.waiters {
                         match ticket {
@@ -286,7 +286,7 @@ impl Engine {
             self.flights.iter().filter(|(_, f)| f.root == root).map(|(id, _)| *id).collect();
         for flight in flights {
             if let Some(flight) = self.take_flight(flight) {
-                self.note_end(&flight, Ended::Unknown, now);
+                self.note_end(&flight, CallOutcome::Unknown, now);
             }
         }
         let is_its = |stream: &Stream| matches!(stream, Stream::Pending(pending) if pending.root == root);

@@ -3,8 +3,8 @@
 use super::ask::{Ask, Question};
 use super::engine::Engine;
 use super::state::Flight;
-use crate::cache::Memory;
-use crate::cache::shared::{Answer, Entry, MAX_PAYLOAD, Place};
+use crate::cache::Lookup;
+use crate::cache::shared::{MAX_PAYLOAD, SharedAnswer, SharedEntry, SharedKey};
 use crate::claims::TokenInfo;
 use crate::hash::FactKey;
 use crate::http::Header;
@@ -49,9 +49,9 @@ impl Engine {
     fn kept_token(&mut self, key: FactKey, rules: &TokenRules, now: Timestamp) -> Option<(Finding, bool)> {
         let lifetime = &rules.token_lifetime;
         let finding = |fact| Finding { fact, kept_as: Some(key), is_stale: false };
-        match self.tokens.recall(key, lifetime, now)? {
-            Memory::No => Some((finding(Fact::kept(None, now)), false)),
-            Memory::Yes { value, started, is_due } => {
+        match self.tokens.get(key, lifetime, now)? {
+            Lookup::Negative => Some((finding(Fact::kept(None, now)), false)),
+            Lookup::Positive { value, started, needs_refresh } => {
                 let skew = rules.requirement.clock_skew;
                 if value.is_past(skew, now) {
                     // A fact that has outlived its token is none. A provider that calls a token active which has expired already is
@@ -61,7 +61,7 @@ impl Engine {
                         return None;
                     }
                 }
-                Some((finding(Fact::kept(Some(value.clone()), started)), is_due))
+                Some((finding(Fact::kept(Some(value.clone()), started)), needs_refresh))
             }
         }
     }
@@ -74,9 +74,9 @@ impl Engine {
         now: Timestamp,
     ) -> Option<(bool, bool)> {
         let kept = |engine: &mut Self| {
-            Some(match engine.permissions.recall(ask.key, &rules.permission_lifetime, now)? {
-                Memory::No => (false, false),
-                Memory::Yes { is_due, .. } => (true, is_due),
+            Some(match engine.permissions.get(ask.key, &rules.permission_lifetime, now)? {
+                Lookup::Negative => (false, false),
+                Lookup::Positive { needs_refresh, .. } => (true, needs_refresh),
             })
         };
         kept(self).or_else(|| if self.adopt(ask, now) { kept(self) } else { None })
@@ -84,14 +84,14 @@ impl Engine {
 
     /// Takes another worker's answer over; false where there is none that this worker does not know.
     pub(super) fn adopt(&mut self, ask: &Ask<'_>, now: Timestamp) -> bool {
-        if self.bound(ask.question).longest_ttl.is_zero() {
+        if self.bound(ask.question).max_ttl.is_zero() {
             return false;
         }
         let entry = ask.place().and_then(|place| {
             let (bytes, _) = self.slots.get(&place.name())?;
             place.open(&bytes).filter(|entry| entry.started <= now)
         });
-        let Some(Entry { started, answer, .. }) = entry else { return false };
+        let Some(SharedEntry { started, answer, .. }) = entry else { return false };
         let known_since = match ask.question {
             Question::Permission => self.permissions.known_since(ask.key),
             Question::Introspection | Question::Session => self.tokens.known_since(ask.key),
@@ -99,22 +99,22 @@ impl Engine {
         let is_news = match known_since.cmp(&Some(started)) {
             Ordering::Less => true,
             // Most often it is this worker's own. Of two answers of one instant the no counts.
-            Ordering::Equal => answer == Answer::No,
+            Ordering::Equal => answer == SharedAnswer::No,
             Ordering::Greater => false,
         };
         if !is_news {
             return false;
         }
         match (ask.question, answer) {
-            (Question::Permission, Answer::Yes(_)) => {
-                self.permissions.learn(ask.key, Some(((), 0)), started, now);
+            (Question::Permission, SharedAnswer::Yes(_)) => {
+                self.permissions.insert(ask.key, Some(((), 0)), started, now);
             }
-            (Question::Permission, Answer::No) => self.permissions.learn(ask.key, None, started, now),
-            (_, Answer::Yes(payload)) => {
+            (Question::Permission, SharedAnswer::No) => self.permissions.insert(ask.key, None, started, now),
+            (_, SharedAnswer::Yes(payload)) => {
                 let Some(info) = TokenInfo::unpack(&payload) else { return false };
                 self.learn_token(ask.key, Some(info), started, now);
             }
-            (_, Answer::No) => self.learn_token(ask.key, None, started, now),
+            (_, SharedAnswer::No) => self.learn_token(ask.key, None, started, now),
         }
         true
     }
@@ -128,20 +128,20 @@ impl Engine {
                 self.learn_token(flight.key, Some(info.clone()), flight.started, now);
                 let payload = info.packed();
                 if payload.len() <= MAX_PAYLOAD {
-                    self.publish(flight, Answer::Yes(payload.to_vec()), now);
+                    self.publish(flight, SharedAnswer::Yes(payload.to_vec()), now);
                 }
             }
             Introspection::Inactive => {
                 self.learn_token(flight.key, None, flight.started, now);
-                self.publish(flight, Answer::No, now);
+                self.publish(flight, SharedAnswer::No, now);
             }
         }
     }
 
     /// Takes a flight's answer about a permission in, and tells the other workers.
     pub(super) fn learn_permission(&mut self, flight: &Flight, is_granted: bool, now: Timestamp) {
-        self.permissions.learn(flight.key, is_granted.then_some(((), 0)), flight.started, now);
-        self.publish(flight, if is_granted { Answer::Yes(Vec::new()) } else { Answer::No }, now);
+        self.permissions.insert(flight.key, is_granted.then_some(((), 0)), flight.started, now);
+        self.publish(flight, if is_granted { SharedAnswer::Yes(Vec::new()) } else { SharedAnswer::No }, now);
     }
 
     fn learn_token(&mut self, key: FactKey, info: Option<TokenInfo>, started: Timestamp, now: Timestamp) {
@@ -153,15 +153,15 @@ impl Engine {
             let bytes = info.packed().len();
             (info, bytes)
         });
-        self.tokens.learn(key, answer, started, now);
+        self.tokens.insert(key, answer, started, now);
     }
 
-    fn publish(&self, flight: &Flight, answer: Answer, now: Timestamp) {
-        let Bound { longest_ttl, longest_stale, .. } = self.bound(flight.question);
-        let Some(place) = flight.place.as_ref().filter(|_| !longest_ttl.is_zero()) else { return };
+    fn publish(&self, flight: &Flight, answer: SharedAnswer, now: Timestamp) {
+        let Bound { max_ttl, max_stale, .. } = self.bound(flight.question);
+        let Some(place) = flight.place.as_ref().filter(|_| !max_ttl.is_zero()) else { return };
         // A no stays for as long as another worker might otherwise let its yes count.
-        let ttl = if answer == Answer::No { longest_stale } else { longest_ttl };
-        write(&*self.slots, place, &Entry::new(answer, flight.started, ttl), now);
+        let ttl = if answer == SharedAnswer::No { max_stale } else { max_ttl };
+        write(&*self.slots, place, &SharedEntry::new(answer, flight.started, ttl), now);
     }
 
     fn bound(&self, question: Question) -> Bound {
@@ -240,7 +240,7 @@ impl Engine {
 }
 
 /// Writes an answer to its slot, unless what stands there is to stay.
-fn write(slots: &dyn super::SharedSlots, place: &Place, entry: &Entry, now: Timestamp) {
+fn write(slots: &dyn super::SharedStore, place: &SharedKey, entry: &SharedEntry, now: Timestamp) {
     let name = place.name();
     for _ in 0..WRITES {
         let there = slots.get(&name);

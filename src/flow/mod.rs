@@ -18,7 +18,7 @@ mod steps;
 
 pub use crate::hash::Seed;
 pub use engine::Engine;
-pub use slots::{NoSlots, SharedSlots};
+pub use slots::{NoStore, SharedStore};
 
 use crate::http::Callout;
 use crate::verdict::Verdict;

@@ -2,7 +2,7 @@
 
 use crate::credential::{self, Source};
 use crate::http::Edit;
-use crate::http::head::{Reading, RequestHead, folds_to};
+use crate::http::head::{Reading, RequestHead, normalized_eq};
 use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
 use crate::http::query;
@@ -169,7 +169,7 @@ fn inputs(rules: &TokenRules, route: &Route, head: &RequestHead<'_>, captures: &
 
 fn strip_owned(policy: &Policy, head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
     for (name, _) in head.pairs() {
-        if policy.owned.contain(name) && !edits.iter().any(|e| matches!(e, Edit::Remove(n) if n == name)) {
+        if policy.owned.contains(name) && !edits.iter().any(|e| matches!(e, Edit::Remove(n) if n == name)) {
             edits.push(Edit::Remove(name.to_vec()));
         }
     }
@@ -182,7 +182,7 @@ fn query_names(sources: &[Source]) -> Vec<&str> {
 /// The edits that remove every header which some service reads as one of these.
 fn without_headers(names: &[&str], head: &RequestHead<'_>) -> Vec<Edit> {
     let mut found: Vec<&[u8]> = head.pairs().iter().map(|(name, _)| *name).collect();
-    found.retain(|found| names.iter().any(|name| folds_to(found, name.as_bytes())));
+    found.retain(|found| names.iter().any(|name| normalized_eq(found, name.as_bytes())));
     found.sort_unstable();
     found.dedup();
     found.into_iter().map(|name| Edit::Remove(name.to_vec())).collect()

@@ -3,7 +3,7 @@
 use crate::hash::{FactKey, Seed};
 
 /// A store with compare-and-set, shared by all workers. Keys must come from a small fixed set: a host never frees one.
-pub trait SharedSlots {
+pub trait SharedStore {
     /// The slot's value and its version; `None` where it was never written.
     fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)>;
 
@@ -12,7 +12,7 @@ pub trait SharedSlots {
 }
 
 /// Whether these warnings were not said before, in this process: every worker reads the same configuration.
-pub(super) fn is_first_to_say(slots: &dyn SharedSlots, warnings: &[String]) -> bool {
+pub(super) fn is_first_to_say(slots: &dyn SharedStore, warnings: &[String]) -> bool {
     if warnings.is_empty() {
         return false;
     }
@@ -31,9 +31,9 @@ const SLOTS: u8 = 16;
 
 /// Slots that nobody shares: nothing that is written is ever read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoSlots;
+pub struct NoStore;
 
-impl SharedSlots for NoSlots {
+impl SharedStore for NoStore {
     fn get(&self, _: &str) -> Option<(Vec<u8>, u32)> {
         None
     }
@@ -52,7 +52,7 @@ mod tests {
     #[derive(Default)]
     struct Map(RefCell<HashMap<String, (Vec<u8>, u32)>>);
 
-    impl SharedSlots for Map {
+    impl SharedStore for Map {
         fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
             self.0.borrow().get(slot).cloned()
         }

@@ -3,10 +3,10 @@
 use super::ask::Question;
 use super::{FlightId, RootId, StreamId};
 use crate::breaker::{BreakerRules, Purpose};
-use crate::cache::shared::Place;
+use crate::cache::shared::SharedKey;
 use crate::hash::{FactKey, Fingerprint};
 use crate::introspect::Identity;
-use crate::permission::{Checks, Slot};
+use crate::permission::{CheckIndex, Checks};
 use crate::policy::Policy;
 use crate::template::Inputs;
 use crate::time::Timestamp;
@@ -68,7 +68,7 @@ pub(super) struct Checking {
     pub(super) identity: Identity,
     pub(super) checks: Checks,
     /// What identifies the answers that were not known at once.
-    pub(super) open: Vec<(Slot, FactKey)>,
+    pub(super) open: Vec<(CheckIndex, FactKey)>,
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -96,7 +96,7 @@ pub(super) struct Flight {
     /// Whether it finds out if the endpoint is there again.
     pub(super) is_probe: bool,
     /// Where the workers share the answer.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<SharedKey>,
     pub(super) started: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) waiters: Vec<(StreamId, Ticket)>,
@@ -108,7 +108,7 @@ pub(super) enum Ticket {
     /// Its token.
     Token,
     /// One of its checks.
-    Check(Slot),
+    Check(CheckIndex),
 }
 
 /// What the tick looks at.

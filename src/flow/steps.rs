@@ -8,7 +8,7 @@ use super::{Output, RootId, Step, StreamId};
 use crate::breaker::Purpose;
 use crate::hash::FactKey;
 use crate::introspect::Fact;
-use crate::permission::{self, Checks, Granted, Slot};
+use crate::permission::{self, CheckIndex, Checks, Granted};
 use crate::policy::{Access, PermissionRules, Policy, TokenRules};
 use crate::refusal::{Denial, Outage, Refusal, Unusable};
 use crate::secret::Token;
@@ -61,7 +61,7 @@ impl Engine {
                 };
                 match joined {
                     Ok(()) => {
-                        let weight = dossier.weight().saturating_add(inputs.weight());
+                        let weight = dossier.memory_cost().saturating_add(inputs.memory_cost());
                         let state = State::Introspecting(Introspecting {
                             is_new: purpose == Purpose::NewToken,
                             key,
@@ -145,7 +145,7 @@ impl Engine {
         let outcome = match &rules.permissions {
             None => checks.outcome(),
             Some(PermissionRules { endpoint, .. }) => {
-                let slots = (0..all.len()).map(Slot::All).chain((0..any.len()).map(Slot::Any));
+                let slots = (0..all.len()).map(CheckIndex::All).chain((0..any.len()).map(CheckIndex::Any));
                 let asks: Vec<_> = slots
                     .zip(all.iter().chain(&any))
                     .map(|(slot, check)| (slot, Ask::permission(endpoint, check, self.seed)))
@@ -156,7 +156,7 @@ impl Engine {
                         let waits = self.check_open(stream, root, &mut dossier, &open, &mut checks, now);
                         match checks.outcome() {
                             None => {
-                                let weight = dossier.weight().saturating_add(inputs.weight());
+                                let weight = dossier.memory_cost().saturating_add(inputs.memory_cost());
                                 let state =
                                     State::Checking(Checking { inputs, identity, checks, open: waits });
                                 self.park(
@@ -186,10 +186,10 @@ impl Engine {
         root: RootId,
         policy: &Policy,
         rules: &TokenRules,
-        asks: &'a [(Slot, Ask<'p>)],
+        asks: &'a [(CheckIndex, Ask<'p>)],
         checks: &mut Checks,
         now: Timestamp,
-    ) -> Vec<&'a (Slot, Ask<'p>)> {
+    ) -> Vec<&'a (CheckIndex, Ask<'p>)> {
         let mut open = Vec::new();
         for slot_and_ask in asks {
             let (slot, ask) = slot_and_ask;
@@ -211,10 +211,10 @@ impl Engine {
         stream: StreamId,
         root: RootId,
         dossier: &mut Dossier,
-        open: &[&(Slot, Ask<'_>)],
+        open: &[&(CheckIndex, Ask<'_>)],
         checks: &mut Checks,
         now: Timestamp,
-    ) -> Vec<(Slot, FactKey)> {
+    ) -> Vec<(CheckIndex, FactKey)> {
         let policy = Rc::clone(&dossier.policy);
         let mut waits = Vec::with_capacity(open.len());
         for (slot, ask) in open {
@@ -253,7 +253,7 @@ impl Engine {
     pub(super) fn checked(
         &mut self,
         stream: StreamId,
-        slot: Slot,
+        slot: CheckIndex,
         key: FactKey,
         answer: Result<bool, Refusal>,
         now: Timestamp,
@@ -300,7 +300,7 @@ impl Engine {
         let limit = webhook.max_body_bytes;
         let state =
             State::Receiving(Receiving { verification, limit, held: 0, heard: false, size_at_head: None });
-        let weight = dossier.weight();
+        let weight = dossier.memory_cost();
         self.park(stream, Pending { root, dossier, deadline, alarm, weight, state });
         Step::NeedBody
     }
@@ -443,11 +443,8 @@ fn judge_opening(dossier: &Dossier, rules: &TokenRules, inputs: &Inputs, refusal
     }
     let claims =
         rules.requirement.claims.iter().map(|(_, template)| template.resolve(inputs, None).map(drop));
-    let checks = rules
-        .permissions
-        .iter()
-        .flat_map(PermissionRules::checks)
-        .map(|check| check.judge_without_token(inputs));
+    let checks =
+        rules.permissions.iter().flat_map(PermissionRules::checks).map(|check| check.validate_inputs(inputs));
     claims.chain(checks).find_map(Result::err).unwrap_or(refusal)
 }
 

@@ -32,7 +32,7 @@ fn engine() -> Engine {
         ],
         "webhooks": {"hook": {"format": "avnology", "secrets": [KEY], "body_only": true, "max_body_bytes": 8}}
     });
-    let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoSlots));
+    let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
     let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
     engine.configure(ROOT, loaded);
     while engine.poll().is_some() {}
@@ -195,7 +195,7 @@ fn an_outage_opens_only_what_the_request_itself_does_not_forbid() {
 #[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
-    let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoSlots));
+    let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
     engine.configure(ROOT, config::load(document, &|_| None).unwrap());
     let Step::Decided(verdict) = engine.begin(StreamId(1), ROOT, &RequestHead::unreadable(), at(0)) else {
         panic!("decided")

@@ -65,7 +65,7 @@ impl<'a> RequestHead<'a> {
         let mut found = Reading::Missing;
         let mut seen = false;
         for (n, value) in &self.pairs {
-            if !folds_to(n, name.as_bytes()) {
+            if !normalized_eq(n, name.as_bytes()) {
                 continue;
             }
             if seen {
@@ -124,12 +124,12 @@ pub(crate) fn head_of<'a, N: AsRef<[u8]>, V: AsRef<[u8]>>(
 }
 
 /// Whether two header names are one name to a server that reads every non-alphanumeric byte as `-`.
-pub fn folds_to(name: &[u8], other: &[u8]) -> bool {
-    name.len() == other.len() && name.iter().zip(other).all(|(a, b)| fold(*a) == fold(*b))
+pub fn normalized_eq(name: &[u8], other: &[u8]) -> bool {
+    name.len() == other.len() && name.iter().zip(other).all(|(a, b)| normalize_byte(*a) == normalize_byte(*b))
 }
 
 /// A byte of a header name as such a server reads it.
-pub fn fold(byte: u8) -> u8 {
+pub fn normalize_byte(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 

@@ -18,7 +18,7 @@ pub fn read<'a>(query: &'a [u8], name: &str) -> Reading<'a> {
     let mut seen = false;
     for pair in query.split(|b| *b == b'&') {
         for part in pair.split(|b| *b == b';') {
-            if !folds_to(&decode(split(part).0), name) {
+            if !names_fold(&decode(split(part).0), name) {
                 continue;
             }
             if seen || pair.contains(&b';') {
@@ -41,7 +41,7 @@ pub fn cut(target: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let is_named = |pair: &[u8]| {
         pair.split(|b| *b == b';').any(|part| {
             let name = decode(split(part).0);
-            names.iter().any(|n| folds_to(&name, n))
+            names.iter().any(|n| names_fold(&name, n))
         })
     };
     let pairs = || query.split(|b| *b == b'&');
@@ -74,15 +74,15 @@ fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
 
 /// Whether some framework reads a decoded name as the other: without case, every other byte alike, cut at the first bracket or NUL, or with
 /// its brackets left out.
-fn folds_to(name: &[u8], other: &str) -> bool {
+fn names_fold(name: &[u8], other: &str) -> bool {
     let leading = name.iter().take_while(|b| b"[] ".contains(b)).count();
     let name = name.get(leading..).unwrap_or_default();
     let stem = |n: &[u8]| n.iter().position(|b| b"[]\0".contains(b)).unwrap_or(n.len());
-    let stems_fold = head::folds_to(
+    let stems_fold = head::normalized_eq(
         name.get(..stem(name)).unwrap_or_default(),
         other.as_bytes().get(..stem(other.as_bytes())).unwrap_or_default(),
     );
-    stems_fold || head::folds_to(name, other.as_bytes())
+    stems_fold || head::normalized_eq(name, other.as_bytes())
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl CheckTemplate {
     ///
     /// # Errors
     /// Denied where a template has no safe value of the request.
-    pub fn judge_without_token(&self, inputs: &Inputs) -> Result<(), Refusal> {
+    pub fn validate_inputs(&self, inputs: &Inputs) -> Result<(), Refusal> {
         self.object.resolve(inputs, None)?;
         self.subject.resolve(inputs, None)?;
         Ok(())
@@ -116,20 +116,20 @@ pub struct Granted(());
 /// The checks of one request, some of them still open.
 #[derive(Clone, Debug)]
 pub struct Checks {
-    all: Vec<Answer>,
-    any: Vec<Answer>,
+    all: Vec<CheckState>,
+    any: Vec<CheckState>,
 }
 
 /// What is known about one check.
 #[derive(Clone, Debug)]
-enum Answer {
+enum CheckState {
     Open,
     Known(Result<bool, Refusal>),
 }
 
 /// Which check of a request an answer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+pub enum CheckIndex {
     /// One of those that must all hold.
     All(usize),
     /// One of those of which one must hold.
@@ -139,17 +139,17 @@ pub enum Slot {
 impl Checks {
     /// So many open checks that must all hold, and so many of which one must.
     pub fn open(all: usize, any: usize) -> Self {
-        Self { all: vec![Answer::Open; all], any: vec![Answer::Open; any] }
+        Self { all: vec![CheckState::Open; all], any: vec![CheckState::Open; any] }
     }
 
     /// Notes an answer; the first one to a check counts. Returns whether this was it.
-    pub fn note(&mut self, slot: Slot, answer: Result<bool, Refusal>) -> bool {
+    pub fn note(&mut self, slot: CheckIndex, answer: Result<bool, Refusal>) -> bool {
         let place = match slot {
-            Slot::All(nth) => self.all.get_mut(nth),
-            Slot::Any(nth) => self.any.get_mut(nth),
+            CheckIndex::All(nth) => self.all.get_mut(nth),
+            CheckIndex::Any(nth) => self.any.get_mut(nth),
         };
-        let Some(place @ Answer::Open) = place else { return false };
-        *place = Answer::Known(answer);
+        let Some(place @ CheckState::Open) = place else { return false };
+        *place = CheckState::Known(answer);
         true
     }
 
@@ -157,10 +157,10 @@ impl Checks {
     ///
     /// A clear no outranks a failure: a caller who is not permitted hears so although another check broke.
     pub fn outcome(&self) -> Option<Result<Granted, Refusal>> {
-        let no = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Known(Ok(false))));
-        let yes = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Known(Ok(true))));
-        let is_open = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Open));
-        let failed = |answers: &[Answer]| answers.iter().any(|a| matches!(a, Answer::Known(Err(_))));
+        let no = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Ok(false))));
+        let yes = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Ok(true))));
+        let is_open = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Open));
+        let failed = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Err(_))));
         let any_holds = self.any.is_empty() || yes(&self.any);
         let any_failed = !any_holds && !is_open(&self.any);
         let denied = || Some(Err(crate::refusal::Denial::PermissionDenied.into()));
@@ -174,7 +174,7 @@ impl Checks {
         let counted = self.all.iter().chain(if any_holds { &[][..] } else { &self.any });
         let failures: Vec<&Refusal> = counted
             .filter_map(|a| match a {
-                Answer::Known(Err(refusal)) => Some(refusal),
+                CheckState::Known(Err(refusal)) => Some(refusal),
                 _ => None,
             })
             .collect();
@@ -221,12 +221,12 @@ mod tests {
             let mut checks = Checks::open(all.len(), any.len());
             for (nth, answer) in all.iter().enumerate() {
                 if let Some(answer) = answer {
-                    checks.note(Slot::All(nth), answer.clone());
+                    checks.note(CheckIndex::All(nth), answer.clone());
                 }
             }
             for (nth, answer) in any.iter().enumerate() {
                 if let Some(answer) = answer {
-                    checks.note(Slot::Any(nth), answer.clone());
+                    checks.note(CheckIndex::Any(nth), answer.clone());
                 }
             }
             checks.outcome().map(|o| o.map(|_| ()))

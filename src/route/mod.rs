@@ -18,7 +18,7 @@ pub enum Methods {
 
 impl Methods {
     /// Whether the route takes this method. Methods are case-sensitive (RFC 9110 section 9.1).
-    pub fn cover(&self, method: &str) -> bool {
+    pub fn covers(&self, method: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Only(names) => names.iter().any(|n| n == method || (n == "GET" && method == "HEAD")),
@@ -26,11 +26,11 @@ impl Methods {
     }
 
     /// Whether some method is covered by both.
-    pub fn overlap(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) | (_, Self::Any) => true,
             (Self::Only(a), Self::Only(b)) => {
-                a.iter().any(|m| other.cover(m)) || b.iter().any(|m| self.cover(m))
+                a.iter().any(|m| other.covers(m)) || b.iter().any(|m| self.covers(m))
             }
         }
     }

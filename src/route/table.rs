@@ -45,7 +45,7 @@ impl<R> RouteTable<R> {
             HostPattern::Any => self.any.as_ref(),
         };
         let leaf = tree?.leaf(pattern)?;
-        leaf.routes.iter().find(|(taken, _)| taken.overlap(methods)).map(|(_, route)| route)
+        leaf.routes.iter().find(|(taken, _)| taken.overlaps(methods)).map(|(_, route)| route)
     }
 
     /// Adds a route. Of two that name the same request the first one counts.
@@ -83,7 +83,7 @@ impl<R> RouteTable<R> {
             if barred || folded.is_some_and(|f| f > found.rank) {
                 return Found::Barred;
             }
-            return match found.leaf.routes.iter().find(|(methods, _)| methods.cover(method)) {
+            return match found.leaf.routes.iter().find(|(methods, _)| methods.covers(method)) {
                 Some((_, route)) => Found::Route(route, found.captures),
                 None => Found::Barred,
             };

@@ -34,7 +34,7 @@ pub struct Dossier {
 
 impl Dossier {
     /// Roughly how many bytes it keeps.
-    pub(crate) fn weight(&self) -> usize {
+    pub(crate) fn memory_cost(&self) -> usize {
         let edits = self.base_edits.iter().chain(&self.credential_edits).map(|edit| match edit {
             Edit::Remove(name) => name.len(),
             Edit::Add(name, value) | Edit::Replace(name, value) => name.len().saturating_add(value.len()),

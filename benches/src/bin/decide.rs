@@ -5,7 +5,7 @@
 
 use avnology_gate::config;
 use avnology_gate::envoy::header_map::{self, request_head};
-use avnology_gate::flow::{Engine, NoSlots, Output, RootId, Seed, Step, StreamId};
+use avnology_gate::flow::{Engine, NoStore, Output, RootId, Seed, Step, StreamId};
 use avnology_gate::http::Response;
 use avnology_gate::time::Timestamp;
 use avnology_gate::verdict::Action;
@@ -36,7 +36,7 @@ fn engine(kind: &str, routes: u32) -> Engine {
         },
         "routes": routes
     });
-    let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoSlots));
+    let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
     match config::load(document.to_string().as_bytes(), &|_| None) {
         Ok(loaded) => engine.configure(ROOT, loaded),
         Err(problems) => std::panic::panic_any(problems.to_string()),

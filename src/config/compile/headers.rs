@@ -30,7 +30,7 @@ impl Compiler<'_> {
         for (name, text) in &document.identity_headers {
             let at = format!("identity_headers.{name}");
             let lower = name.to_ascii_lowercase();
-            let folds = |other: &String| crate::http::head::folds_to(lower.as_bytes(), other.as_bytes());
+            let folds = |other: &String| crate::http::head::normalized_eq(lower.as_bytes(), other.as_bytes());
             let danger = danger_of_edit(name)
                 .or_else(|| lower.starts_with("x-envoy-").then_some("Envoy's own"))
                 .or_else(|| self.read_by_credentials.iter().any(folds).then_some("read as a credential"))
@@ -66,7 +66,7 @@ impl Compiler<'_> {
         };
         for value in template.request_values() {
             let RequestValue::Header(name) = value else { continue };
-            if self.owned.contain(name.as_bytes()) {
+            if self.owned.contains(name.as_bytes()) {
                 self.problems.push(at, format!("`{{header.{name}}}`"), "a header that a client may set");
             } else if matches!(name.as_str(), "authorization" | "cookie")
                 || self.read_by_credentials.contains(name)

@@ -175,11 +175,8 @@ fn bounds<'r>(routes: impl Iterator<Item = &'r Arc<Route>> + Clone, cache: Cache
             |l: &Lifetime| !(l.ttl.is_zero() && l.negative_ttl.is_zero() && l.stale_if_error.is_zero());
         Bound {
             max_entries: if lifetimes.clone().any(is_read) { entries } else { 0 },
-            longest_ttl: lifetimes.clone().map(|l| l.ttl).max().unwrap_or_default(),
-            longest_stale: lifetimes
-                .map(|l| l.ttl.saturating_add(l.stale_if_error))
-                .max()
-                .unwrap_or_default(),
+            max_ttl: lifetimes.clone().map(|l| l.ttl).max().unwrap_or_default(),
+            max_stale: lifetimes.map(|l| l.ttl.saturating_add(l.stale_if_error)).max().unwrap_or_default(),
         }
     };
     Bounds {

@@ -3,7 +3,7 @@
 use crate::breaker::{BreakerRules, MAX_OPEN};
 use crate::cache::Lifetime;
 use crate::config::reader::Section;
-use crate::rate_limit::{Rate, Rates};
+use crate::rate_limit::{Rate, RateLimits};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -89,12 +89,12 @@ pub(super) fn breaker(section: &mut Section<'_>) -> BreakerRules {
 }
 
 /// Reads `budgets`.
-pub(super) fn budgets(section: &mut Section<'_>) -> Rates {
-    let Some(mut section) = section.section("budgets") else { return Rates::default() };
-    let mut rates = Rates {
+pub(super) fn budgets(section: &mut Section<'_>) -> RateLimits {
+    let Some(mut section) = section.section("budgets") else { return RateLimits::default() };
+    let mut rates = RateLimits {
         new_tokens: section.section("new_tokens").and_then(only_rate),
         refreshes: section.section("refreshes").and_then(only_rate),
-        ..Rates::default()
+        ..RateLimits::default()
     };
     if let Some(mut permissions) = section.section("permissions") {
         rates.per_subject = permissions.section("per_subject").and_then(only_rate);

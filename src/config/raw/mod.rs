@@ -10,7 +10,7 @@ use provider::{client_credentials, secret_source};
 use super::reader::{Node, Section, Sink};
 use crate::credential::Source;
 use crate::policy::AnswerFormat;
-use crate::rate_limit::Rates;
+use crate::rate_limit::RateLimits;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct Document {
     pub(super) refused_token_prefixes: Option<Vec<String>>,
     pub(super) record_allowed: bool,
     pub(super) cache: Caches,
-    pub(super) budgets: Rates,
+    pub(super) budgets: RateLimits,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

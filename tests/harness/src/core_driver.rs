@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use avnology_gate::config::{self, Loaded};
-use avnology_gate::flow::{Engine, FlightId, RootId, Seed, SharedSlots, StreamId};
+use avnology_gate::flow::{Engine, FlightId, RootId, Seed, SharedStore, StreamId};
 use avnology_gate::time::Timestamp;
 use serde_json::Value;
 use standin::Provider;
@@ -129,7 +129,7 @@ enum Happening {
 #[derive(Default)]
 struct Slots(RefCell<BTreeMap<String, (Vec<u8>, u32)>>);
 
-impl SharedSlots for Slots {
+impl SharedStore for Slots {
     fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
         self.0.borrow().get(slot).cloned()
     }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// The table: entries in a ring, and where each stands.
 #[derive(Clone, Debug)]
-pub(super) struct Clock<V> {
+pub(super) struct SecondChance<V> {
     /// By half the key, which the entry has whole.
     places: HashMap<u64, u32, TrustedKeyHasher>,
     ring: Ring<Kept<V>>,
@@ -25,20 +25,20 @@ pub(super) struct Kept<V> {
     key: FactKey,
     pub(super) started: Timestamp,
     /// Before this it is not to be asked for again.
-    pub(super) ask_again: Timestamp,
+    pub(super) refresh_after: Timestamp,
     pub(super) value: V,
     bytes: u32,
     was_read: bool,
 }
 
-impl<V> Default for Clock<V> {
+impl<V> Default for SecondChance<V> {
     fn default() -> Self {
         let ring = Ring { chunks: Vec::new(), len: 0 };
         Self { places: HashMap::default(), ring, hand: 0, max_entries: 0, bytes: 0, max_bytes: 0 }
     }
 }
 
-impl<V> Clock<V> {
+impl<V> SecondChance<V> {
     pub(super) fn resize(&mut self, max_entries: usize, max_bytes: usize) {
         (self.max_entries, self.max_bytes) = (max_entries, max_bytes);
         while self.ring.len() > max_entries || self.bytes > max_bytes {
@@ -96,8 +96,8 @@ impl<V> Clock<V> {
             self.evict();
         }
         let Ok(place) = u32::try_from(self.ring.len()) else { return };
-        let ask_again = Timestamp::from_nanos(0);
-        self.ring.push(Kept { key, started, ask_again, value, bytes: size, was_read });
+        let refresh_after = Timestamp::from_nanos(0);
+        self.ring.push(Kept { key, started, refresh_after, value, bytes: size, was_read });
         self.places.insert(key.half(), place);
         self.bytes = self.bytes.saturating_add(bytes);
     }
@@ -196,8 +196,8 @@ mod tests {
         FactKey::of(Seed([0; 16]), &[&n.to_le_bytes()])
     }
 
-    fn clock(max_entries: usize, max_bytes: usize) -> Clock<u32> {
-        let mut clock = Clock::default();
+    fn clock(max_entries: usize, max_bytes: usize) -> SecondChance<u32> {
+        let mut clock = SecondChance::default();
         clock.resize(max_entries, max_bytes);
         clock
     }
