@@ -48,7 +48,18 @@ pub enum CallRefused {
     Paused(Duration),
 }
 
-/// One endpoint's health, as one worker has seen it.
+/// What the end of a call did to a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// Nothing.
+    None,
+    /// It is open, or open again.
+    Opened,
+    /// It is shut again.
+    Closed,
+}
+
+/// The breaker of one endpoint, as one worker has seen the endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct CircuitBreaker {
     outages: VecDeque<Timestamp>,
@@ -96,16 +107,16 @@ impl CircuitBreaker {
         is_probe
     }
 
-    /// A call has ended. Returns whether this opened the breaker.
+    /// A call has ended. Says what that did to the breaker.
     pub fn on_end(
         &mut self,
-        ended: CallOutcome,
+        outcome: CallOutcome,
         is_probe: bool,
         purpose: Purpose,
         rules: &BreakerRules,
         now: Timestamp,
-    ) -> bool {
-        if let CallOutcome::Limited(wish) = ended
+    ) -> Transition {
+        if let CallOutcome::Limited(wish) = outcome
             && let Some(paused) = self.paused_until.get_mut(index(purpose))
             && !wish.is_zero()
         {
@@ -113,42 +124,42 @@ impl CircuitBreaker {
             *paused = Some(now.saturating_add(wish.min(MAX_PAUSE)))
                 .max(paused.filter(|at| is_ahead(*at, now, MAX_PAUSE)));
         }
-        match (ended, self.state) {
+        match (outcome, self.state) {
             (CallOutcome::Outage, State::Closed) => self.count_outage(rules, now),
             // A call that was under way when the breaker opened tells nothing new.
-            (CallOutcome::Outage, _) if !is_probe => false,
+            (CallOutcome::Outage, _) if !is_probe => Transition::None,
             (CallOutcome::Outage, _) => {
                 self.state = State::Open(now.saturating_add(rules.open_for));
-                true
+                Transition::Opened
             }
             // The next call tries.
             (CallOutcome::Unknown, State::Probing(_)) if is_probe => {
                 self.state = State::Open(now);
-                false
+                Transition::None
             }
-            (CallOutcome::Unknown, _) => false,
-            (CallOutcome::Answered | CallOutcome::Limited(_), State::Closed) => false,
+            (CallOutcome::Unknown, _) => Transition::None,
+            (CallOutcome::Answered | CallOutcome::Limited(_), State::Closed) => Transition::None,
             // It is there again, whoever noticed.
             (CallOutcome::Answered | CallOutcome::Limited(_), _) => {
                 self.state = State::Closed;
                 self.outages.clear();
-                false
+                Transition::Closed
             }
         }
     }
 
-    fn count_outage(&mut self, rules: &BreakerRules, now: Timestamp) -> bool {
+    fn count_outage(&mut self, rules: &BreakerRules, now: Timestamp) -> Transition {
         if rules.failures == 0 {
-            return false;
+            return Transition::None;
         }
         self.outages.retain(|at| *at <= now && now.saturating_since(*at) <= rules.window);
         self.outages.push_back(now);
         if self.outages.len() < rules.failures {
-            return false;
+            return Transition::None;
         }
         self.outages.clear();
         self.state = State::Open(now.saturating_add(rules.open_for));
-        true
+        Transition::Opened
     }
 }
 
@@ -182,73 +193,93 @@ mod tests {
         Timestamp::from_secs(1000 + secs)
     }
 
-    fn end(health: &mut CircuitBreaker, ended: CallOutcome, now: u64) -> bool {
-        health.on_end(ended, false, Purpose::NewToken, &RULES, at(now))
+    fn end(breaker: &mut CircuitBreaker, ended: CallOutcome, now: u64) -> Transition {
+        breaker.on_end(ended, false, Purpose::NewToken, &RULES, at(now))
     }
 
     fn opened() -> CircuitBreaker {
-        let mut health = CircuitBreaker::default();
-        let opened: Vec<bool> = (0..3).map(|now| end(&mut health, CallOutcome::Outage, now)).collect();
-        assert_eq!(opened, [false, false, true]);
-        health
+        let mut breaker = CircuitBreaker::default();
+        let opened: Vec<Transition> = (0..3).map(|now| end(&mut breaker, CallOutcome::Outage, now)).collect();
+        assert_eq!(opened, [Transition::None, Transition::None, Transition::Opened]);
+        breaker
     }
 
-    fn breaker(secs: u64) -> Result<(), CallRefused> {
+    fn open_for(secs: u64) -> Result<(), CallRefused> {
         Err(CallRefused::Breaker(Duration::from_secs(secs)))
     }
 
     #[test]
     fn it_opens_after_so_many_outages_in_the_window() {
-        let health = opened();
+        let breaker = opened();
         for purpose in [Purpose::NewToken, Purpose::Refresh, Purpose::Permission] {
-            assert_eq!(health.check(purpose, at(3)), breaker(4));
+            assert_eq!(breaker.check(purpose, at(3)), open_for(4));
         }
-        assert_eq!(health.check(Purpose::NewToken, at(7)), Ok(()));
+        assert_eq!(breaker.check(Purpose::NewToken, at(7)), Ok(()));
         let mut slow = CircuitBreaker::default();
         for now in [0, 6, 12, 18, 24] {
-            assert!(!end(&mut slow, CallOutcome::Outage, now), "never three within ten seconds");
+            assert_eq!(
+                end(&mut slow, CallOutcome::Outage, now),
+                Transition::None,
+                "never three within ten seconds"
+            );
         }
         let mut other = CircuitBreaker::default();
         for ended in [CallOutcome::Answered, CallOutcome::Unknown, CallOutcome::Limited(Duration::ZERO)] {
-            assert!((0..9).all(|now| !end(&mut other, ended, now)));
+            assert!((0..9).all(|now| end(&mut other, ended, now) == Transition::None));
         }
         let never = BreakerRules { failures: 0, ..RULES };
-        assert!((0..9).all(|n| !other.on_end(CallOutcome::Outage, false, Purpose::Refresh, &never, at(n))));
+        assert!((0..9).all(|n| {
+            other.on_end(CallOutcome::Outage, false, Purpose::Refresh, &never, at(n)) == Transition::None
+        }));
     }
 
     #[test]
     fn one_probe_decides_how_it_goes_on() {
-        let mut health = opened();
-        assert!(health.on_start(at(9)), "the first call after the pause");
-        assert_eq!(health.check(Purpose::NewToken, at(8)), breaker(0), "one at a time");
-        assert!(!end(&mut health, CallOutcome::Outage, 8), "an older call says nothing about the probe");
-        assert!(health.on_end(CallOutcome::Outage, true, Purpose::NewToken, &RULES, at(8)));
-        assert_eq!(health.check(Purpose::NewToken, at(9)), breaker(4));
-        assert!(health.on_start(at(14)));
-        assert!(!health.on_end(CallOutcome::Answered, true, Purpose::NewToken, &RULES, at(13)));
-        assert_eq!(health.check(Purpose::NewToken, at(13)), Ok(()));
-        assert!(!health.on_start(at(14)), "closed again");
+        let mut breaker = opened();
+        assert!(breaker.on_start(at(9)), "the first call after the pause");
+        assert_eq!(breaker.check(Purpose::NewToken, at(8)), open_for(0), "one at a time");
+        assert_eq!(
+            end(&mut breaker, CallOutcome::Outage, 8),
+            Transition::None,
+            "an older call says nothing about the probe"
+        );
+        let mut probed = |outcome, now| breaker.on_end(outcome, true, Purpose::NewToken, &RULES, at(now));
+        assert_eq!(probed(CallOutcome::Outage, 8), Transition::Opened);
+        assert_eq!(breaker.check(Purpose::NewToken, at(9)), open_for(4));
+        assert!(breaker.on_start(at(14)));
+        assert_eq!(
+            breaker.on_end(CallOutcome::Answered, true, Purpose::NewToken, &RULES, at(13)),
+            Transition::Closed
+        );
+        assert_eq!(breaker.check(Purpose::NewToken, at(13)), Ok(()));
+        assert!(!breaker.on_start(at(14)), "closed again");
     }
 
     #[test]
     fn a_probe_that_is_never_heard_of_does_not_hold_the_breaker() {
-        let mut health = opened();
-        assert!(health.on_start(at(9)));
-        assert_eq!(health.check(Purpose::NewToken, at(9)), Ok(()), "after its deadline");
-        let mut health = opened();
-        assert!(health.on_start(at(9)));
-        assert!(!health.on_end(CallOutcome::Unknown, true, Purpose::NewToken, &RULES, at(8)));
-        assert_eq!(health.check(Purpose::NewToken, at(8)), Ok(()));
-        assert!(health.on_start(at(9)), "the next one probes");
+        let mut breaker = opened();
+        assert!(breaker.on_start(at(9)));
+        assert_eq!(breaker.check(Purpose::NewToken, at(9)), Ok(()), "after its deadline");
+        let mut breaker = opened();
+        assert!(breaker.on_start(at(9)));
+        assert_eq!(
+            breaker.on_end(CallOutcome::Unknown, true, Purpose::NewToken, &RULES, at(8)),
+            Transition::None
+        );
+        assert_eq!(breaker.check(Purpose::NewToken, at(8)), Ok(()));
+        assert!(breaker.on_start(at(9)), "the next one probes");
     }
 
     #[test]
     fn a_pause_holds_for_its_purpose_alone_and_not_for_ever() {
-        let mut health = CircuitBreaker::default();
-        end(&mut health, CallOutcome::Limited(Duration::from_secs(3600)), 0);
-        assert_eq!(health.check(Purpose::NewToken, at(1)), Err(CallRefused::Paused(Duration::from_secs(29))));
-        assert_eq!(health.check(Purpose::Refresh, at(1)), Ok(()));
-        assert_eq!(health.check(Purpose::NewToken, at(30)), Ok(()));
-        assert_eq!(health.check(Purpose::NewToken, Timestamp::from_secs(1)), Ok(()), "the clock went back");
+        let mut breaker = CircuitBreaker::default();
+        end(&mut breaker, CallOutcome::Limited(Duration::from_secs(3600)), 0);
+        assert_eq!(
+            breaker.check(Purpose::NewToken, at(1)),
+            Err(CallRefused::Paused(Duration::from_secs(29)))
+        );
+        assert_eq!(breaker.check(Purpose::Refresh, at(1)), Ok(()));
+        assert_eq!(breaker.check(Purpose::NewToken, at(30)), Ok(()));
+        assert_eq!(breaker.check(Purpose::NewToken, Timestamp::from_secs(1)), Ok(()), "the clock went back");
     }
 }

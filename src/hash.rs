@@ -14,7 +14,7 @@ pub struct FactKey([u64; 2]);
 
 impl FactKey {
     /// The key of a fact, from parts that are told apart by their length prefixes.
-    pub fn of(seed: Seed, parts: &[&[u8]]) -> Self {
+    pub fn of<'p>(seed: Seed, parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
         let mut hasher = SipHasher24::new_with_key(&seed.0);
         for part in parts {
             hasher.write(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
@@ -112,10 +112,11 @@ mod tests {
 
     #[test]
     fn parts_are_told_apart_and_the_seed_matters() {
+        let of = |seed, parts: &[&[u8]]| FactKey::of(seed, parts.iter().copied());
         let seed = Seed([1; 16]);
-        assert_eq!(FactKey::of(seed, &[b"ab", b"c"]), FactKey::of(seed, &[b"ab", b"c"]));
-        assert_ne!(FactKey::of(seed, &[b"ab", b"c"]), FactKey::of(seed, &[b"a", b"bc"]));
-        assert_ne!(FactKey::of(seed, &[b"ab"]), FactKey::of(seed, &[b"ab", b""]));
-        assert_ne!(FactKey::of(seed, &[b"ab"]), FactKey::of(Seed([2; 16]), &[b"ab"]));
+        assert_eq!(of(seed, &[b"ab", b"c"]), of(seed, &[b"ab", b"c"]));
+        assert_ne!(of(seed, &[b"ab", b"c"]), of(seed, &[b"a", b"bc"]));
+        assert_ne!(of(seed, &[b"ab"]), of(seed, &[b"ab", b""]));
+        assert_ne!(of(seed, &[b"ab"]), of(Seed([2; 16]), &[b"ab"]));
     }
 }

@@ -76,11 +76,22 @@ pub struct Route {
 #[derive(Debug)]
 pub enum Access {
     /// Nothing; no credential is looked at.
-    Public,
+    Public(NoRules),
     /// A token.
     Token(Arc<TokenRules>),
     /// A webhook's signature.
     Webhook(Arc<Webhook>),
+}
+
+/// Proof that a route asks for nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRules(());
+
+impl NoRules {
+    /// For a route that is written as public.
+    pub(crate) fn declared() -> Self {
+        Self(())
+    }
 }
 
 /// What a route asks of a token and its bearer.

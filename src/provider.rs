@@ -76,10 +76,8 @@ impl Endpoint {
 
     /// What identifies the answer to a question of these parts, within this worker.
     pub fn key(&self, seed: Seed, question: &[&[u8]]) -> FactKey {
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(question.len().saturating_add(1));
-        parts.push(self.fingerprint.bytes());
-        parts.extend(question);
-        FactKey::of(seed, &parts)
+        let endpoint: &[u8] = self.fingerprint.bytes();
+        FactKey::of(seed, std::iter::once(endpoint).chain(question.iter().copied()))
     }
 
     /// Where the workers share the answer to a question of these parts, if they do.

@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn key(n: u32) -> FactKey {
-        FactKey::of(Seed([0; 16]), &[&n.to_le_bytes()])
+        FactKey::of(Seed([0; 16]), [&n.to_le_bytes()[..]])
     }
 
     const RATES: RateLimits = RateLimits {

@@ -164,7 +164,7 @@ mod tests {
     };
 
     fn key(n: u32) -> FactKey {
-        FactKey::of(Seed([0; 16]), &[&n.to_le_bytes()])
+        FactKey::of(Seed([0; 16]), [&n.to_le_bytes()[..]])
     }
 
     fn at(secs: u64) -> Timestamp {

@@ -193,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn key(n: u32) -> FactKey {
-        FactKey::of(Seed([0; 16]), &[&n.to_le_bytes()])
+        FactKey::of(Seed([0; 16]), [&n.to_le_bytes()[..]])
     }
 
     fn clock(max_entries: usize, max_bytes: usize) -> SecondChance<u32> {

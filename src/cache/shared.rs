@@ -87,7 +87,7 @@ impl Sealer {
 
     /// Where the answer to the question with these parts is.
     pub fn key(self: &Arc<Self>, kind: Kind, question: &[&[u8]]) -> SharedKey {
-        let digest = FactKey::of(self.digests, question).bytes();
+        let digest = FactKey::of(self.digests, question.iter().copied()).bytes();
         // The digest's own bits: it is read where the slot is, by whoever can read there.
         let slot = u32::from_le_bytes(digest.first_chunk().copied().unwrap_or_default()) % SLOTS;
         SharedKey { sealer: Arc::clone(self), kind, slot, digest }

@@ -1,15 +1,17 @@
-//! Facts: recalled from this worker's cache, adopted from the other workers', learnt from answers.
+//! What is known: both cache levels, and what is made of what they hold.
 
-use super::ask::{Ask, Question};
-use super::engine::Engine;
-use super::state::Flight;
-use crate::cache::Lookup;
+use super::calls::Flight;
+use super::header_cache::HeaderCache;
+use super::query::ProviderQuery;
+use super::store::SharedStore;
 use crate::cache::shared::{MAX_PAYLOAD, SharedAnswer, SharedEntry, SharedKey};
+use crate::cache::{Cache, Lifetime, Lookup};
 use crate::claims::TokenInfo;
-use crate::hash::FactKey;
+use crate::hash::{FactKey, Seed};
 use crate::http::Header;
-use crate::introspect::{Fact, Identity, Introspection};
-use crate::policy::{Bound, Policy, TokenRules};
+use crate::introspect::Identity;
+use crate::policy::{Bound, Bounds, Policy, TokenRules};
+use crate::rate_limit::RecentTokens;
 use crate::refusal::{Denial, Refusal};
 use crate::template::Inputs;
 use crate::time::Timestamp;
@@ -17,86 +19,182 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// A kind of fact. All kinds take one path from the caches to the answer; here is what differs.
+pub(super) trait FactKind {
+    /// What a positive answer holds.
+    type Value: Clone;
+
+    fn cache(caches: &mut Caches) -> &mut Cache<Self::Value>;
+
+    fn bound(bounds: &Bounds) -> Bound;
+
+    fn lifetime(rules: &TokenRules) -> &Lifetime;
+
+    /// The value of bytes that [`Self::payload`] gave, perhaps in another worker.
+    fn unpack(payload: &[u8]) -> Option<Self::Value>;
+
+    /// What the other workers are given; `None` where the value cannot be judged, and so is not
+    /// worth keeping.
+    fn payload(value: &Self::Value) -> Option<&[u8]>;
+
+    /// Whether a positive answer within its lifetime still counts.
+    fn counts(_value: &Self::Value, _started: Timestamp, _rules: &TokenRules, _now: Timestamp) -> bool {
+        true
+    }
+
+    /// Whether a positive answer beyond its lifetime may count.
+    fn may_be_stale(_value: &Self::Value, _now: Timestamp) -> bool {
+        true
+    }
+
+    /// Why a route that opens does not open for what was heard last.
+    fn forbids_opening(
+        _last: Option<Option<&Self::Value>>,
+        _rules: &TokenRules,
+        _now: Timestamp,
+    ) -> Option<Denial> {
+        None
+    }
+
+    /// Notes what was heard about a key.
+    fn note(_recent: &mut RecentTokens, _key: FactKey, _is_positive: bool) {}
+}
+
+/// Facts about tokens, of introspections and of sessions.
+pub(super) enum TokenFact {}
+
+/// Facts about permissions.
+pub(super) enum PermissionFact {}
+
 /// A fact as it was found.
 #[derive(Clone, Debug)]
-pub(super) struct Finding {
-    pub(super) fact: Fact,
-    /// Where it was kept, so that what is made of it can be kept beside it.
-    pub(super) kept_as: Option<FactKey>,
+pub(super) struct CachedFact<T> {
+    /// `None`: the answer was no.
+    pub(super) value: Option<T>,
+    /// When the callout was started that brought it.
+    pub(super) started: Timestamp,
+    /// Where it is kept, so that what is made of it can be kept beside it.
+    pub(super) cache_key: Option<FactKey>,
     /// Whether it is older than its lifetime.
     pub(super) is_stale: bool,
 }
 
-impl Finding {
+/// This worker's caches.
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Caches {
+    tokens: Cache<TokenInfo>,
+    permissions: Cache<()>,
+}
+
+/// Everything that is known, for all roots alike.
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Facts {
+    seed: Seed,
+    store: Rc<dyn SharedStore>,
+    caches: Caches,
+    bounds: Bounds,
+    header_cache: HeaderCache,
+    /// Tokens that were active lately, as they are known here.
+    recent: RecentTokens,
+    /// The latest time that was heard of.
+    latest: Timestamp,
+}
+
+impl<T> CachedFact<T> {
     /// A fact straight from the provider.
-    pub(super) fn fresh(fact: Fact) -> Self {
-        Self { fact, kept_as: None, is_stale: false }
+    pub(super) fn fresh(value: Option<T>, started: Timestamp) -> Self {
+        Self { value, started, cache_key: None, is_stale: false }
     }
 }
 
-impl Engine {
-    /// What is known about a token, and whether it should be asked for again.
-    pub(super) fn recall_token(
-        &mut self,
-        ask: &Ask<'_>,
-        rules: &TokenRules,
-        now: Timestamp,
-    ) -> Option<(Finding, bool)> {
-        let kept = self.kept_token(ask.key, rules, now);
-        if kept.is_none() && self.adopt(ask, now) { self.kept_token(ask.key, rules, now) } else { kept }
+impl Facts {
+    pub(super) fn new(seed: Seed, store: Rc<dyn SharedStore>) -> Self {
+        Self {
+            seed,
+            store,
+            caches: Caches { tokens: Cache::new(0), permissions: Cache::new(0) },
+            bounds: Bounds::default(),
+            header_cache: HeaderCache::default(),
+            recent: RecentTokens::default(),
+            latest: Timestamp::from_nanos(0),
+        }
     }
 
-    fn kept_token(&mut self, key: FactKey, rules: &TokenRules, now: Timestamp) -> Option<(Finding, bool)> {
-        let lifetime = &rules.token_lifetime;
-        let finding = |fact| Finding { fact, kept_as: Some(key), is_stale: false };
-        match self.tokens.get(key, lifetime, now)? {
-            Lookup::Negative => Some((finding(Fact::kept(None, now)), false)),
+    /// Keeps as much as these bounds allow.
+    pub(super) fn resize(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+        self.caches.tokens.resize(bounds.tokens.max_entries);
+        self.caches.permissions.resize(bounds.permissions.max_entries);
+    }
+
+    /// What keys the questions of this worker.
+    pub(super) fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// What all workers share.
+    pub(super) fn store(&self) -> &dyn SharedStore {
+        &*self.store
+    }
+
+    /// Whether a token was active lately.
+    pub(super) fn is_recent(&self, key: FactKey) -> bool {
+        self.recent.knows(key)
+    }
+
+    /// Notices a clock that has gone backwards: what is known from the future would come to life
+    /// again.
+    pub(super) fn observe_clock(&mut self, now: Timestamp) {
+        if self.latest.saturating_since(now) > TOLERATED_STEP {
+            self.caches.tokens.forget_after(now);
+            self.caches.permissions.forget_after(now);
+            self.latest = now;
+        }
+        self.latest = self.latest.max(now);
+    }
+
+    /// The answer to a question from either level, and whether it should be asked for again.
+    pub(super) fn get<K: FactKind>(
+        &mut self,
+        query: &ProviderQuery<'_>,
+        rules: &TokenRules,
+        now: Timestamp,
+    ) -> Option<(CachedFact<K::Value>, bool)> {
+        let cached = self.get_cached::<K>(query.key(), rules, now);
+        if cached.is_none() && self.load_shared::<K>(query, now) {
+            return self.get_cached::<K>(query.key(), rules, now);
+        }
+        cached
+    }
+
+    fn get_cached<K: FactKind>(
+        &mut self,
+        key: FactKey,
+        rules: &TokenRules,
+        now: Timestamp,
+    ) -> Option<(CachedFact<K::Value>, bool)> {
+        let fact = |value, started| CachedFact { value, started, cache_key: Some(key), is_stale: false };
+        match K::cache(&mut self.caches).get(key, K::lifetime(rules), now)? {
+            Lookup::Negative => Some((fact(None, now), false)),
             Lookup::Positive { value, started, needs_refresh } => {
-                let skew = rules.requirement.clock_skew;
-                if value.is_past(skew, now) {
-                    // A fact that has outlived its token is none. A provider that calls a token active which has expired already is
-                    // believed about the latter, and not asked at every request.
-                    let is_recent = now.saturating_since(started) <= lifetime.negative_ttl;
-                    if !is_recent || !value.is_past(skew, started) {
-                        return None;
-                    }
-                }
-                Some((finding(Fact::kept(Some(value.clone()), started)), needs_refresh))
+                let counts = K::counts(value, started, rules, now);
+                counts.then(|| (fact(Some(value.clone()), started), needs_refresh))
             }
         }
     }
 
-    /// Whether a permission is known to be granted or not, and whether it should be asked for again.
-    pub(super) fn recall_permission(
-        &mut self,
-        ask: &Ask<'_>,
-        rules: &TokenRules,
-        now: Timestamp,
-    ) -> Option<(bool, bool)> {
-        let kept = |engine: &mut Self| {
-            Some(match engine.permissions.get(ask.key, &rules.permission_lifetime, now)? {
-                Lookup::Negative => (false, false),
-                Lookup::Positive { needs_refresh, .. } => (true, needs_refresh),
-            })
-        };
-        kept(self).or_else(|| if self.adopt(ask, now) { kept(self) } else { None })
-    }
-
-    /// Takes another worker's answer over; false where there is none that this worker does not know.
-    pub(super) fn adopt(&mut self, ask: &Ask<'_>, now: Timestamp) -> bool {
-        if self.bound(ask.question).max_ttl.is_zero() {
+    /// Takes another worker's answer over; false where there is none that this worker does not
+    /// know.
+    pub(super) fn load_shared<K: FactKind>(&mut self, query: &ProviderQuery<'_>, now: Timestamp) -> bool {
+        if K::bound(&self.bounds).max_ttl.is_zero() {
             return false;
         }
-        let entry = ask.place().and_then(|place| {
-            let (bytes, _) = self.slots.get(&place.name())?;
-            place.open(&bytes).filter(|entry| entry.started <= now)
+        let entry = query.shared_key().and_then(|key| {
+            let (bytes, _) = self.store.get(&key.name())?;
+            key.open(&bytes).filter(|entry| entry.started <= now)
         });
         let Some(SharedEntry { started, answer, .. }) = entry else { return false };
-        let known_since = match ask.question {
-            Question::Permission => self.permissions.known_since(ask.key),
-            Question::Introspection | Question::Session => self.tokens.known_since(ask.key),
-        };
-        let is_news = match known_since.cmp(&Some(started)) {
+        let is_news = match K::cache(&mut self.caches).known_since(query.key()).cmp(&Some(started)) {
             Ordering::Less => true,
             // Most often it is this worker's own. Of two answers of one instant the no counts.
             Ordering::Equal => answer == SharedAnswer::No,
@@ -105,124 +203,94 @@ impl Engine {
         if !is_news {
             return false;
         }
-        match (ask.question, answer) {
-            (Question::Permission, SharedAnswer::Yes(_)) => {
-                self.permissions.insert(ask.key, Some(((), 0)), started, now);
-            }
-            (Question::Permission, SharedAnswer::No) => self.permissions.insert(ask.key, None, started, now),
-            (_, SharedAnswer::Yes(payload)) => {
-                let Some(info) = TokenInfo::unpack(&payload) else { return false };
-                self.learn_token(ask.key, Some(info), started, now);
-            }
-            (_, SharedAnswer::No) => self.learn_token(ask.key, None, started, now),
-        }
+        let value = match answer {
+            SharedAnswer::Yes(payload) => match K::unpack(&payload) {
+                Some(value) => Some(value),
+                None => return false,
+            },
+            SharedAnswer::No => None,
+        };
+        self.keep::<K>(query.key(), value, started, now);
         true
     }
 
-    /// Takes a flight's answer about a token in, and tells the other workers.
-    pub(super) fn learn_introspection(&mut self, flight: &Flight, answer: &Introspection, now: Timestamp) {
-        match answer {
-            // What cannot be judged is not worth keeping.
-            Introspection::Active(info) if info.time("exp").is_err() || info.time("nbf").is_err() => {}
-            Introspection::Active(info) => {
-                self.learn_token(flight.key, Some(info.clone()), flight.started, now);
-                let payload = info.packed();
-                if payload.len() <= MAX_PAYLOAD {
-                    self.publish(flight, SharedAnswer::Yes(payload.to_vec()), now);
-                }
+    /// Takes a flight's answer in, and gives it to the other workers.
+    pub(super) fn insert<K: FactKind>(&mut self, flight: &Flight, value: Option<&K::Value>, now: Timestamp) {
+        let answer = match value {
+            Some(value) => {
+                let Some(payload) = K::payload(value) else { return };
+                (payload.len() <= MAX_PAYLOAD).then(|| SharedAnswer::Yes(payload.to_vec()))
             }
-            Introspection::Inactive => {
-                self.learn_token(flight.key, None, flight.started, now);
-                self.publish(flight, SharedAnswer::No, now);
-            }
+            None => Some(SharedAnswer::No),
+        };
+        self.keep::<K>(flight.key, value.cloned(), flight.started, now);
+        let Bound { max_ttl, max_stale, .. } = K::bound(&self.bounds);
+        let key = flight.shared_key.as_ref().filter(|_| !max_ttl.is_zero());
+        if let (Some(key), Some(answer)) = (key, answer) {
+            // A no stays for as long as another worker might otherwise let its yes count.
+            let ttl = if answer == SharedAnswer::No { max_stale } else { max_ttl };
+            write(&*self.store, key, &SharedEntry::new(answer, flight.started, ttl), now);
         }
     }
 
-    /// Takes a flight's answer about a permission in, and tells the other workers.
-    pub(super) fn learn_permission(&mut self, flight: &Flight, is_granted: bool, now: Timestamp) {
-        self.permissions.insert(flight.key, is_granted.then_some(((), 0)), flight.started, now);
-        self.publish(flight, if is_granted { SharedAnswer::Yes(Vec::new()) } else { SharedAnswer::No }, now);
-    }
-
-    fn learn_token(&mut self, key: FactKey, info: Option<TokenInfo>, started: Timestamp, now: Timestamp) {
-        match &info {
-            Some(_) => self.seen.note(key),
-            None => self.seen.forget(key),
-        }
-        let answer = info.map(|info| {
-            let bytes = info.packed().len();
-            (info, bytes)
+    fn keep<K: FactKind>(
+        &mut self,
+        key: FactKey,
+        value: Option<K::Value>,
+        started: Timestamp,
+        now: Timestamp,
+    ) {
+        K::note(&mut self.recent, key, value.is_some());
+        let answer = value.map(|value| {
+            let bytes = K::payload(&value).map_or(0, <[u8]>::len);
+            (value, bytes)
         });
-        self.tokens.insert(key, answer, started, now);
+        K::cache(&mut self.caches).insert(key, answer, started, now);
     }
 
-    fn publish(&self, flight: &Flight, answer: SharedAnswer, now: Timestamp) {
-        let Bound { max_ttl, max_stale, .. } = self.bound(flight.question);
-        let Some(place) = flight.place.as_ref().filter(|_| !max_ttl.is_zero()) else { return };
-        // A no stays for as long as another worker might otherwise let its yes count.
-        let ttl = if answer == SharedAnswer::No { max_stale } else { max_ttl };
-        write(&*self.slots, place, &SharedEntry::new(answer, flight.started, ttl), now);
-    }
-
-    fn bound(&self, question: Question) -> Bound {
-        match question {
-            Question::Introspection | Question::Session => self.bounds.tokens,
-            Question::Permission => self.bounds.permissions,
-        }
-    }
-
-    /// What an outage leaves of a token: a fact that is older than its lifetime, where the route takes one, but never past `exp`. A route that
-    /// opens does not open for a token that is known to be invalid, however long.
-    pub(super) fn or_stale_token(
+    /// What an outage leaves: a fact that is older than its lifetime, where the route takes one.
+    ///
+    /// # Errors
+    /// The refusal where there is none; a denial where the route opens, and the last answer forbids
+    /// it, however long ago it came.
+    pub(super) fn or_stale<K: FactKind>(
         &mut self,
         key: FactKey,
         rules: &TokenRules,
         refusal: Refusal,
         now: Timestamp,
-    ) -> Result<Finding, Refusal> {
+    ) -> Result<CachedFact<K::Value>, Refusal> {
         if !matches!(refusal, Refusal::Outage(_)) {
             return Err(refusal);
         }
-        if rules.open_on_outage {
-            let skew = rules.requirement.clock_skew;
-            match self.tokens.last_known(key) {
-                Some(None) => return Err(Denial::TokenInactive.into()),
-                Some(Some(info)) if info.is_past(skew, now) => return Err(Denial::TokenExpired.into()),
-                _ => {}
-            }
+        let cache = K::cache(&mut self.caches);
+        if rules.open_on_outage
+            && let Some(denial) = K::forbids_opening(cache.last_known(key), rules, now)
+        {
+            return Err(denial.into());
         }
-        match self.tokens.stale(key, &rules.token_lifetime, now) {
-            Some((info, started)) if !info.is_past(Duration::ZERO, now) => {
-                let fact = Fact::kept(Some(info.clone()), started);
-                Ok(Finding { fact, kept_as: Some(key), is_stale: true })
+        match cache.stale(key, K::lifetime(rules), now) {
+            Some((value, started)) if K::may_be_stale(value, now) => {
+                let value = Some(value.clone());
+                Ok(CachedFact { value, started, cache_key: Some(key), is_stale: true })
             }
             _ => Err(refusal),
         }
     }
 
-    /// What an outage leaves of a permission.
-    pub(super) fn is_stale_permission(
-        &mut self,
-        key: FactKey,
-        rules: &TokenRules,
-        refusal: &Refusal,
-        now: Timestamp,
-    ) -> bool {
-        matches!(refusal, Refusal::Outage(_))
-            && self.permissions.stale(key, &rules.permission_lifetime, now).is_some()
-    }
-
     /// The identity headers of an admitted bearer.
-    pub(super) fn rendered(
+    ///
+    /// # Errors
+    /// Denied where a claim cannot be carried; unusable where the provider's answer is.
+    pub(super) fn identity_headers(
         &mut self,
         policy: &Policy,
         inputs: &Inputs,
         identity: &Identity,
-        finding: &Finding,
+        fact: &CachedFact<TokenInfo>,
     ) -> Result<Rc<[Header]>, Refusal> {
-        let key = finding.kept_as.filter(|_| policy.renders_token_alone);
-        let started = finding.fact.started();
-        if let Some(headers) = key.and_then(|key| self.renderings.get(key, started, policy.id)) {
+        let key = fact.cache_key.filter(|_| policy.renders_token_alone);
+        if let Some(headers) = key.and_then(|key| self.header_cache.get(key, fact.started, policy.id)) {
             return Ok(headers);
         }
         let mut headers = Vec::with_capacity(policy.identity_headers.len());
@@ -233,20 +301,100 @@ impl Engine {
         }
         let headers: Rc<[Header]> = headers.into();
         if let Some(key) = key {
-            self.renderings.put(key, started, policy.id, Rc::clone(&headers));
+            self.header_cache.put(key, fact.started, policy.id, Rc::clone(&headers));
         }
         Ok(headers)
     }
 }
 
-/// Writes an answer to its slot, unless what stands there is to stay.
-fn write(slots: &dyn super::SharedStore, place: &SharedKey, entry: &SharedEntry, now: Timestamp) {
-    let name = place.name();
+impl FactKind for TokenFact {
+    type Value = TokenInfo;
+
+    fn cache(caches: &mut Caches) -> &mut Cache<TokenInfo> {
+        &mut caches.tokens
+    }
+
+    fn bound(bounds: &Bounds) -> Bound {
+        bounds.tokens
+    }
+
+    fn lifetime(rules: &TokenRules) -> &Lifetime {
+        &rules.token_lifetime
+    }
+
+    fn unpack(payload: &[u8]) -> Option<TokenInfo> {
+        TokenInfo::unpack(payload)
+    }
+
+    fn payload(info: &TokenInfo) -> Option<&[u8]> {
+        let is_readable = info.time("exp").is_ok() && info.time("nbf").is_ok();
+        is_readable.then(|| info.packed())
+    }
+
+    /// A fact that has outlived its token is none. A provider that calls a token active which had
+    /// expired already is believed about the latter, and not asked at every request.
+    fn counts(info: &TokenInfo, started: Timestamp, rules: &TokenRules, now: Timestamp) -> bool {
+        let skew = rules.requirement.clock_skew;
+        if !info.is_past(skew, now) {
+            return true;
+        }
+        let is_recent = now.saturating_since(started) <= rules.token_lifetime.negative_ttl;
+        is_recent && info.is_past(skew, started)
+    }
+
+    fn may_be_stale(info: &TokenInfo, now: Timestamp) -> bool {
+        !info.is_past(Duration::ZERO, now)
+    }
+
+    fn forbids_opening(
+        last: Option<Option<&TokenInfo>>,
+        rules: &TokenRules,
+        now: Timestamp,
+    ) -> Option<Denial> {
+        match last? {
+            None => Some(Denial::TokenInactive),
+            Some(info) if info.is_past(rules.requirement.clock_skew, now) => Some(Denial::TokenExpired),
+            Some(_) => None,
+        }
+    }
+
+    fn note(recent: &mut RecentTokens, key: FactKey, is_positive: bool) {
+        if is_positive { recent.note(key) } else { recent.forget(key) }
+    }
+}
+
+impl FactKind for PermissionFact {
+    type Value = ();
+
+    fn cache(caches: &mut Caches) -> &mut Cache<()> {
+        &mut caches.permissions
+    }
+
+    fn bound(bounds: &Bounds) -> Bound {
+        bounds.permissions
+    }
+
+    fn lifetime(rules: &TokenRules) -> &Lifetime {
+        &rules.permission_lifetime
+    }
+
+    fn unpack(_: &[u8]) -> Option<()> {
+        Some(())
+    }
+
+    fn payload((): &()) -> Option<&[u8]> {
+        Some(&[])
+    }
+}
+
+/// Writes an answer to its slot, unless what is there is to stay.
+fn write(store: &dyn SharedStore, key: &SharedKey, entry: &SharedEntry, now: Timestamp) {
+    let name = key.name();
     for _ in 0..WRITES {
-        let there = slots.get(&name);
-        let bytes = there.as_ref().map(|(bytes, _)| bytes.as_slice());
-        let Some(value) = place.replace(bytes, entry, now) else { return };
-        if slots.compare_and_set(&name, &value, there.map(|(_, version)| version)) {
+        let current = store.get(&name);
+        let bytes = current.as_ref().map(|(bytes, _)| bytes.as_slice());
+        let Some(value) = key.replace(bytes, entry, now) else { return };
+        if store.compare_and_set(&name, &value, current.map(|(_, version)| version)) {
             return;
         }
     }
@@ -254,3 +402,5 @@ fn write(slots: &dyn super::SharedStore, place: &SharedKey, entry: &SharedEntry,
 
 /// How often a write is tried that another worker comes before.
 const WRITES: usize = 4;
+/// A clock is set back by less than this without consequences.
+const TOLERATED_STEP: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@
 
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Its header callback has not been seen.
     Unknown,
     /// It waits for the provider.
@@ -19,7 +19,7 @@ pub enum Phase {
 
 /// What the host reports about a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Callback {
+pub(crate) enum Callback {
     /// The request's head.
     Headers,
     /// More of its body.
@@ -30,7 +30,7 @@ pub enum Callback {
 
 /// What the callback does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gate {
+pub(crate) enum Gate {
     /// Look at the head and decide, or begin to wait.
     Begin,
     /// Hand the bytes to the verifier; hold them until it is satisfied.
@@ -50,7 +50,7 @@ pub enum Gate {
 /// | receiving | pause | feed |
 /// | open | continue | continue |
 /// | answered | pause | pause |
-pub const fn gate(phase: Phase, callback: Callback) -> Gate {
+pub(crate) const fn gate(phase: Phase, callback: Callback) -> Gate {
     match (phase, callback) {
         (Phase::Unknown, Callback::Headers) => Gate::Begin,
         (Phase::Receiving, Callback::Body | Callback::Trailers) => Gate::Feed,

@@ -3,22 +3,27 @@
 //! Every method may leave [`Output`]s; whoever drives the engine drains [`Engine::poll`] after each call. A callback about a stream that is
 //! not known, or about a flight that has landed, is harmless.
 
-mod ask;
-mod bookkeeping;
 mod calls;
+mod edits;
 mod engine;
 mod facts;
-pub mod gate;
-mod open;
-mod renderings;
-mod reply;
-mod slots;
-mod state;
-mod steps;
+pub(crate) mod gate;
+mod header_cache;
+mod limits;
+mod outputs;
+mod query;
+mod request;
+mod requests;
+mod response;
+mod roots;
+mod services;
+mod store;
+mod timers;
+mod triage;
 
 pub use crate::hash::Seed;
 pub use engine::Engine;
-pub use slots::{NoStore, SharedStore};
+pub use store::{NoStore, SharedStore};
 
 use crate::http::Callout;
 use crate::verdict::Verdict;

@@ -1,5 +1,5 @@
 use super::gate::{Callback, Gate, Phase};
-use super::steps::MAX_HELD;
+use super::limits::Limits;
 use super::*;
 use crate::config;
 use crate::http::head::RequestHead;
@@ -16,6 +16,10 @@ const STREAM: StreamId = StreamId(7);
 const KEY: &str = "a webhook key of enough bytes";
 
 fn engine() -> Engine {
+    engine_with(Limits::default())
+}
+
+fn engine_with(limits: Limits) -> Engine {
     let document = serde_json::json!({
         "provider": {
             "cluster": "avnology", "authority": "id.example", "timeout": "1s",
@@ -32,7 +36,7 @@ fn engine() -> Engine {
         ],
         "webhooks": {"hook": {"format": "avnology", "secrets": [KEY], "body_only": true, "max_body_bytes": 8}}
     });
-    let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
+    let mut engine = Engine::with_limits(Seed([3; 16]), Rc::new(NoStore), limits);
     let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
     engine.configure(ROOT, loaded);
     while engine.poll().is_some() {}
@@ -110,18 +114,51 @@ fn a_flight_is_shared_by_all_who_wait_and_outlives_the_first() {
 
 #[test]
 fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
-    let mut engine = engine();
-    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(0)), Step::Wait));
-    let (flights, _) = drain(&mut engine);
-    land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(5));
-    assert_eq!(drain(&mut engine).1.len(), 1);
-    (engine.under_way.new_tokens, engine.waiting_new) = (usize::MAX, usize::MAX);
-    let invented = head("/token", &[("authorization", "Bearer invented")]);
-    let Step::Decided(verdict) = begin(&mut engine, StreamId(8), &invented, true, at(60_000)) else {
+    let known = bearer("/token");
+    let invented = |n: u32| head("/token", &[("authorization", &format!("Bearer invented{n}"))]);
+    let flooded =
+        [Limits { waiting_new: 1, ..Limits::default() }, Limits { flights: 1, ..Limits::default() }];
+    for limits in flooded {
+        let mut engine = engine_with(limits);
+        assert!(matches!(begin(&mut engine, STREAM, &known, true, at(0)), Step::Wait));
+        let (flights, _) = drain(&mut engine);
+        land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(5));
+        assert_eq!(drain(&mut engine).1.len(), 1);
+        let later = at(60_000);
+        assert!(matches!(begin(&mut engine, StreamId(8), &invented(1), true, later), Step::Wait));
+        let Step::Decided(verdict) = begin(&mut engine, StreamId(9), &invented(2), true, later) else {
+            panic!("decided")
+        };
+        assert_eq!(verdict.event().reason(), Reason::OverLimit, "{limits:?}");
+        assert!(matches!(begin(&mut engine, StreamId(10), &known, true, later), Step::Wait), "{limits:?}");
+    }
+}
+
+#[test]
+fn every_limit_of_what_waits_refuses_one_request_more() {
+    let request = bearer("/token");
+    let limited =
+        [Limits { waiters: 2, ..Limits::default() }, Limits { parked_bytes: 1024, ..Limits::default() }];
+    for limits in limited {
+        let mut engine = engine_with(limits);
+        for n in 0..2 {
+            assert!(matches!(begin(&mut engine, StreamId(n), &request, true, at(0)), Step::Wait));
+        }
+        let Step::Decided(verdict) = begin(&mut engine, StreamId(2), &request, true, at(0)) else {
+            panic!("decided: {limits:?}")
+        };
+        assert_eq!(verdict.event().reason(), Reason::OverLimit, "{limits:?}");
+        engine.gone(StreamId(0));
+        let is_room_again = matches!(begin(&mut engine, StreamId(3), &request, true, at(0)), Step::Wait);
+        assert_eq!(is_room_again, limits.waiters > 2, "a waiter that has gone keeps its place: {limits:?}");
+    }
+    let mut engine = engine_with(Limits { receiving: 1, ..Limits::default() });
+    let hook = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+    assert!(matches!(begin(&mut engine, StreamId(0), &hook, false, at(0)), Step::NeedBody));
+    let Step::Decided(verdict) = begin(&mut engine, StreamId(1), &hook, false, at(0)) else {
         panic!("decided")
     };
-    assert_eq!(verdict.event().reason(), Reason::OverLimit);
-    assert!(matches!(begin(&mut engine, StreamId(9), &bearer("/token"), true, at(60_000)), Step::Wait));
+    assert_eq!(verdict.event().reason(), Reason::BodyMemory);
 }
 
 #[test]
@@ -213,17 +250,22 @@ fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
 
 #[test]
 fn bodies_are_bounded_in_all() {
-    let mut engine = engine();
-    let good = signed(b"12345678");
-    let request = head("/hook", &[("x-avnology-signature", &good)]);
-    assert!(matches!(begin(&mut engine, STREAM, &request, false, at(0)), Step::NeedBody));
-    engine.held = MAX_HELD - 4;
-    assert!(matches!(engine.body(STREAM, 4, false, &mut |_, n| Some(vec![0; n]), at(1)), Step::NeedBody));
-    let Step::Decided(verdict) = engine.body(STREAM, 5, false, &mut |_, n| Some(vec![0; n]), at(1)) else {
+    let mut engine = engine_with(Limits { held_bytes: 10, ..Limits::default() });
+    let request = head("/hook", &[("x-avnology-signature", &signed(b"12345678"))]);
+    let mut fetch = |_, n| Some(vec![0; n]);
+    for stream in [StreamId(1), StreamId(2)] {
+        assert!(matches!(begin(&mut engine, stream, &request, false, at(0)), Step::NeedBody));
+    }
+    assert!(matches!(engine.body(StreamId(1), 6, false, &mut fetch, at(1)), Step::NeedBody));
+    assert!(matches!(engine.body(StreamId(2), 4, false, &mut fetch, at(1)), Step::NeedBody));
+    let Step::Decided(verdict) = engine.body(StreamId(2), 5, false, &mut fetch, at(1)) else {
         panic!("decided")
     };
     assert_eq!(verdict.event().reason(), Reason::BodyMemory);
-    assert_eq!(engine.held, MAX_HELD - 4, "what a decided stream held is given back");
+    assert!(
+        matches!(engine.body(StreamId(1), 8, false, &mut fetch, at(1)), Step::NeedBody),
+        "what a decided stream held is given back"
+    );
 }
 
 #[test]
@@ -287,6 +329,9 @@ struct History {
     flights: VecDeque<FlightId>,
     decided: u32,
     open: bool,
+    /// Whether the request ended with its head, once that was seen: the engine forgets one that did
+    /// when it is decided, so that a head after it is another request's.
+    is_whole: Option<bool>,
     received: usize,
     reports: Vec<Report>,
 }
@@ -300,7 +345,10 @@ impl History {
         let engine = &mut next.engine;
         let mut step = None;
         match report {
-            Report::Headers { last } => step = Some(begin(engine, STREAM, request, last, now)),
+            Report::Headers { last } => {
+                next.is_whole.get_or_insert(last);
+                step = Some(begin(engine, STREAM, request, last, now));
+            }
             Report::Body { last } => {
                 next.received += 3;
                 step = Some(engine.body(STREAM, next.received, last, &mut |_, n| Some(vec![b'x'; n]), now));
@@ -319,7 +367,7 @@ impl History {
             Report::Tick => engine.tick(ROOT, now),
             Report::Gone => {
                 engine.gone(STREAM);
-                (next.decided, next.open, next.received) = (0, false, 0);
+                (next.decided, next.open, next.received, next.is_whole) = (0, false, 0, None);
             }
         }
         let passes = match &step {
@@ -344,6 +392,10 @@ impl History {
         }
         assert!(!passes || next.open, "a byte passed before the stream was open: {:?}", next.reports);
         assert!(next.decided <= 1, "decided twice: {:?}", next.reports);
+        if next.decided == 1 && next.is_whole == Some(true) {
+            // Nothing that is heard of it from here on may pass.
+            (next.decided, next.open, next.is_whole) = (0, false, None);
+        }
         next
     }
 
@@ -370,6 +422,7 @@ fn no_sequence_of_callbacks_passes_a_byte_undecided_or_decides_twice() {
             flights: VecDeque::new(),
             decided: 0,
             open: false,
+            is_whole: None,
             received: 0,
             reports: Vec::new(),
         };

@@ -5,7 +5,7 @@ pub mod requirement;
 mod session;
 
 pub use reply::Introspection;
-pub use requirement::{Fact, Identity, Requirement};
+pub use requirement::{Identity, Requirement};
 pub use session::SessionEndpoint;
 
 use crate::http::Callout;

@@ -1,6 +1,5 @@
 //! What a route requires of a token, judged on every request, whether its fact is fresh or not.
 
-use super::Introspection;
 use crate::claims::{TokenInfo, Value};
 use crate::refusal::{Denial, Refusal};
 use crate::template::{Inputs, Template};
@@ -40,15 +39,18 @@ impl Identity {
 }
 
 impl Requirement {
-    /// Judges a fact.
+    /// Judges what is known about a token; `None`: it is not active.
     ///
     /// # Errors
     /// The first rule that does not hold, in the order token, issuer and audience, scopes, client and claims; unusable where a member that a
     /// rule reads is not what it must be.
-    pub fn admit(&self, fact: &Fact, inputs: &Inputs, now: Timestamp) -> Result<Identity, Refusal> {
-        let Some(info) = &fact.token else {
-            return Err(Denial::TokenInactive.into());
-        };
+    pub fn admit(
+        &self,
+        token: Option<&TokenInfo>,
+        inputs: &Inputs,
+        now: Timestamp,
+    ) -> Result<Identity, Refusal> {
+        let info = token.ok_or(Denial::TokenInactive)?;
         self.hold(info, inputs, now)?;
         Ok(Identity { info: info.clone() })
     }
@@ -112,41 +114,6 @@ impl Requirement {
     }
 }
 
-/// An introspection answer that several requests may read.
-#[derive(Clone, Debug)]
-pub struct Fact {
-    /// The active token's members; `None` for an inactive one.
-    token: Option<TokenInfo>,
-    /// When the callout that brought it was started: the provider knew this then, or later.
-    started: Timestamp,
-}
-
-impl Fact {
-    /// A fact from an answer, and from when its callout was started.
-    pub fn new(introspection: Introspection, started: Timestamp) -> Self {
-        let token = match introspection {
-            Introspection::Active(info) => Some(info),
-            Introspection::Inactive => None,
-        };
-        Self { token, started }
-    }
-
-    /// A fact that was kept.
-    pub fn kept(token: Option<TokenInfo>, started: Timestamp) -> Self {
-        Self { token, started }
-    }
-
-    /// When the callout that brought it was started.
-    pub fn started(&self) -> Timestamp {
-        self.started
-    }
-
-    /// The active token's members; `None` for an inactive one.
-    pub fn token(&self) -> Option<&TokenInfo> {
-        self.token.as_ref()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,8 +121,8 @@ mod tests {
 
     fn admit(requirement: &Requirement, members: &str) -> Result<(), Refusal> {
         let body = format!(r#"{{"active":true,{members}"x":0}}"#);
-        let fact = Fact::new(Introspection::parse(body.as_bytes()).unwrap(), Timestamp::from_secs(1));
-        requirement.admit(&fact, &Inputs::default(), Timestamp::from_secs(1000)).map(|_| ())
+        let info = TokenInfo::parse(body.as_bytes()).unwrap();
+        requirement.admit(Some(&info), &Inputs::default(), Timestamp::from_secs(1000)).map(|_| ())
     }
 
     fn list(items: &[&str]) -> Vec<String> {

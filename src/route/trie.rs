@@ -258,7 +258,7 @@ mod tests {
         ) {
             let mut tree = Tree::default();
             for (nth, pattern) in patterns.iter().enumerate() {
-                let _ = tree.insert(nth, &Pattern::parse(pattern).unwrap(), &Methods::Any);
+                tree.insert(nth, &Pattern::parse(pattern).unwrap(), &Methods::Any);
             }
             let path = CanonicalPath::parse(path.as_bytes()).unwrap();
             if tree.has_one_reading(path.segments()) {

@@ -2,7 +2,7 @@
 
 use crate::introspect::Identity;
 use crate::permission::Granted;
-use crate::policy::{Access, Route};
+use crate::policy::{NoRules, Route, TokenRules};
 use crate::refusal::Reason;
 use crate::webhook::Verified;
 
@@ -23,17 +23,16 @@ enum Grant {
 
 impl Permit {
     /// For a route that asks for nothing.
-    pub fn public(route: &Route) -> Option<Self> {
-        matches!(route.access, Access::Public).then_some(Self { grant: Grant::Public })
+    pub fn public(_: &NoRules) -> Self {
+        Self { grant: Grant::Public }
     }
 
-    /// For a request without a credential, on a route that lets those pass.
-    pub fn anonymous(route: &Route) -> Option<Self> {
-        matches!(&route.access, Access::Token(rules) if rules.optional)
-            .then_some(Self { grant: Grant::Anonymous })
+    /// For a request without a credential; `None` where the route asks for one.
+    pub fn anonymous(rules: &TokenRules) -> Option<Self> {
+        rules.optional.then_some(Self { grant: Grant::Anonymous })
     }
 
-    /// For a CORS preflight, on a route that lets those pass.
+    /// For a CORS preflight; `None` where the route does not let those pass.
     pub fn preflight(route: &Route) -> Option<Self> {
         route.preflight.then_some(Self { grant: Grant::Preflight })
     }

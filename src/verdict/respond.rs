@@ -1,6 +1,6 @@
 //! The one home of status codes, challenges and bodies.
 
-use super::Dossier;
+use super::RequestContext;
 use crate::breaker::MAX_PAUSE;
 use crate::http::LocalReply;
 use crate::policy::{Access, AnswerFormat};
@@ -8,20 +8,20 @@ use crate::refusal::{Answer, Challenge, Outage, Reason, Refusal, Unusable};
 use std::time::Duration;
 
 /// The answer to a refused request.
-pub(super) fn respond(refusal: &Refusal, dossier: &Dossier) -> LocalReply {
+pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply {
     let answer = refusal.answer();
     let mut headers = vec![("cache-control".to_owned(), "no-store".to_owned())];
-    if let Some(challenge) = challenge(answer, dossier) {
+    if let Some(challenge) = challenge(answer, context) {
         headers.push(("www-authenticate".to_owned(), challenge));
     }
     if answer.status.code == 503 {
         headers.push(("retry-after".to_owned(), retry_after(refusal).to_string()));
     }
-    let body = if dossier.grpc {
+    let body = if context.grpc {
         // Envoy makes it the `grpc-message` of a trailers-only answer.
         answer.message.to_owned()
     } else {
-        let (media_type, body) = body(answer, dossier.policy.format);
+        let (media_type, body) = body(answer, context.policy.format);
         headers.push(("content-type".to_owned(), media_type.to_owned()));
         // For HEAD too: the host leaves the content out (RFC 9110 section 9.3.2), and keeps the headers that describe it.
         body
@@ -31,7 +31,7 @@ pub(super) fn respond(refusal: &Refusal, dossier: &Dossier) -> LocalReply {
         headers,
         body,
         details: details(refusal.reason()),
-        grpc_status: dossier.grpc.then_some(answer.status.grpc),
+        grpc_status: context.grpc.then_some(answer.status.grpc),
     }
 }
 
@@ -56,14 +56,14 @@ fn details(reason: Reason) -> String {
     format!("avnology_gate{{{}}}", reason.id())
 }
 
-fn challenge(answer: &Answer, dossier: &Dossier) -> Option<String> {
-    let realm = quoted(&dossier.policy.realm);
+fn challenge(answer: &Answer, context: &RequestContext) -> Option<String> {
+    let realm = quoted(&context.policy.realm);
     match answer.challenge {
         Challenge::None => None,
         Challenge::Bearer => Some(format!("Bearer realm={realm}")),
         Challenge::BearerError => Some(format!("Bearer realm={realm}, error={}", quoted(answer.error))),
         Challenge::BearerScope => {
-            let scopes = match dossier.route().map(|r| &r.access) {
+            let scopes = match context.route().map(|r| &r.access) {
                 Some(Access::Token(rules)) => rules.requirement.scopes().collect::<Vec<_>>().join(" "),
                 _ => String::new(),
             };

@@ -169,7 +169,7 @@ fn bounds<'r>(routes: impl Iterator<Item = &'r Arc<Route>> + Clone, cache: Cache
     let bound = |lifetime: fn(&TokenRules) -> &Lifetime, entries: usize| {
         let lifetimes = routes.clone().filter_map(|route| match &route.access {
             Access::Token(rules) => Some(lifetime(rules)),
-            Access::Public | Access::Webhook(_) => None,
+            Access::Public(_) | Access::Webhook(_) => None,
         });
         let is_read =
             |l: &Lifetime| !(l.ttl.is_zero() && l.negative_ttl.is_zero() && l.stale_if_error.is_zero());

@@ -6,7 +6,7 @@ use super::{Compiler, Shared};
 use crate::config::raw::{self, DefaultAccess};
 use crate::introspect::{IntrospectionEndpoint, Requirement};
 use crate::permission::CheckTemplate;
-use crate::policy::{Access, PermissionRules, Route, TokenRules};
+use crate::policy::{Access, NoRules, PermissionRules, Route, TokenRules};
 use crate::route::{HostPattern, Methods, Pattern, RouteTable};
 use crate::template::{RequestValue, Template};
 use std::collections::BTreeMap;
@@ -157,7 +157,7 @@ impl Compiler<'_> {
                     );
                 }
             }
-            Access::Public
+            Access::Public(NoRules::declared())
         } else {
             Access::Token(Arc::new(self.token_rules(raw, &parameters, shared)?))
         };
@@ -348,7 +348,7 @@ impl Compiler<'_> {
     pub(super) fn fallback(&mut self, access: DefaultAccess, shared: &Shared) -> Option<Route> {
         let access = match access {
             DefaultAccess::Deny => return None,
-            DefaultAccess::Public => Access::Public,
+            DefaultAccess::Public => Access::Public(NoRules::declared()),
             DefaultAccess::Required => {
                 let (token_lifetime, permission_lifetime) = shared.cache.lifetimes(None);
                 Access::Token(Arc::new(TokenRules {

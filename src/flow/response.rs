@@ -1,6 +1,6 @@
 //! What a callout's answer is worth, before its body is read.
 
-use super::ask::Question;
+use super::query::QueryKind;
 use crate::http::{CallFailure, Response};
 use crate::introspect::Introspection;
 use crate::refusal::{Outage, Refusal, Unusable};
@@ -12,13 +12,13 @@ use std::time::Duration;
 /// An outage where the provider is away; unusable for everything else that is no 200.
 pub(super) fn body_of<'a>(
     answer: Result<Response<'a>, CallFailure>,
-    question: Question,
+    kind: QueryKind,
 ) -> Result<Option<&'a [u8]>, Refusal> {
     let Response { status, retry_after, body } = answer.map_err(refusal_of)?;
     Err(match status {
         200 => return Ok(Some(body)),
         // The token was the credential, and none of the gate's own.
-        401 if question == Question::Session => return Ok(None),
+        401 if kind == QueryKind::Session => return Ok(None),
         401 | 403 => Unusable::OurCredentials.into(),
         429 => Unusable::RateLimited(retry_after.and_then(seconds)).into(),
         500..=599 => Outage::ServerError.into(),
@@ -46,10 +46,10 @@ fn seconds(value: &[u8]) -> Option<Duration> {
 ///
 /// # Errors
 /// Unusable where it is not what the protocol asks for.
-pub(super) fn introspection_of(body: Option<&[u8]>, question: Question) -> Result<Introspection, Unusable> {
-    match (body, question) {
+pub(super) fn introspection_of(body: Option<&[u8]>, kind: QueryKind) -> Result<Introspection, Unusable> {
+    match (body, kind) {
         (None, _) => Ok(Introspection::Inactive),
-        (Some(body), Question::Session) => Introspection::parse_session(body),
+        (Some(body), QueryKind::Session) => Introspection::parse_session(body),
         (Some(body), _) => Introspection::parse(body),
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn introspection_of(body: Option<&[u8]>, question: Question) -> Resul
 mod tests {
     use super::*;
 
-    const ASKED: Question = Question::Introspection;
+    const ASKED: QueryKind = QueryKind::Introspection;
 
     fn answer(status: u16, retry_after: Option<&'static str>) -> Result<Response<'static>, CallFailure> {
         Ok(Response { status, retry_after: retry_after.map(str::as_bytes), body: b"{}" })
@@ -66,11 +66,11 @@ mod tests {
 
     #[test]
     fn a_401_is_an_answer_about_a_session_alone() {
-        assert_eq!(body_of(answer(401, None), Question::Session), Ok(None));
-        for question in [Question::Introspection, Question::Permission] {
-            assert_eq!(body_of(answer(401, None), question), Err(Unusable::OurCredentials.into()));
+        assert_eq!(body_of(answer(401, None), QueryKind::Session), Ok(None));
+        for kind in [QueryKind::Introspection, QueryKind::Permission] {
+            assert_eq!(body_of(answer(401, None), kind), Err(Unusable::OurCredentials.into()));
         }
-        assert_eq!(introspection_of(None, Question::Session), Ok(Introspection::Inactive));
+        assert_eq!(introspection_of(None, QueryKind::Session), Ok(Introspection::Inactive));
     }
 
     #[test]

@@ -8,19 +8,19 @@ use std::rc::Rc;
 
 /// A fixed number of renderings, each in the one place that its key says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Renderings {
-    places: Vec<Option<Rendering>>,
+pub(super) struct HeaderCache {
+    places: Vec<Option<Rendered>>,
 }
 
 #[derive(Clone, Debug)]
-struct Rendering {
+struct Rendered {
     key: FactKey,
     started: Timestamp,
     policy: u32,
     headers: Rc<[Header]>,
 }
 
-impl Renderings {
+impl HeaderCache {
     /// What this policy made of this fact.
     pub(super) fn get(&self, key: FactKey, started: Timestamp, policy: u32) -> Option<Rc<[Header]>> {
         let rendering = self.places.get(key.place_among(PLACES))?.as_ref()?;
@@ -36,7 +36,7 @@ impl Renderings {
         let len =
             headers.iter().fold(0_usize, |sum, (n, v)| sum.saturating_add(n.len()).saturating_add(v.len()));
         if let Some(place) = self.places.get_mut(key.place_among(PLACES)).filter(|_| len <= MAX_BYTES) {
-            *place = Some(Rendering { key, started, policy, headers });
+            *place = Some(Rendered { key, started, policy, headers });
         }
     }
 }

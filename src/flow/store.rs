@@ -18,7 +18,7 @@ pub(super) fn is_first_to_say(slots: &dyn SharedStore, warnings: &[String]) -> b
     }
     let parts: Vec<&[u8]> = warnings.iter().map(|w| w.as_bytes()).collect();
     // The same in every VM, so not seeded; a collision costs a warning, nothing else.
-    let digest = format!("{:?}", FactKey::of(Seed([0; 16]), &parts));
+    let digest = format!("{:?}", FactKey::of(Seed([0; 16]), parts));
     let slot = format!("avnology_gate/1/said/{}", digest.bytes().fold(0_u8, u8::wrapping_add) % SLOTS);
     match slots.get(&slot) {
         Some((said, _)) if said == digest.as_bytes() => false,

@@ -1,0 +1,75 @@
+//! What leaves a request before a service sees it.
+
+use crate::credential::{self, Source};
+use crate::http::Edit;
+use crate::http::head::{RequestHead, normalized_eq};
+use crate::http::query;
+use crate::policy::{OVERRIDE_HEADERS, Policy};
+
+pub(super) fn strip_owned(policy: &Policy, head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
+    for (name, _) in head.pairs() {
+        if policy.owned.contains(name) && !edits.iter().any(|e| matches!(e, Edit::Remove(n) if n == name)) {
+            edits.push(Edit::Remove(name.to_vec()));
+        }
+    }
+}
+
+pub(super) fn query_names(sources: &[Source]) -> Vec<&str> {
+    sources.iter().filter_map(Source::query_name).collect()
+}
+
+/// The edits that remove every header which some service reads as one of these.
+fn without_headers(names: &[&str], head: &RequestHead<'_>) -> Vec<Edit> {
+    let mut found: Vec<&[u8]> = head.pairs().iter().map(|(name, _)| *name).collect();
+    found.retain(|found| names.iter().any(|name| normalized_eq(found, name.as_bytes())));
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().map(|name| Edit::Remove(name.to_vec())).collect()
+}
+
+/// A credential in the query must reach neither the service nor any log.
+pub(super) fn cut_query(names: &[&str], head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
+    if names.is_empty() {
+        return;
+    }
+    if let Some(path) = head.target().and_then(|target| query::cut(target, names)) {
+        edits.push(Edit::Replace(b":path".to_vec(), path));
+    }
+}
+
+/// The edits that take the places of these sources out of the request.
+pub(super) fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
+    let cookies: Vec<&str> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::Cookie { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let headers: Vec<&str> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::Header { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut edits = without_headers(&headers, head);
+    let lines: Vec<&[u8]> = head.values("cookie").collect();
+    if lines.iter().any(|line| credential::without_cookies(line, &cookies).is_some()) {
+        edits.push(Edit::Remove(b"cookie".to_vec()));
+        let kept = lines
+            .iter()
+            .map(|line| credential::without_cookies(line, &cookies).unwrap_or_else(|| line.to_vec()));
+        edits.extend(kept.filter(|line| !line.is_empty()).map(|line| Edit::Add(b"cookie".to_vec(), line)));
+    }
+    edits
+}
+
+/// A preflight carries no credential (Fetch); one that does is not from a browser, and its credential was not looked at.
+pub(super) fn without_any_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
+    let mut names = vec!["authorization", "cookie"];
+    names.extend(sources.iter().filter_map(Source::header_name));
+    // Nor does it carry a method or path for the service to see in place of its own.
+    names.extend(OVERRIDE_HEADERS);
+    without_headers(&names, head)
+}

@@ -1,0 +1,37 @@
+//! How much a worker takes on at once.
+
+/// The limits of one worker. What one caller can fill has a share of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Streams that wait for the provider, with a token that was not seen active lately: whoever
+    /// invents tokens must not keep those out whose token is known.
+    pub(crate) waiting_new: usize,
+    /// All other streams that wait for the provider.
+    pub(crate) waiting_known: usize,
+    /// Streams whose body is received: whoever withholds bodies must not keep others from the
+    /// provider.
+    pub(crate) receiving: usize,
+    /// Bytes that undecided streams keep here.
+    pub(crate) parked_bytes: usize,
+    /// Webhook bytes that the host holds.
+    pub(crate) held_bytes: usize,
+    /// Waiters of one flight, those that have gone included: one token must not take every place.
+    pub(crate) waiters: usize,
+    /// Callouts of one purpose under way: invented tokens must not keep known ones, nor permission
+    /// checks, from the provider.
+    pub(crate) flights: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            waiting_new: 15_000,
+            waiting_known: 15_000,
+            receiving: 5_000,
+            parked_bytes: 64 * 1024 * 1024,
+            held_bytes: 64 * 1024 * 1024,
+            waiters: 5_000,
+            flights: 10_000,
+        }
+    }
+}

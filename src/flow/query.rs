@@ -1,0 +1,127 @@
+//! Questions to the provider: what is asked, what identifies the answer, where it may be found.
+
+use crate::cache::shared::{Kind, SharedKey};
+use crate::hash::{FactKey, Fingerprint, Seed};
+use crate::http::Callout;
+use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
+use crate::permission::{Check, PermissionEndpoint};
+use crate::policy::TokenRules;
+use crate::provider::{Endpoint, Provider};
+use crate::secret::{SESSION_PREFIX, Token};
+use std::cell::OnceCell;
+
+/// A question.
+pub(super) struct ProviderQuery<'p> {
+    key: FactKey,
+    seed: Seed,
+    target: Target<'p>,
+    shared_key: OnceCell<Option<SharedKey>>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueryKind {
+    /// Whether a token is active.
+    Introspection,
+    /// Whose session a token is.
+    Session,
+    /// Whether a permission is granted.
+    Permission,
+}
+
+enum Target<'p> {
+    Introspection(&'p IntrospectionEndpoint, &'p Token),
+    Session(&'p SessionEndpoint, &'p Token),
+    Permission(&'p PermissionEndpoint, &'p Check),
+}
+
+impl<'p> ProviderQuery<'p> {
+    /// About a token. Where session tokens are taken, one is no OAuth token.
+    pub(super) fn token(rules: &'p TokenRules, token: &'p Token, seed: Seed) -> Self {
+        match &rules.sessions {
+            Some(endpoint) if token.reveal().starts_with(SESSION_PREFIX) => {
+                Self::new(Target::Session(endpoint, token), seed)
+            }
+            _ => Self::new(Target::Introspection(&rules.endpoint, token), seed),
+        }
+    }
+
+    /// About a permission.
+    pub(super) fn permission(endpoint: &'p PermissionEndpoint, check: &'p Check, seed: Seed) -> Self {
+        Self::new(Target::Permission(endpoint, check), seed)
+    }
+
+    fn new(target: Target<'p>, seed: Seed) -> Self {
+        let key = target.with_parts(|endpoint, parts| endpoint.key(seed, parts));
+        Self { key, seed, target, shared_key: OnceCell::new() }
+    }
+
+    /// What identifies the answer in this worker.
+    pub(super) fn key(&self) -> FactKey {
+        self.key
+    }
+
+    pub(super) fn kind(&self) -> QueryKind {
+        match self.target {
+            Target::Introspection(..) => QueryKind::Introspection,
+            Target::Session(..) => QueryKind::Session,
+            Target::Permission(..) => QueryKind::Permission,
+        }
+    }
+
+    pub(super) fn callout(&self) -> Callout {
+        match self.target {
+            Target::Introspection(endpoint, token) => endpoint.call(token),
+            Target::Session(endpoint, token) => endpoint.call(token),
+            Target::Permission(endpoint, check) => endpoint.call(check),
+        }
+    }
+
+    pub(super) fn provider(&self) -> &'p Provider {
+        self.target.endpoint().provider()
+    }
+
+    /// What tells the endpoint, and whom it knows the gate as, from others.
+    pub(super) fn endpoint(&self) -> Fingerprint {
+        self.target.endpoint().fingerprint()
+    }
+
+    /// Whom a permission check is about.
+    pub(super) fn subject(&self) -> Option<FactKey> {
+        match self.target {
+            Target::Permission(endpoint, check) => Some(endpoint.subject_key(self.seed, check)),
+            Target::Introspection(..) | Target::Session(..) => None,
+        }
+    }
+
+    /// Where the workers share the answer, if they do. It is found out once, since that costs a
+    /// hash of the token.
+    pub(super) fn shared_key(&self) -> Option<&SharedKey> {
+        let kind = match self.kind() {
+            QueryKind::Introspection | QueryKind::Session => Kind::Token,
+            QueryKind::Permission => Kind::Permission,
+        };
+        let find = || self.target.with_parts(|endpoint, parts| endpoint.shared_key(kind, parts));
+        self.shared_key.get_or_init(find).as_ref()
+    }
+}
+
+impl<'p> Target<'p> {
+    fn endpoint(&self) -> &'p Endpoint {
+        match self {
+            Self::Introspection(endpoint, _) => &endpoint.endpoint,
+            Self::Session(endpoint, _) => &endpoint.endpoint,
+            Self::Permission(endpoint, _) => &endpoint.endpoint,
+        }
+    }
+
+    /// Hands the parts of the question over, which tell it from every other one to the endpoint.
+    fn with_parts<T>(&self, then: impl FnOnce(&Endpoint, &[&[u8]]) -> T) -> T {
+        match self {
+            Self::Introspection(_, token) | Self::Session(_, token) => {
+                then(self.endpoint(), &[token.reveal().as_bytes()])
+            }
+            Self::Permission(_, check) => then(self.endpoint(), &check.parts()),
+        }
+    }
+}

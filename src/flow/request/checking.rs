@@ -1,0 +1,153 @@
+//! A request whose bearer is admitted, and that waits for the answers about its permissions.
+
+use super::{Bearer, Next, Request};
+use crate::claims::TokenInfo;
+use crate::flow::calls::WaitReason;
+use crate::flow::facts::{CachedFact, PermissionFact};
+use crate::flow::query::ProviderQuery;
+use crate::flow::services::{Resolution, Services};
+use crate::hash::FactKey;
+use crate::introspect::Identity;
+use crate::permission::{Check, CheckIndex, CheckTemplate, Checks};
+use crate::refusal::{Outage, Refusal};
+use crate::verdict::Permit;
+use std::sync::Arc;
+
+/// The state.
+#[cfg_attr(test, derive(Clone))]
+pub(in crate::flow) struct Checking {
+    bearer: Bearer,
+    identity: Identity,
+    checks: Checks,
+    /// What identifies the answers that were not known at once.
+    open: Vec<(CheckIndex, FactKey)>,
+}
+
+impl Checking {
+    /// Judges a request by what is known about its token, and asks for its permissions.
+    pub(in crate::flow) fn start(
+        mut bearer: Bearer,
+        fact: CachedFact<TokenInfo>,
+        services: &mut Services<'_>,
+    ) -> Next {
+        let (identity, all, any) = match admit(&mut bearer, fact, services) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return bearer.decide(Err(refusal)),
+        };
+        let checks = Checks::open(all.len(), any.len());
+        let mut state = Self { bearer, identity, checks, open: Vec::new() };
+        state.ask(&all, &any, services);
+        state.next()
+    }
+
+    /// The answer to one check, or why there is none.
+    pub(in crate::flow) fn resume(
+        mut self,
+        check: CheckIndex,
+        key: FactKey,
+        answer: Result<bool, Refusal>,
+        services: &mut Services<'_>,
+    ) -> Next {
+        self.note(check, key, answer, services);
+        self.next()
+    }
+
+    /// The time is up for every answer that is still to come.
+    pub(super) fn time_out(mut self, services: &mut Services<'_>) -> Next {
+        for (check, key) in std::mem::take(&mut self.open) {
+            self.note(check, key, Err(Outage::Timeout.into()), services);
+        }
+        // Every check has an answer now, so this is decided.
+        self.next()
+    }
+
+    pub(super) fn bearer(&self) -> &Bearer {
+        &self.bearer
+    }
+
+    pub(super) fn into_bearer(self) -> Bearer {
+        self.bearer
+    }
+
+    /// Notes the permissions that are known, and where these decide nothing, asks for the others.
+    fn ask(&mut self, all: &[Check], any: &[Check], services: &mut Services<'_>) {
+        let rules = Arc::clone(&self.bearer.rules);
+        let Some(permissions) = &rules.permissions else { return };
+        let rates = self.bearer.context.policy.rates;
+        let indices = (0..all.len()).map(CheckIndex::All).chain((0..any.len()).map(CheckIndex::Any));
+        let seed = services.facts.seed();
+        let mut unknown = Vec::new();
+        for (index, check) in indices.zip(all.iter().chain(any)) {
+            let query = ProviderQuery::permission(&permissions.endpoint, check, seed);
+            match services.known::<PermissionFact>(&query, &rules, &rates) {
+                Some(fact) => drop(self.checks.note(index, Ok(fact.value.is_some()))),
+                None => unknown.push((index, query)),
+            }
+        }
+        if self.checks.outcome().is_some() {
+            return;
+        }
+        for (index, query) in unknown {
+            match services.ask::<PermissionFact>(&query, &rules, &rates, WaitReason::Check(index)) {
+                Resolution::Asked { .. } => self.open.push((index, query.key())),
+                Resolution::Known(fact) => {
+                    let is_first = self.checks.note(index, Ok(fact.value.is_some()));
+                    self.bearer.context.is_stale |= is_first && fact.is_stale;
+                }
+                Resolution::Unavailable(refusal) => drop(self.checks.note(index, Err(refusal))),
+            }
+        }
+    }
+
+    /// Notes an answer, or what an outage leaves of one.
+    fn note(
+        &mut self,
+        check: CheckIndex,
+        key: FactKey,
+        answer: Result<bool, Refusal>,
+        services: &mut Services<'_>,
+    ) {
+        let (rules, now) = (&self.bearer.rules, services.now);
+        let (answer, is_stale) = match answer {
+            Ok(answer) => (Ok(answer), false),
+            Err(refusal) => match services.facts.or_stale::<PermissionFact>(key, rules, refusal, now) {
+                Ok(fact) => (Ok(fact.value.is_some()), fact.is_stale),
+                Err(refusal) => (Err(refusal), false),
+            },
+        };
+        // The first answer to a check counts.
+        self.bearer.context.is_stale |= self.checks.note(check, answer) && is_stale;
+    }
+
+    fn next(self) -> Next {
+        match self.checks.outcome() {
+            None => Next::Wait(Request::Checking(self)),
+            Some(outcome) => {
+                let permit = outcome.map(|granted| Permit::identified(&self.identity, granted));
+                self.bearer.decide(permit)
+            }
+        }
+    }
+}
+
+/// The bearer's identity and the checks of this request, the identity headers aside.
+fn admit(
+    bearer: &mut Bearer,
+    fact: CachedFact<TokenInfo>,
+    services: &mut Services<'_>,
+) -> Result<(Identity, Vec<Check>, Vec<Check>), Refusal> {
+    let Bearer { context, rules, inputs, .. } = bearer;
+    context.token.clone_from(&fact.value);
+    let identity = rules.requirement.admit(fact.value.as_ref(), inputs, services.now)?;
+    let headers = services.facts.identity_headers(&context.policy, inputs, &identity, &fact)?;
+    let resolve = |templates: &[CheckTemplate]| {
+        templates.iter().map(|t| t.resolve(inputs, &identity)).collect::<Result<Vec<_>, _>>()
+    };
+    let (all, any) = match &rules.permissions {
+        Some(permissions) => (resolve(&permissions.all)?, resolve(&permissions.any)?),
+        None => (Vec::new(), Vec::new()),
+    };
+    context.identity_headers = Some(headers);
+    context.is_stale |= fact.is_stale;
+    Ok((identity, all, any))
+}

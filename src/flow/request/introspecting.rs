@@ -1,0 +1,65 @@
+//! A request that waits for the answer about its token.
+
+use super::{Bearer, Checking, Next, Request};
+use crate::claims::TokenInfo;
+use crate::flow::calls::WaitReason;
+use crate::flow::facts::{CachedFact, TokenFact};
+use crate::flow::query::ProviderQuery;
+use crate::flow::services::{Resolution, Services};
+use crate::hash::FactKey;
+use crate::refusal::Refusal;
+use crate::secret::Token;
+use std::sync::Arc;
+
+/// The state.
+#[cfg_attr(test, derive(Clone))]
+pub(in crate::flow) struct Introspecting {
+    bearer: Bearer,
+    key: FactKey,
+    /// Whether its token was not seen active lately.
+    is_new: bool,
+}
+
+impl Introspecting {
+    /// Looks the token up, and goes on at once where it is known.
+    pub(in crate::flow) fn start(bearer: Bearer, token: &Token, services: &mut Services<'_>) -> Next {
+        let rules = Arc::clone(&bearer.rules);
+        let query = ProviderQuery::token(&rules, token, services.facts.seed());
+        let rates = bearer.context.policy.rates;
+        match services.lookup::<TokenFact>(&query, &rules, &rates, WaitReason::Token) {
+            Resolution::Known(fact) => Checking::start(bearer, fact, services),
+            Resolution::Asked { is_new } => {
+                Next::Wait(Request::Introspecting(Self { bearer, key: query.key(), is_new }))
+            }
+            Resolution::Unavailable(refusal) => bearer.decide(Err(refusal)),
+        }
+    }
+
+    /// The answer, or why there is none.
+    pub(in crate::flow) fn resume(
+        self,
+        answer: Result<CachedFact<TokenInfo>, Refusal>,
+        services: &mut Services<'_>,
+    ) -> Next {
+        let Self { bearer, key, .. } = self;
+        let now = services.now;
+        let fact =
+            answer.or_else(|refusal| services.facts.or_stale::<TokenFact>(key, &bearer.rules, refusal, now));
+        match fact {
+            Ok(fact) => Checking::start(bearer, fact, services),
+            Err(refusal) => bearer.decide(Err(refusal)),
+        }
+    }
+
+    pub(super) fn bearer(&self) -> &Bearer {
+        &self.bearer
+    }
+
+    pub(super) fn into_bearer(self) -> Bearer {
+        self.bearer
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+}

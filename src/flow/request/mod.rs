@@ -1,0 +1,168 @@
+//! An undecided request: one enum, one file for each state. A step consumes the state and returns
+//! the next.
+//!
+//! ```text
+//! triage ─┬─▶ Introspecting ─┬─▶ Checking ─┬─▶ decided
+//!         ├─▶ Receiving ─────┼─────────────┤
+//!         └──────────────────┴─────────────┘
+//! ```
+
+mod checking;
+mod introspecting;
+mod receiving;
+
+pub(super) use checking::Checking;
+pub(super) use introspecting::Introspecting;
+pub(super) use receiving::{BodyProgress, Receiving};
+
+use super::services::Services;
+use crate::policy::TokenRules;
+use crate::refusal::{Outage, Refusal, Unusable};
+use crate::template::Inputs;
+use crate::time::Timestamp;
+use crate::verdict::{FailOpen, Passage, Permit, RequestContext};
+use std::sync::Arc;
+
+/// An undecided request.
+#[cfg_attr(test, derive(Clone))]
+pub(super) enum Request {
+    /// It waits for the answer about its token.
+    Introspecting(Introspecting),
+    /// It waits for the answers about its permissions.
+    Checking(Checking),
+    /// Its body is being hashed.
+    Receiving(Receiving),
+}
+
+/// What a step leads to.
+#[must_use]
+pub(super) enum Next {
+    /// The request waits for the provider.
+    Wait(Request),
+    /// The request waits for more of its body.
+    NeedBody(Receiving),
+    /// The request is decided.
+    Decided(RequestContext, Result<Passage, Refusal>),
+}
+
+/// Whose limits a request is counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Those that wait with a token which was not seen active lately.
+    New,
+    /// All others that wait for the provider.
+    Known,
+    /// Those whose body is received.
+    Receiving,
+}
+
+/// A request that presents a token, from state to state.
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Bearer {
+    pub(super) context: RequestContext,
+    pub(super) rules: Arc<TokenRules>,
+    pub(super) inputs: Inputs,
+    /// When it is decided at the latest.
+    pub(super) deadline: Timestamp,
+}
+
+impl Request {
+    pub(super) fn context(&self) -> &RequestContext {
+        match self {
+            Self::Introspecting(state) => &state.bearer().context,
+            Self::Checking(state) => &state.bearer().context,
+            Self::Receiving(state) => state.context(),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Timestamp {
+        match self {
+            Self::Introspecting(state) => state.bearer().deadline,
+            Self::Checking(state) => state.bearer().deadline,
+            Self::Receiving(state) => state.deadline(),
+        }
+    }
+
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Introspecting(state) if state.is_new() => Class::New,
+            Self::Introspecting(_) | Self::Checking(_) => Class::Known,
+            Self::Receiving(_) => Class::Receiving,
+        }
+    }
+
+    /// Roughly how many bytes it keeps here.
+    pub(super) fn memory_cost(&self) -> usize {
+        match self {
+            Self::Introspecting(state) => state.bearer().memory_cost(),
+            Self::Checking(state) => state.bearer().memory_cost(),
+            Self::Receiving(state) => state.context().memory_cost(),
+        }
+    }
+
+    /// How many bytes of its body the host holds.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Receiving(state) => state.held(),
+            Self::Introspecting(_) | Self::Checking(_) => 0,
+        }
+    }
+
+    /// Whether no body callback has come although one should.
+    pub(super) fn awaits_callbacks(&self) -> bool {
+        matches!(self, Self::Receiving(state) if state.is_unheard())
+    }
+
+    /// The time is up: an answer like any other.
+    pub(super) fn time_out(self, services: &mut Services<'_>) -> Next {
+        match self {
+            Self::Introspecting(state) => state.resume(Err(Outage::Timeout.into()), services),
+            Self::Checking(state) => state.time_out(services),
+            Self::Receiving(state) => state.time_out(),
+        }
+    }
+
+    /// Its root has ended, and with it every callout that it waits for. A host that ends a root
+    /// before its streams causes this.
+    pub(super) fn abandon(self) -> Next {
+        let refusal = Unusable::Internal.into();
+        match self {
+            Self::Introspecting(state) => state.into_bearer().decide(Err(refusal)),
+            Self::Checking(state) => state.into_bearer().decide(Err(refusal)),
+            Self::Receiving(state) => state.refuse(refusal),
+        }
+    }
+}
+
+impl Bearer {
+    pub(super) fn new(
+        context: RequestContext,
+        rules: Arc<TokenRules>,
+        inputs: Inputs,
+        now: Timestamp,
+    ) -> Self {
+        let timeout = rules.endpoint.endpoint.provider().timeout;
+        // No decision takes longer than two callouts do, one after the other.
+        let deadline = now.saturating_add(timeout.saturating_mul(2));
+        Self { context, rules, inputs, deadline }
+    }
+
+    /// Ends the request. An outage opens it where that can be proven to be its right.
+    fn decide(self, outcome: Result<Permit, Refusal>) -> Next {
+        let outcome = match outcome {
+            Ok(permit) => Ok(Passage::Permit(permit)),
+            Err(Refusal::Outage(outage)) => {
+                FailOpen::check(outage, &self.rules, &self.inputs).map(Passage::FailOpen)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        Next::Decided(self.context, outcome)
+    }
+
+    fn memory_cost(&self) -> usize {
+        self.context.memory_cost().saturating_add(self.inputs.memory_cost())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! A webhook's delivery whose body is being hashed.
+
+use super::Next;
+use crate::flow::services::Services;
+use crate::refusal::{Denial, Refusal, Unusable};
+use crate::time::Timestamp;
+use crate::verdict::{Passage, Permit, RequestContext};
+use crate::webhook::{Verification, Webhook};
+
+/// The state.
+#[cfg_attr(test, derive(Clone))]
+pub(in crate::flow) struct Receiving {
+    context: RequestContext,
+    verification: Verification,
+    /// When it is decided at the latest.
+    deadline: Timestamp,
+    /// The longest body that is taken.
+    limit: usize,
+    /// Bytes hashed so far, which the host holds.
+    held: usize,
+    /// Whether any body callback came: on a plugin entry without
+    /// `allow_on_headers_stop_iteration` none ever does.
+    is_heard: bool,
+    /// The size of the request right after its head.
+    size_at_head: Option<u64>,
+}
+
+/// How far a body has come.
+pub(in crate::flow) struct BodyProgress<'b> {
+    /// Bytes that the host holds by now.
+    pub(in crate::flow) received: usize,
+    /// Whether that is all.
+    pub(in crate::flow) is_complete: bool,
+    /// Copies a range of them: from where, and how many.
+    pub(in crate::flow) fetch: &'b mut dyn FnMut(usize, usize) -> Option<Vec<u8>>,
+}
+
+impl Receiving {
+    /// Begins to receive, where one body more may be received.
+    pub(in crate::flow) fn start(
+        context: RequestContext,
+        webhook: &Webhook,
+        verification: Verification,
+        services: &Services<'_>,
+    ) -> Next {
+        let state = Self {
+            context,
+            verification,
+            deadline: services.now.saturating_add(webhook.body_timeout),
+            limit: webhook.max_body_bytes,
+            held: 0,
+            is_heard: false,
+            size_at_head: None,
+        };
+        if services.counts.has_room_for_a_body() {
+            Next::NeedBody(state)
+        } else {
+            state.refuse(Unusable::BodyMemory.into())
+        }
+    }
+
+    /// More of the body.
+    pub(in crate::flow) fn body(mut self, progress: BodyProgress<'_>, services: &Services<'_>) -> Next {
+        self.is_heard = true;
+        let is_complete = progress.is_complete;
+        match self.hash(progress, services) {
+            Err(refusal) => self.refuse(refusal),
+            Ok(()) if is_complete => self.complete(),
+            Ok(()) => Next::NeedBody(self),
+        }
+    }
+
+    fn hash(&mut self, progress: BodyProgress<'_>, services: &Services<'_>) -> Result<(), Refusal> {
+        let BodyProgress { received, fetch, .. } = progress;
+        // What was hashed is still held: a host that holds less now has let something go.
+        let new = received.checked_sub(self.held).ok_or(Unusable::Internal)?;
+        if received > self.limit {
+            return Err(Denial::BodyTooLarge.into());
+        }
+        if new == 0 {
+            return Ok(());
+        }
+        if !services.counts.has_room_for_bytes(received) {
+            return Err(Unusable::BodyMemory.into());
+        }
+        // A host that hands over fewer bytes than it says it holds causes this.
+        let chunk = fetch(self.held, new).filter(|chunk| chunk.len() == new).ok_or(Unusable::Internal)?;
+        self.verification.feed(&chunk);
+        self.held = received;
+        Ok(())
+    }
+
+    /// The body is complete.
+    pub(in crate::flow) fn complete(self) -> Next {
+        let verified = self.verification.finish();
+        let outcome = verified.map(|verified| Passage::Permit(Permit::webhook(verified)));
+        Next::Decided(self.context, outcome.map_err(Refusal::from))
+    }
+
+    /// How many bytes of the request have arrived, its head included. Where that grows and no body
+    /// callback comes, none ever will.
+    pub(in crate::flow) fn measured(mut self, total_size: u64) -> Next {
+        let size_at_head = *self.size_at_head.get_or_insert(total_size);
+        if !self.is_heard && total_size > size_at_head {
+            return self.refuse(Unusable::NoBodyCallbacks.into());
+        }
+        Next::NeedBody(self)
+    }
+
+    pub(super) fn time_out(self) -> Next {
+        self.refuse(Denial::BodyTimeout.into())
+    }
+
+    pub(super) fn refuse(self, refusal: Refusal) -> Next {
+        Next::Decided(self.context, Err(refusal))
+    }
+
+    pub(super) fn context(&self) -> &RequestContext {
+        &self.context
+    }
+
+    pub(super) fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether no body callback has come yet.
+    pub(super) fn is_unheard(&self) -> bool {
+        !self.is_heard
+    }
+}

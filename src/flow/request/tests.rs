@@ -1,0 +1,228 @@
+//! The states alone: no engine, no streams, no ticks.
+
+use super::*;
+use crate::claims::TokenInfo;
+use crate::config;
+use crate::flow::calls::Calls;
+use crate::flow::facts::{CachedFact, Facts};
+use crate::flow::limits::Limits;
+use crate::flow::outputs::Outputs;
+use crate::flow::requests::{Counts, Requests};
+use crate::flow::timers::Timers;
+use crate::flow::triage::{Triage, triage};
+use crate::flow::{NoStore, Output, RootId, Seed, StreamId};
+use crate::http::head::head_of;
+use crate::refusal::Denial;
+use std::rc::Rc;
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+/// The rooms that a step may use.
+struct Rooms {
+    facts: Facts,
+    calls: Calls,
+    timers: Timers,
+    outputs: Outputs,
+    requests: Requests,
+}
+
+impl Rooms {
+    fn new(limits: Limits) -> Self {
+        Self {
+            facts: Facts::new(Seed([7; 16]), Rc::new(NoStore)),
+            calls: Calls::new(limits),
+            timers: Timers::default(),
+            outputs: Outputs::default(),
+            requests: Requests::new(limits),
+        }
+    }
+
+    fn services(&mut self) -> Services<'_> {
+        let counts: &Counts = self.requests.counts();
+        Services {
+            stream: StreamId(1),
+            root: RootId(1),
+            now: NOW,
+            facts: &mut self.facts,
+            calls: &mut self.calls,
+            timers: &mut self.timers,
+            outputs: &mut self.outputs,
+            counts,
+        }
+    }
+
+    /// How many callouts were asked for.
+    fn asked(&mut self) -> usize {
+        std::iter::from_fn(|| self.outputs.poll())
+            .filter(|output| matches!(output, Output::Dispatch { .. }))
+            .count()
+    }
+}
+
+fn policy() -> Arc<crate::policy::Policy> {
+    let document = serde_json::json!({
+        "provider": {
+            "cluster": "avnology", "authority": "id.example", "timeout": "1s",
+            "introspection": {"credentials": {"method": "none"}}, "permissions": {"api_key": "key"}
+        },
+        "routes": [
+            {"match": {"path": "/token"}},
+            {"match": {"path": "/check"}, "require": {"permissions": {
+                "all": [{"relation": "a", "object": "x:1"}, {"relation": "b", "object": "x:1"}]}}},
+            {"match": {"path": "/open/{id}"}, "on_provider_error": "allow",
+             "require": {"permissions": {"any": [{"relation": "a", "object": "x:{path.id}"}]}}},
+            {"match": {"path": "/hook"}, "webhook": "hook"}
+        ],
+        "webhooks": {"hook": {
+            "format": "avnology", "secrets": ["a webhook key of enough bytes"],
+            "body_only": true, "max_body_bytes": 8, "body_timeout": "3s"}}
+    });
+    Arc::new(config::load(document.to_string().as_bytes(), &|_| None).unwrap().policy)
+}
+
+/// A request up to the point at which its token is looked up.
+fn bearer(path: &str) -> (Bearer, crate::secret::Token) {
+    let headers =
+        [(":method", "GET"), (":path", path), (":authority", "api.example"), ("authorization", "Bearer t")];
+    let (context, found) = triage(policy(), &head_of(&headers, true), NOW);
+    let Triage::Introspect(token, rules, inputs) = found else { panic!("a token route") };
+    (Bearer::new(context, rules, inputs, NOW), token)
+}
+
+fn receiving(services: &Services<'_>) -> Next {
+    let signature = "0".repeat(64);
+    let headers = [
+        (":method", "POST"),
+        (":path", "/hook"),
+        (":authority", "api.example"),
+        ("x-avnology-signature", &signature),
+    ];
+    let (context, found) = triage(policy(), &head_of(&headers, false), NOW);
+    let Triage::Receive(verification, webhook) = found else { panic!("a webhook") };
+    Receiving::start(context, &webhook, verification, services)
+}
+
+fn active() -> Result<CachedFact<TokenInfo>, Refusal> {
+    let info = TokenInfo::parse(br#"{"active":true,"sub":"u"}"#).unwrap();
+    Ok(CachedFact::fresh(Some(info), NOW))
+}
+
+fn outage() -> Refusal {
+    Outage::Unreachable.into()
+}
+
+/// What a step decided: the refusal, or how it passes.
+fn decided(next: Next) -> Result<&'static str, Refusal> {
+    match next {
+        Next::Decided(_, Ok(Passage::Permit(_))) => Ok("permit"),
+        Next::Decided(_, Ok(Passage::FailOpen(_))) => Ok("fail open"),
+        Next::Decided(_, Err(refusal)) => Err(refusal),
+        Next::Wait(_) => Ok("waits"),
+        Next::NeedBody(_) => Ok("needs its body"),
+    }
+}
+
+fn introspecting(path: &str, rooms: &mut Rooms) -> Introspecting {
+    let (bearer, token) = bearer(path);
+    match Introspecting::start(bearer, &token, &mut rooms.services()) {
+        Next::Wait(Request::Introspecting(state)) => state,
+        next => panic!("{:?}", decided(next)),
+    }
+}
+
+fn checking(path: &str, rooms: &mut Rooms) -> Checking {
+    match introspecting(path, rooms).resume(active(), &mut rooms.services()) {
+        Next::Wait(Request::Checking(state)) => state,
+        next => panic!("{:?}", decided(next)),
+    }
+}
+
+#[test]
+fn an_answer_about_the_token_decides_or_leads_to_the_checks() {
+    let cases = [
+        ("/token", active(), Ok("permit")),
+        ("/token", Ok(CachedFact::fresh(None, NOW)), Err(Denial::TokenInactive.into())),
+        ("/token", Err(outage()), Err(outage())),
+        ("/check", active(), Ok("waits")),
+        ("/open/1", Err(outage()), Ok("fail open")),
+        ("/open/1", Err(Unusable::BadReply.into()), Err(Unusable::BadReply.into())),
+        ("/open/a%3Ab", Err(outage()), Err(Denial::UnresolvedTemplate.into())),
+    ];
+    for (path, answer, expected) in cases {
+        let mut rooms = Rooms::new(Limits::default());
+        let state = introspecting(path, &mut rooms);
+        assert_eq!(rooms.asked(), 1, "{path}");
+        assert_eq!(decided(state.resume(answer, &mut rooms.services())), expected, "{path}");
+    }
+}
+
+#[test]
+fn the_time_is_up_is_an_answer() {
+    let mut rooms = Rooms::new(Limits::default());
+    let timeout = || Err(Refusal::from(Outage::Timeout));
+    let waiting = Request::Introspecting(introspecting("/token", &mut rooms));
+    assert_eq!(waiting.deadline(), NOW.saturating_add(std::time::Duration::from_secs(2)));
+    assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout());
+    let waiting = Request::Checking(checking("/check", &mut rooms));
+    assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout());
+    let waiting = Request::Checking(checking("/open/1", &mut rooms));
+    assert_eq!(decided(waiting.time_out(&mut rooms.services())), Ok("fail open"));
+    let Next::NeedBody(state) = receiving(&rooms.services()) else { panic!("receives") };
+    let waiting = Request::Receiving(state);
+    assert_eq!(waiting.deadline(), NOW.saturating_add(std::time::Duration::from_secs(3)));
+    assert_eq!(decided(waiting.time_out(&mut rooms.services())), Err(Denial::BodyTimeout.into()));
+}
+
+#[test]
+fn checks_wait_until_their_answers_are_decisive() {
+    use crate::permission::CheckIndex::All;
+    let mut rooms = Rooms::new(Limits::default());
+    let key = crate::hash::FactKey::of(Seed([0; 16]), []);
+    let first = checking("/check", &mut rooms);
+    assert_eq!(rooms.asked(), 3, "the token and both permissions");
+    let Next::Wait(Request::Checking(second)) =
+        first.clone().resume(All(0), key, Ok(true), &mut rooms.services())
+    else {
+        panic!("waits for the other")
+    };
+    let granted = second.clone().resume(All(1), key, Ok(true), &mut rooms.services());
+    assert_eq!(decided(granted), Ok("permit"));
+    let denied = second.resume(All(1), key, Ok(false), &mut rooms.services());
+    assert_eq!(decided(denied), Err(Denial::PermissionDenied.into()));
+    let denied = first.resume(All(1), key, Ok(false), &mut rooms.services());
+    assert_eq!(decided(denied), Err(Denial::PermissionDenied.into()), "without the other answer");
+}
+
+#[test]
+fn a_body_is_hashed_as_far_as_the_host_holds_it() {
+    let limits = Limits { held_bytes: 6, ..Limits::default() };
+    let mut rooms = Rooms::new(limits);
+    let services = rooms.services();
+    let start = || match receiving(&services) {
+        Next::NeedBody(state) => state,
+        next => panic!("{:?}", decided(next)),
+    };
+    let body = |state: Receiving, received, is_complete, handed: usize| {
+        let mut fetch = |_, _| Some(vec![0; handed]);
+        state.body(BodyProgress { received, is_complete, fetch: &mut fetch }, &services)
+    };
+    let internal = Err(Unusable::Internal.into());
+    assert_eq!(decided(body(start(), 9, false, 9)), Err(Denial::BodyTooLarge.into()));
+    assert_eq!(decided(body(start(), 7, false, 7)), Err(Unusable::BodyMemory.into()));
+    assert_eq!(decided(body(start(), 4, true, 4)), Err(Denial::InvalidSignature.into()));
+    assert_eq!(decided(body(start(), 4, false, 3)), internal, "fewer bytes than it says");
+    let Next::NeedBody(state) = body(start(), 4, false, 4) else { panic!("more is to come") };
+    assert_eq!(decided(body(state, 3, false, 0)), internal, "the host has let bytes go");
+}
+
+#[test]
+fn a_request_whose_root_has_ended_is_refused_and_never_opened() {
+    let mut rooms = Rooms::new(Limits::default());
+    let waiting = [
+        Request::Introspecting(introspecting("/open/1", &mut rooms)),
+        Request::Checking(checking("/open/1", &mut rooms)),
+    ];
+    for request in waiting {
+        assert_eq!(decided(request.abandon()), Err(Unusable::Internal.into()));
+    }
+}

@@ -1,0 +1,42 @@
+//! The policies in force, by root.
+
+use super::RootId;
+use crate::hash::{Fingerprint, TrustedKeyHasher};
+use crate::policy::{Bounds, Policy};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What each root was configured with last.
+#[derive(Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Roots {
+    policies: HashMap<RootId, Arc<Policy>, TrustedKeyHasher>,
+    next_policy: u32,
+}
+
+impl Roots {
+    /// The policy of a root, for requests that begin now.
+    pub(super) fn policy(&self, root: RootId) -> Option<Arc<Policy>> {
+        self.policies.get(&root).map(Arc::clone)
+    }
+
+    /// Takes a root's policy. Requests that have begun keep theirs.
+    pub(super) fn configure(&mut self, root: RootId, policy: Policy) {
+        self.next_policy = self.next_policy.wrapping_add(1);
+        self.policies.insert(root, Arc::new(Policy { id: self.next_policy, ..policy }));
+    }
+
+    pub(super) fn remove(&mut self, root: RootId) {
+        self.policies.remove(&root);
+    }
+
+    /// How much all of them together want to be kept, the larger where two differ.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.policies.values().fold(Bounds::default(), |bounds, policy| bounds.max(policy.bounds))
+    }
+
+    /// Every endpoint that some policy names.
+    pub(super) fn endpoints(&self) -> HashSet<Fingerprint> {
+        self.policies.values().flat_map(|policy| policy.endpoints.iter().copied()).collect()
+    }
+}

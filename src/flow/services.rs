@@ -1,0 +1,123 @@
+//! What a request may use of the engine while it takes a step, and the one path to an answer.
+
+use super::calls::{Calls, Start, WaitReason, Waiter};
+use super::facts::{CachedFact, FactKind, Facts};
+use super::outputs::Outputs;
+use super::query::{ProviderQuery, QueryKind};
+use super::requests::Counts;
+use super::timers::Timers;
+use super::{RootId, StreamId};
+use crate::breaker::Purpose;
+use crate::policy::TokenRules;
+use crate::rate_limit::RateLimits;
+use crate::refusal::{Refusal, Unusable};
+use crate::time::Timestamp;
+
+/// The rooms of the engine, as a step of one request sees them.
+pub(super) struct Services<'e> {
+    pub(super) stream: StreamId,
+    pub(super) root: RootId,
+    pub(super) now: Timestamp,
+    pub(super) facts: &'e mut Facts,
+    pub(super) calls: &'e mut Calls,
+    pub(super) timers: &'e mut Timers,
+    pub(super) outputs: &'e mut Outputs,
+    /// The counts without the request that takes the step.
+    pub(super) counts: &'e Counts,
+}
+
+/// What became of a question.
+#[derive(Debug)]
+pub(super) enum Resolution<T> {
+    /// The answer is known.
+    Known(CachedFact<T>),
+    /// It was asked. `is_new`: about a token that was not seen active lately.
+    Asked { is_new: bool },
+    /// It cannot be asked now.
+    Unavailable(Refusal),
+}
+
+impl Services<'_> {
+    /// Looks in the caches, then asks.
+    pub(super) fn lookup<K: FactKind>(
+        &mut self,
+        query: &ProviderQuery<'_>,
+        rules: &TokenRules,
+        rates: &RateLimits,
+        reason: WaitReason,
+    ) -> Resolution<K::Value> {
+        match self.known::<K>(query, rules, rates) {
+            Some(fact) => Resolution::Known(fact),
+            None => self.ask::<K>(query, rules, rates, reason),
+        }
+    }
+
+    /// The answer from either level of the cache. One that grows old is asked for again, in the
+    /// background and at most once at a time.
+    pub(super) fn known<K: FactKind>(
+        &mut self,
+        query: &ProviderQuery<'_>,
+        rules: &TokenRules,
+        rates: &RateLimits,
+    ) -> Option<CachedFact<K::Value>> {
+        let (fact, needs_refresh) = self.facts.get::<K>(query, rules, self.now)?;
+        if needs_refresh && self.refresh::<K>(query, rates) {
+            // A no that another worker has heard counts for this request already.
+            return self.facts.get::<K>(query, rules, self.now).map(|(newer, _)| newer);
+        }
+        Some(fact)
+    }
+
+    /// Asks again about what is known. Returns whether something newer is known now, since another
+    /// worker has asked already.
+    fn refresh<K: FactKind>(&mut self, query: &ProviderQuery<'_>, rates: &RateLimits) -> bool {
+        if self.calls.is_under_way(self.root, query.key()) {
+            return false;
+        }
+        if self.facts.load_shared::<K>(query, self.now) {
+            return true;
+        }
+        let purpose = match query.kind() {
+            QueryKind::Permission => Purpose::Permission,
+            QueryKind::Introspection | QueryKind::Session => Purpose::Refresh,
+        };
+        let start = Start { root: self.root, query, purpose, rates, waiter: None };
+        // Nobody waits for it, so nobody is told why it could not be asked.
+        let _ = self.calls.start(start, self.timers, self.outputs, self.now);
+        false
+    }
+
+    /// Waits for the answer. Where it cannot be asked for, an outage may leave a stale one.
+    pub(super) fn ask<K: FactKind>(
+        &mut self,
+        query: &ProviderQuery<'_>,
+        rules: &TokenRules,
+        rates: &RateLimits,
+        reason: WaitReason,
+    ) -> Resolution<K::Value> {
+        let purpose = match query.kind() {
+            QueryKind::Permission => Purpose::Permission,
+            QueryKind::Introspection | QueryKind::Session => {
+                if self.facts.is_recent(query.key()) {
+                    Purpose::Refresh
+                } else {
+                    Purpose::NewToken
+                }
+            }
+        };
+        let waiter = Some(Waiter { stream: self.stream, reason });
+        let start = Start { root: self.root, query, purpose, rates, waiter };
+        let asked = if self.counts.has_room(purpose) {
+            self.calls.join(start, self.timers, self.outputs, self.now)
+        } else {
+            Err(Unusable::OverLimit.into())
+        };
+        match asked {
+            Ok(()) => Resolution::Asked { is_new: purpose == Purpose::NewToken },
+            Err(refusal) => match self.facts.or_stale::<K>(query.key(), rules, refusal, self.now) {
+                Ok(fact) => Resolution::Known(fact),
+                Err(refusal) => Resolution::Unavailable(refusal),
+            },
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What is known about a request beyond its head.
+
+use crate::claims::TokenInfo;
+use crate::http::{Edit, Header};
+use crate::policy::{Access, Policy, Route};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a request carries from its head to its verdict; it is kept while the request waits.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    pub(crate) policy: Arc<Policy>,
+    /// `None` before a route was found, and where none was.
+    pub(crate) route: Option<Arc<Route>>,
+    /// What leaves the request on every path: owned headers, and a credential in the query.
+    pub(crate) base_edits: Vec<Edit>,
+    /// What leaves a request that carries a credential which the service must not see.
+    pub(crate) credential_edits: Vec<Edit>,
+    /// The identity headers, once the bearer was admitted.
+    pub(crate) identity_headers: Option<Rc<[Header]>>,
+    /// What is known about the token, once it was introspected.
+    pub(crate) token: Option<TokenInfo>,
+    /// Whether an answer that it rests on is older than its lifetime.
+    pub(crate) is_stale: bool,
+    pub(crate) grpc: bool,
+    /// Whether the request ends with its head, so that no callback about it follows.
+    pub(crate) is_whole: bool,
+}
+
+impl RequestContext {
+    /// The context of a request of which nothing is known but its policy.
+    pub(crate) fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            route: None,
+            base_edits: Vec::new(),
+            credential_edits: Vec::new(),
+            identity_headers: None,
+            token: None,
+            is_stale: false,
+            grpc: false,
+            is_whole: false,
+        }
+    }
+
+    /// Roughly how many bytes it keeps.
+    pub(crate) fn memory_cost(&self) -> usize {
+        let edits = self.base_edits.iter().chain(&self.credential_edits).map(|edit| match edit {
+            Edit::Remove(name) => name.len(),
+            Edit::Add(name, value) | Edit::Replace(name, value) => name.len().saturating_add(value.len()),
+            Edit::AddAll(_) => 0,
+        });
+        let headers = self.identity_headers.iter().flat_map(|h| h.iter());
+        let headers = headers.map(|(name, value)| name.len().saturating_add(value.len()));
+        edits.chain(headers).fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
+    }
+
+    /// The route, where one takes the request.
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.route.as_deref()
+    }
+
+    /// Whether refusals of this request are only counted.
+    pub(super) fn is_shadow(&self) -> bool {
+        let route = self.route();
+        let webhook = match route.map(|route| &route.access) {
+            Some(Access::Webhook(webhook)) => webhook.shadow,
+            _ => None,
+        };
+        // The nearest word counts: a route that enforces does so under a policy in shadow too.
+        webhook.or(route.and_then(|route| route.shadow)).unwrap_or(self.policy.shadow)
+    }
+}
+
+/// Bytes of an undecided request beside its texts, roughly: its structs and its places in tables.
+const PENDING: usize = 512;
+/// Bytes of one text beside its characters, roughly.
+const PER_ITEM: usize = 64;
