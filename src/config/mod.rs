@@ -10,7 +10,7 @@ pub use compile::Env;
 pub use error::{Problem, Problems};
 
 use crate::policy::Policy;
-use reader::{Node, Sink};
+use reader::{JsonValue, Sink};
 
 /// A configuration that holds.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Loaded {
 /// All [`Problems`] at once, each with its JSON path.
 pub fn load(document: &[u8], env: Env<'_>) -> Result<Loaded, Problems> {
     let mut problems = Problems::default();
-    let node: Node = match serde_json::from_slice(document) {
+    let node: JsonValue = match serde_json::from_slice(document) {
         Ok(node) => node,
         Err(error) => {
             problems.push(

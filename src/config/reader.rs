@@ -8,13 +8,13 @@ use std::time::Duration;
 
 /// A JSON value that keeps a member which stands twice, so that it can be refused.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Node {
+pub(super) enum JsonValue {
     Null,
     Bool(bool),
     Number(f64),
     Text(String),
-    List(Vec<Node>),
-    Object(Vec<(String, Node)>),
+    List(Vec<JsonValue>),
+    Object(Vec<(String, JsonValue)>),
 }
 
 /// Where problems go.
@@ -23,12 +23,12 @@ pub(super) type Sink = RefCell<Problems>;
 /// An object being read. What is left when it is finished was not known.
 pub(super) struct Section<'a> {
     path: String,
-    members: Vec<(&'a str, &'a Node)>,
+    members: Vec<(&'a str, &'a JsonValue)>,
     asked: Vec<&'static str>,
     sink: &'a Sink,
 }
 
-impl Node {
+impl JsonValue {
     /// What the value is, for a message; never a value that may be a secret.
     fn kind(&self) -> String {
         match self {
@@ -56,12 +56,12 @@ pub(super) fn join(path: &str, name: &str) -> String {
 
 impl<'a> Section<'a> {
     /// Opens an object; a problem where the node is none.
-    pub(super) fn open(path: String, node: &'a Node, sink: &'a Sink) -> Option<Self> {
-        let Node::Object(members) = node else {
+    pub(super) fn open(path: String, node: &'a JsonValue, sink: &'a Sink) -> Option<Self> {
+        let JsonValue::Object(members) = node else {
             sink.borrow_mut().push(path, node.kind(), "an object");
             return None;
         };
-        let mut seen: Vec<(&str, &Node)> = Vec::with_capacity(members.len());
+        let mut seen: Vec<(&str, &JsonValue)> = Vec::with_capacity(members.len());
         for (name, value) in members {
             if seen.iter().any(|(n, _)| n == name) {
                 sink.borrow_mut().push(join(&path, name), "the field twice", "it once");
@@ -89,7 +89,7 @@ impl<'a> Section<'a> {
     }
 
     /// Takes a member out.
-    pub(super) fn take(&mut self, name: &'static str) -> Option<(String, &'a Node)> {
+    pub(super) fn take(&mut self, name: &'static str) -> Option<(String, &'a JsonValue)> {
         self.asked.push(name);
         let at = self.members.iter().position(|(n, _)| *n == name)?;
         let (_, node) = self.members.remove(at);
@@ -101,10 +101,10 @@ impl<'a> Section<'a> {
         self.as_text(path, node)
     }
 
-    fn as_text(&self, path: String, node: &Node) -> Option<String> {
+    fn as_text(&self, path: String, node: &JsonValue) -> Option<String> {
         match node {
-            Node::Text(text) if !text.is_empty() => Some(text.clone()),
-            Node::Text(_) => {
+            JsonValue::Text(text) if !text.is_empty() => Some(text.clone()),
+            JsonValue::Text(_) => {
                 self.sink.borrow_mut().push(path, "an empty string", "a string");
                 None
             }
@@ -128,7 +128,7 @@ impl<'a> Section<'a> {
     pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
         let (path, node) = self.take(name)?;
         match node {
-            Node::Bool(flag) => Some(*flag),
+            JsonValue::Bool(flag) => Some(*flag),
             other => {
                 self.sink.borrow_mut().push(path, other.kind(), "`true` or `false`");
                 None
@@ -141,7 +141,7 @@ impl<'a> Section<'a> {
         let (path, node) = self.take(name)?;
         let expected = || format!("a whole number from {} to {}", range.start(), range.end());
         match node {
-            Node::Number(n)
+            JsonValue::Number(n)
                 if n.fract() == 0.0 && *n >= f64::from(*range.start()) && *n <= f64::from(*range.end()) =>
             {
                 #[expect(
@@ -166,7 +166,7 @@ impl<'a> Section<'a> {
     ) -> Option<Duration> {
         let (path, node) = self.take(name)?;
         let found = match node {
-            Node::Text(text) => match duration(text) {
+            JsonValue::Text(text) => match duration(text) {
                 Some(duration) if range.contains(&duration) => return Some(duration),
                 _ => format!("`{text}`"),
             },
@@ -182,7 +182,7 @@ impl<'a> Section<'a> {
     pub(super) fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
         let (path, node) = self.take(name)?;
         let found = match node {
-            Node::Text(text) => match words.iter().find(|(word, _)| word == text) {
+            JsonValue::Text(text) => match words.iter().find(|(word, _)| word == text) {
                 Some((_, value)) => return Some(*value),
                 None => format!("`{text}`"),
             },
@@ -208,13 +208,13 @@ impl<'a> Section<'a> {
     }
 
     /// A list's items with their paths; an empty list is a problem.
-    pub(super) fn list(&mut self, name: &'static str) -> Option<Vec<(String, &'a Node)>> {
+    pub(super) fn list(&mut self, name: &'static str) -> Option<Vec<(String, &'a JsonValue)>> {
         let (path, node) = self.take(name)?;
         match node {
-            Node::List(items) if !items.is_empty() => {
+            JsonValue::List(items) if !items.is_empty() => {
                 Some(items.iter().enumerate().map(|(nth, item)| (format!("{path}[{nth}]"), item)).collect())
             }
-            Node::List(_) => {
+            JsonValue::List(_) => {
                 self.sink.borrow_mut().push(path, "an empty list", "at least one item");
                 None
             }
@@ -238,7 +238,7 @@ impl<'a> Section<'a> {
     }
 
     /// An object whose names are the user's: its members with their paths.
-    pub(super) fn map(&mut self, name: &'static str) -> Option<Vec<(String, String, &'a Node)>> {
+    pub(super) fn map(&mut self, name: &'static str) -> Option<Vec<(String, String, &'a JsonValue)>> {
         let section = self.section(name)?;
         Some(
             section
@@ -305,61 +305,61 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * scale).ok()
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for JsonValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        deserializer.deserialize_any(JsonVisitor)
     }
 }
 
-struct NodeVisitor;
+struct JsonVisitor;
 
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = JsonValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_unit<E>(self) -> Result<JsonValue, E> {
+        Ok(JsonValue::Null)
     }
 
-    fn visit_bool<E>(self, b: bool) -> Result<Node, E> {
-        Ok(Node::Bool(b))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "no number of a configuration is that large")]
-    fn visit_i64<E>(self, n: i64) -> Result<Node, E> {
-        Ok(Node::Number(n as f64))
+    fn visit_bool<E>(self, b: bool) -> Result<JsonValue, E> {
+        Ok(JsonValue::Bool(b))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "no number of a configuration is that large")]
-    fn visit_u64<E>(self, n: u64) -> Result<Node, E> {
-        Ok(Node::Number(n as f64))
+    fn visit_i64<E>(self, n: i64) -> Result<JsonValue, E> {
+        Ok(JsonValue::Number(n as f64))
     }
 
-    fn visit_f64<E>(self, n: f64) -> Result<Node, E> {
-        Ok(Node::Number(n))
+    #[expect(clippy::cast_precision_loss, reason = "no number of a configuration is that large")]
+    fn visit_u64<E>(self, n: u64) -> Result<JsonValue, E> {
+        Ok(JsonValue::Number(n as f64))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Text(text.to_owned()))
+    fn visit_f64<E>(self, n: f64) -> Result<JsonValue, E> {
+        Ok(JsonValue::Number(n))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+    fn visit_str<E>(self, text: &str) -> Result<JsonValue, E> {
+        Ok(JsonValue::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<JsonValue, A::Error> {
         let mut list = Vec::new();
         while let Some(node) = seq.next_element()? {
             list.push(node);
         }
-        Ok(Node::List(list))
+        Ok(JsonValue::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonValue, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
             members.push(member);
         }
-        Ok(Node::Object(members))
+        Ok(JsonValue::Object(members))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The provider's endpoints, and the secrets that the gate shows them.
 
 use super::Compiler;
-use crate::config::raw::{self, From, Method, SecretSource};
+use crate::config::raw::{self, ClientAuthMethod, SecretSource, SecretSourceKind};
 use crate::http::host::Host;
 use crate::introspect::{ClientAuthentication, IntrospectionEndpoint};
 use crate::permission::PermissionEndpoint;
@@ -65,9 +65,9 @@ impl Compiler<'_> {
         let at = |name: &str| format!("{}.{name}", raw.path);
         let method = raw.method?;
         let (wants_client, wants_token) = match method {
-            Method::Post | Method::Basic => (true, false),
-            Method::Bearer => (false, true),
-            Method::None => (false, false),
+            ClientAuthMethod::Post | ClientAuthMethod::Basic => (true, false),
+            ClientAuthMethod::Bearer => (false, true),
+            ClientAuthMethod::None => (false, false),
         };
         for (name, wanted, is_there) in [
             ("client_id", wants_client, raw.client_id.is_some()),
@@ -83,26 +83,26 @@ impl Compiler<'_> {
             }
         }
         Some(match method {
-            Method::Post | Method::Basic => {
+            ClientAuthMethod::Post | ClientAuthMethod::Basic => {
                 let client_id = raw.client_id.clone();
                 let client_secret = raw.client_secret.as_ref().and_then(|s| self.secret(s));
                 let (client_id, client_secret) = (client_id?, client_secret?);
-                if method == Method::Post {
+                if method == ClientAuthMethod::Post {
                     ClientAuthentication::Post { client_id, client_secret }
                 } else {
                     ClientAuthentication::Basic { client_id, client_secret }
                 }
             }
-            Method::Bearer => {
+            ClientAuthMethod::Bearer => {
                 ClientAuthentication::Bearer { token: self.header_secret(raw.token.as_ref()?)? }
             }
-            Method::None => ClientAuthentication::None,
+            ClientAuthMethod::None => ClientAuthentication::None,
         })
     }
 
     pub(super) fn secret(&mut self, source: &SecretSource) -> Option<Secret<String>> {
         let (value, place) = match &source.from {
-            From::Env(name) => match (self.env)(name) {
+            SecretSourceKind::Env(name) => match (self.env)(name) {
                 Some(value) => (value, format!("the environment variable {}", shown(name))),
                 None => {
                     self.problems.push(
@@ -113,7 +113,7 @@ impl Compiler<'_> {
                     return None;
                 }
             },
-            From::Literal(value) => (value.clone(), "a string".to_owned()),
+            SecretSourceKind::Literal(value) => (value.clone(), "a string".to_owned()),
         };
         // A line end behind a secret is a habit of files, never part of one.
         let value = value.trim();

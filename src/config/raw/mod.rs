@@ -4,10 +4,12 @@ pub(super) mod limits;
 mod provider;
 
 use limits::Caches;
-pub(super) use provider::{ClientCredentials, From, Method, Permissions, Provider, SecretSource};
+pub(super) use provider::{
+    ClientAuthMethod, ClientCredentials, Permissions, Provider, SecretSource, SecretSourceKind,
+};
 use provider::{client_credentials, secret_source};
 
-use super::reader::{Node, Section, Sink};
+use super::reader::{JsonValue, Section, Sink};
 use crate::credential::Source;
 use crate::policy::AnswerFormat;
 use crate::rate_limit::RateLimits;
@@ -106,7 +108,7 @@ pub(super) struct Webhook {
 }
 
 /// Reads the document's root.
-pub(super) fn read(node: &Node, sink: &Sink) -> Document {
+pub(super) fn read(node: &JsonValue, sink: &Sink) -> Document {
     let Some(mut root) = Section::open(String::new(), node, sink) else {
         return Document::default();
     };

@@ -2,7 +2,7 @@
 
 use super::limits;
 use crate::breaker::BreakerRules;
-use crate::config::reader::{Node, Section};
+use crate::config::reader::{JsonValue, Section};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -27,14 +27,14 @@ pub(in crate::config) struct Introspection {
 #[derive(Clone, Debug)]
 pub(in crate::config) struct ClientCredentials {
     pub(in crate::config) path: String,
-    pub(in crate::config) method: Option<Method>,
+    pub(in crate::config) method: Option<ClientAuthMethod>,
     pub(in crate::config) client_id: Option<String>,
     pub(in crate::config) client_secret: Option<SecretSource>,
     pub(in crate::config) token: Option<SecretSource>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum Method {
+pub(in crate::config) enum ClientAuthMethod {
     Post,
     Basic,
     Bearer,
@@ -53,11 +53,11 @@ pub(in crate::config) struct Permissions {
 #[derive(Clone)]
 pub(in crate::config) struct SecretSource {
     pub(in crate::config) at: String,
-    pub(in crate::config) from: From,
+    pub(in crate::config) from: SecretSourceKind,
 }
 
 #[derive(Clone)]
-pub(in crate::config) enum From {
+pub(in crate::config) enum SecretSourceKind {
     Env(String),
     Literal(String),
 }
@@ -126,10 +126,10 @@ pub(super) fn client_credentials(section: &mut Section<'_>) -> Option<ClientCred
     let method = section.choice(
         "method",
         &[
-            ("client_secret_post", Method::Post),
-            ("client_secret_basic", Method::Basic),
-            ("bearer", Method::Bearer),
-            ("none", Method::None),
+            ("client_secret_post", ClientAuthMethod::Post),
+            ("client_secret_basic", ClientAuthMethod::Basic),
+            ("bearer", ClientAuthMethod::Bearer),
+            ("none", ClientAuthMethod::None),
         ],
     );
     let credentials = ClientCredentials {
@@ -155,11 +155,13 @@ fn optional_secret(section: &mut Section<'_>, name: &'static str) -> Option<Secr
     secret_source(section, at, node)
 }
 
-pub(super) fn secret_source(section: &Section<'_>, at: String, node: &Node) -> Option<SecretSource> {
+pub(super) fn secret_source(section: &Section<'_>, at: String, node: &JsonValue) -> Option<SecretSource> {
     let from = match node {
-        Node::Text(text) => From::Literal(text.clone()),
-        Node::Object(members) => match members.as_slice() {
-            [(name, Node::Text(env))] if name == "env" && !env.is_empty() => From::Env(env.clone()),
+        JsonValue::Text(text) => SecretSourceKind::Literal(text.clone()),
+        JsonValue::Object(members) => match members.as_slice() {
+            [(name, JsonValue::Text(env))] if name == "env" && !env.is_empty() => {
+                SecretSourceKind::Env(env.clone())
+            }
             _ => {
                 section.sink_problem(at, "an object of another shape", SECRET);
                 return None;
