@@ -2,6 +2,7 @@
 
 mod compile;
 mod error;
+pub mod fields;
 mod raw;
 mod reader;
 mod warn;

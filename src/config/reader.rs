@@ -1,6 +1,9 @@
 //! Reads a JSON document member by member, and goes on after a problem, so that all are reported at once.
 
 use super::error::Problems;
+use super::fields::{
+    Choice, Field, Flag, Number, Object, ObjectMap, Objects, Presence, Secrets, Span, Text, TextMap, Texts,
+};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::cell::RefCell;
 use std::fmt;
@@ -19,6 +22,22 @@ pub(super) enum JsonValue {
 
 /// Where problems go.
 pub(super) type Sink = RefCell<Problems>;
+
+/// A value with its path.
+pub(super) type Member<'a> = (String, &'a JsonValue);
+
+/// A field without its type: its name, and what is expected where it is missed. The functions that
+/// take this are compiled once, and not for each type of field.
+struct Named {
+    name: &'static str,
+    expected: Option<&'static str>,
+}
+
+impl<K, P: Presence> From<&Field<K, P>> for Named {
+    fn from(field: &Field<K, P>) -> Self {
+        Self { name: field.name, expected: field.presence.expected() }
+    }
+}
 
 /// An object being read. What is left when it is finished was not known.
 pub(super) struct Section<'a> {
@@ -76,28 +95,46 @@ impl<'a> Section<'a> {
         &self.path
     }
 
-    pub(super) fn problem(&self, name: &str, found: impl Into<String>, expected: impl Into<String>) {
-        self.sink.borrow_mut().push(join(&self.path, name), found, expected);
+    /// A problem of the object itself.
+    pub(super) fn problem(&self, found: &str, expected: &str) {
+        self.sink.borrow_mut().push(self.path.clone(), found, expected);
     }
 
     pub(super) fn sink_problem(&self, path: String, found: &str, expected: &str) {
         self.sink.borrow_mut().push(path, found, expected);
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(super) fn has<K, P>(&self, field: &Field<K, P>) -> bool {
+        self.holds(field.name)
+    }
+
+    fn holds(&self, name: &str) -> bool {
         self.members.iter().any(|(n, _)| *n == name)
     }
 
-    /// Takes a member out.
-    pub(super) fn take(&mut self, name: &'static str) -> Option<(String, &'a JsonValue)> {
+    /// Takes a member out, whatever it is; a problem where it is required and not there.
+    pub(super) fn take<K, P: Presence>(&mut self, field: &Field<K, P>) -> Option<Member<'a>> {
+        self.take_named(field.into())
+    }
+
+    fn take_named(&mut self, Named { name, expected }: Named) -> Option<Member<'a>> {
         self.asked.push(name);
-        let at = self.members.iter().position(|(n, _)| *n == name)?;
+        let Some(at) = self.members.iter().position(|(n, _)| *n == name) else {
+            if let Some(expected) = expected {
+                self.sink_problem(join(&self.path, name), "nothing", expected);
+            }
+            return None;
+        };
         let (_, node) = self.members.remove(at);
         Some((join(&self.path, name), node))
     }
 
-    pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
-        let (path, node) = self.take(name)?;
+    pub(super) fn text<P: Presence>(&mut self, field: &Field<Text, P>) -> Option<String> {
+        self.take_text(field.into())
+    }
+
+    fn take_text(&mut self, named: Named) -> Option<String> {
+        let (path, node) = self.take_named(named)?;
         self.as_text(path, node)
     }
 
@@ -115,18 +152,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A string that must be there.
-    pub(super) fn required_text(&mut self, name: &'static str) -> Option<String> {
-        if !self.has(name) {
-            self.asked.push(name);
-            self.problem(name, "nothing", "a string");
-            return None;
-        }
-        self.text(name)
+    pub(super) fn flag<P: Presence>(&mut self, field: &Field<Flag, P>) -> Option<bool> {
+        self.take_flag(field.into())
     }
 
-    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
-        let (path, node) = self.take(name)?;
+    fn take_flag(&mut self, named: Named) -> Option<bool> {
+        let (path, node) = self.take_named(named)?;
         match node {
             JsonValue::Bool(flag) => Some(*flag),
             other => {
@@ -136,13 +167,14 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A whole number within a range.
-    pub(super) fn number(&mut self, name: &'static str, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
-        let (path, node) = self.take(name)?;
-        let expected = || format!("a whole number from {} to {}", range.start(), range.end());
+    pub(super) fn number<P: Presence>(&mut self, field: &Field<Number, P>) -> Option<u32> {
+        self.take_number(field.into(), field.kind)
+    }
+
+    fn take_number(&mut self, named: Named, Number { min, max }: Number) -> Option<u32> {
+        let (path, node) = self.take_named(named)?;
         match node {
-            JsonValue::Number(n)
-                if n.fract() == 0.0 && *n >= f64::from(*range.start()) && *n <= f64::from(*range.end()) =>
+            JsonValue::Number(n) if n.fract() == 0.0 && *n >= f64::from(min) && *n <= f64::from(max) =>
             {
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -152,49 +184,65 @@ impl<'a> Section<'a> {
                 Some(*n as u32)
             }
             other => {
-                self.sink.borrow_mut().push(path, other.kind(), expected());
+                let expected = format!("a whole number from {min} to {max}");
+                self.sink.borrow_mut().push(path, other.kind(), expected);
                 None
             }
         }
     }
 
-    /// A number with `ms`, `s`, `m` or `h`, within a range.
-    pub(super) fn duration(
-        &mut self,
-        name: &'static str,
-        range: std::ops::RangeInclusive<Duration>,
-    ) -> Option<Duration> {
-        let (path, node) = self.take(name)?;
+    /// A number with `ms`, `s`, `m` or `h`.
+    pub(super) fn duration<P: Presence>(&mut self, field: &Field<Span, P>) -> Option<Duration> {
+        self.take_duration(field.into(), field.kind)
+    }
+
+    fn take_duration(&mut self, named: Named, Span { min, max }: Span) -> Option<Duration> {
+        let (path, node) = self.take_named(named)?;
         let found = match node {
             JsonValue::Text(text) => match duration(text) {
-                Some(duration) if range.contains(&duration) => return Some(duration),
+                Some(duration) if (min..=max).contains(&duration) => return Some(duration),
                 _ => format!("`{text}`"),
             },
             other => other.kind(),
         };
-        let expected =
-            format!("a duration such as `250ms` or `5s`, from {:?} to {:?}", range.start(), range.end());
+        let expected = format!("a duration such as `250ms` or `5s`, from {min:?} to {max:?}");
         self.sink.borrow_mut().push(path, found, expected);
         None
     }
 
-    /// One of these words.
-    pub(super) fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
-        let (path, node) = self.take(name)?;
-        let found = match node {
-            JsonValue::Text(text) => match words.iter().find(|(word, _)| word == text) {
-                Some((_, value)) => return Some(*value),
-                None => format!("`{text}`"),
+    pub(super) fn choice<T: Copy, P: Presence>(&mut self, field: &Field<Choice<T>, P>) -> Option<T> {
+        let words = field.kind.words;
+        let nth = self.take_choice(field.into(), &|nth| words.get(nth).map(|(word, _)| *word))?;
+        words.get(nth).map(|(_, value)| *value)
+    }
+
+    /// The place of the word among those that `word` tells.
+    fn take_choice(
+        &mut self,
+        Named { name, expected }: Named,
+        word: &dyn Fn(usize) -> Option<&'static str>,
+    ) -> Option<usize> {
+        let mut words = (0..).map_while(word);
+        let (path, found) = match self.take_named(Named { name, expected: None }) {
+            Some((path, JsonValue::Text(text))) => match words.position(|word| word == text) {
+                Some(nth) => return Some(nth),
+                None => (path, format!("`{text}`")),
             },
-            other => other.kind(),
+            Some((path, other)) => (path, other.kind()),
+            None if expected.is_some() => (join(&self.path, name), "nothing".to_owned()),
+            None => return None,
         };
-        self.sink.borrow_mut().push(path, found, alternatives(words.iter().map(|(word, _)| *word)));
+        self.sink.borrow_mut().push(path, found, alternatives((0..).map_while(word)));
         None
     }
 
     /// A list of strings, none empty, each once; an empty list is a problem.
-    pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
-        let items = self.list(name)?;
+    pub(super) fn texts<P: Presence>(&mut self, field: &Field<Texts, P>) -> Option<Vec<String>> {
+        self.take_texts(field.into())
+    }
+
+    fn take_texts(&mut self, named: Named) -> Option<Vec<String>> {
+        let items = self.take_list(named)?;
         let mut texts = Vec::with_capacity(items.len());
         for (path, node) in items {
             let Some(text) = self.as_text(path.clone(), node) else { continue };
@@ -207,9 +255,14 @@ impl<'a> Section<'a> {
         Some(texts)
     }
 
+    /// The items of a list of secrets.
+    pub(super) fn secrets<P: Presence>(&mut self, field: &Field<Secrets, P>) -> Option<Vec<Member<'a>>> {
+        self.take_list(field.into())
+    }
+
     /// A list's items with their paths; an empty list is a problem.
-    pub(super) fn list(&mut self, name: &'static str) -> Option<Vec<(String, &'a JsonValue)>> {
-        let (path, node) = self.take(name)?;
+    fn take_list(&mut self, named: Named) -> Option<Vec<Member<'a>>> {
+        let (path, node) = self.take_named(named)?;
         match node {
             JsonValue::List(items) if !items.is_empty() => {
                 Some(items.iter().enumerate().map(|(nth, item)| (format!("{path}[{nth}]"), item)).collect())
@@ -226,48 +279,61 @@ impl<'a> Section<'a> {
     }
 
     /// A list's objects.
-    pub(super) fn sections(&mut self, name: &'static str) -> Option<Vec<Self>> {
-        let items = self.list(name)?;
+    pub(super) fn sections<P: Presence>(&mut self, field: &Field<Objects, P>) -> Option<Vec<Self>> {
+        self.take_sections(field.into())
+    }
+
+    fn take_sections(&mut self, named: Named) -> Option<Vec<Self>> {
+        let items = self.take_list(named)?;
         let sink = self.sink;
         Some(items.into_iter().filter_map(|(path, node)| Self::open(path, node, sink)).collect())
     }
 
-    pub(super) fn section(&mut self, name: &'static str) -> Option<Self> {
-        let (path, node) = self.take(name)?;
+    pub(super) fn section<P: Presence>(&mut self, field: &Field<Object, P>) -> Option<Self> {
+        self.take_section(field.into())
+    }
+
+    fn take_section(&mut self, named: Named) -> Option<Self> {
+        let (path, node) = self.take_named(named)?;
         Self::open(path, node, self.sink)
     }
 
-    /// An object whose names are the user's: its members with their paths.
-    pub(super) fn map(&mut self, name: &'static str) -> Option<Vec<(String, String, &'a JsonValue)>> {
-        let section = self.section(name)?;
-        Some(
-            section
-                .members
-                .iter()
-                .map(|(n, node)| ((*n).to_owned(), join(&section.path, n), *node))
-                .collect(),
-        )
+    /// An object of objects whose names are the user's, none of them opened yet.
+    pub(super) fn map<P: Presence>(
+        &mut self,
+        field: &Field<ObjectMap, P>,
+    ) -> Option<Vec<(String, Member<'a>)>> {
+        self.take_map(field.into())
     }
 
     /// An object of strings whose names are the user's.
-    pub(super) fn text_map(&mut self, name: &'static str) -> Option<Vec<(String, String)>> {
-        let members = self.map(name)?;
-        Some(members.into_iter().filter_map(|(n, path, node)| Some((n, self.as_text(path, node)?))).collect())
+    pub(super) fn text_map<P: Presence>(
+        &mut self,
+        field: &Field<TextMap, P>,
+    ) -> Option<Vec<(String, String)>> {
+        self.take_text_map(field.into())
     }
 
-    /// A field whose behaviour is not built yet: never accepted and ignored.
+    fn take_text_map(&mut self, named: Named) -> Option<Vec<(String, String)>> {
+        let members = self.take_map(named)?.into_iter();
+        Some(members.filter_map(|(n, (path, node))| Some((n, self.as_text(path, node)?))).collect())
+    }
+
+    /// The members of an object whose names are the user's.
+    fn take_map(&mut self, named: Named) -> Option<Vec<(String, Member<'a>)>> {
+        let Self { path, members, .. } = self.take_section(named)?;
+        Some(members.into_iter().map(|(n, node)| (n.to_owned(), (join(&path, n), node))).collect())
+    }
+
+    /// Fields whose behaviour is not built yet: never accepted and ignored, and no alternatives to
+    /// offer for an unknown name.
     pub(super) fn not_built(&mut self, names: &[&'static str]) {
         for name in names {
-            if let Some((path, _)) = self.take(name) {
-                // It is no alternative to offer for an unknown name.
-                self.asked.pop();
-                self.sink.borrow_mut().push(
-                    path,
-                    "the field",
-                    format!("no `{name}`: it is not supported yet"),
-                );
-            } else {
-                self.asked.pop();
+            let taken = self.take_named(Named { name, expected: None });
+            self.asked.pop();
+            if let Some((path, _)) = taken {
+                let expected = format!("no `{name}`: it is not supported yet");
+                self.sink.borrow_mut().push(path, "the field", expected);
             }
         }
     }
@@ -311,7 +377,8 @@ fn duration(text: &str) -> Option<Duration> {
 
 /// What the digits behind the point are of a unit, to the nearest nanosecond.
 fn nanoseconds(fraction: &str, unit: u64) -> Option<u64> {
-    // Picoseconds, so that no digit is lost to rounding; the longest unit leaves room for ten times as many.
+    // Picoseconds, so that no digit is lost to rounding. The longest unit leaves room for ten times
+    // as many.
     let unit = unit.checked_mul(1000)?;
     let mut picos: u64 = 0;
     for byte in fraction.bytes().rev() {

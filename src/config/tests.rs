@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-fn env(name: &str) -> Option<String> {
+pub(super) fn env(name: &str) -> Option<String> {
     match name {
         "SECRET" => Some("a-secret-of-enough-bytes\n".to_owned()),
         "SHORT" => Some("short".to_owned()),
@@ -11,7 +11,7 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-fn base() -> Value {
+pub(super) fn base() -> Value {
     json!({
         "provider": {
             "cluster": "avnology", "authority": "id.example",
@@ -46,7 +46,7 @@ fn merged(patch: &Value) -> Value {
     document
 }
 
-fn lines(document: &Value) -> Vec<String> {
+pub(super) fn lines(document: &Value) -> Vec<String> {
     load(document.to_string().as_bytes(), &env).map(|_| Vec::new()).unwrap_or_else(|p| p.lines())
 }
 

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 /// One sentence per finding.
 pub(super) fn warnings(document: &Document) -> Vec<String> {
     let mut warnings = Vec::new();
-    let wants_token = |r: &Route| r.webhook.is_none() && r.access != Some(Access::Public);
+    let wants_token = |r: &Route| r.webhook.is_none() && r.access() != Access::Public;
     let names_client =
         |r: &Route| r.require.as_ref().is_some_and(|q| !q.audience.is_empty() || !q.client_id.is_empty());
     let some_want_a_token =
-        document.default_access == DefaultAccess::Required || document.routes.iter().any(wants_token);
+        document.default_access == Some(DefaultAccess::Required) || document.routes.iter().any(wants_token);
     if some_want_a_token && !document.routes.iter().any(names_client) {
         warnings.push(
             "no route requires an `audience` or a `client_id`: a token that any client was given passes"
@@ -22,7 +22,7 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
     let stricter =
         document.routes.iter().find(|r| r.hosts.is_some() && (r.webhook.is_some() || is_required(r)));
     let open = document.routes.iter().filter(|r| is_open_wildcard(r)).map(|r| r.at.as_str());
-    let open_default = (document.default_access == DefaultAccess::Public).then_some("default_access");
+    let open_default = (document.default_access == Some(DefaultAccess::Public)).then_some("default_access");
     for (open, stricter) in open.chain(open_default).zip(stricter.into_iter().cycle()) {
         warnings.push(format!(
             "{open} lets every host in, also the one that {} guards, for paths that no other route names",
@@ -65,7 +65,7 @@ fn near_twins(routes: &[Route]) -> Vec<String> {
 }
 
 fn is_required(route: &Route) -> bool {
-    matches!(route.access, None | Some(Access::Required))
+    route.access() == Access::Required
 }
 
 fn is_open_wildcard(route: &Route) -> bool {

@@ -1,7 +1,8 @@
 //! Headers that the gate sets, removes and reads, and the templates in between.
 
 use super::Compiler;
-use crate::config::raw::Document;
+use crate::config::fields::document as fields;
+use crate::config::raw::{Document, Permissions};
 use crate::credential::Source;
 use crate::http::host::Host;
 use crate::policy::{OVERRIDE_HEADERS, OwnedHeaders, is_reserved};
@@ -27,7 +28,7 @@ impl Compiler<'_> {
         let mut seen: Vec<String> = Vec::new();
         let mut headers = Vec::new();
         let read_by_templates = headers_read_by_templates(document);
-        for (name, text) in &document.identity_headers {
+        for (name, text) in document.identity_headers() {
             let at = format!("identity_headers.{name}");
             let lower = name.to_ascii_lowercase();
             let folds = |other: &String| crate::http::head::normalized_eq(lower.as_bytes(), other.as_bytes());
@@ -174,8 +175,9 @@ pub(super) fn headers_read_by_templates(document: &Document) -> Vec<String> {
     let texts = requires
         .flat_map(|r| r.claims.iter().map(|(_, text)| text))
         .chain(checks.flat_map(|c| c.object.iter().chain(&c.subject)))
-        .chain(document.identity_headers.iter().map(|(_, text)| text))
-        .chain(document.provider.iter().filter_map(|p| p.permissions.as_ref()).map(|p| &p.subject));
+        .map(String::as_str)
+        .chain(document.identity_headers().map(|(_, text)| text))
+        .chain(document.provider.iter().filter_map(|p| p.permissions.as_ref()).map(Permissions::subject));
     texts
         .filter_map(|text| Template::parse(text).ok())
         .flat_map(|t| t.request_values().cloned().collect::<Vec<_>>())
@@ -187,10 +189,9 @@ pub(super) fn headers_read_by_templates(document: &Document) -> Vec<String> {
 }
 
 pub(super) fn owned_headers(document: &Document) -> OwnedHeaders {
-    let mut names: Vec<String> =
-        document.identity_headers.iter().map(|(n, _)| n.to_ascii_lowercase()).collect();
+    let mut names: Vec<String> = document.identity_headers().map(|(n, _)| n.to_ascii_lowercase()).collect();
     names.extend(document.strip_headers.iter().map(|n| n.to_ascii_lowercase()));
-    if !document.keep_override_headers {
+    if !fields::KEEP_OVERRIDE_HEADERS.of(document.keep_override_headers) {
         names.extend(OVERRIDE_HEADERS.iter().map(|n| (*n).to_owned()));
     }
     // The gate's own space is owned without being listed.

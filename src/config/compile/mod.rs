@@ -1,11 +1,13 @@
 //! From what was written to what is true: names resolved, rules compared, dangers refused.
 
+mod defaults;
 mod headers;
 mod provider;
 mod routes;
 mod webhooks;
 
 use super::error::Problems;
+use super::fields::document as fields;
 use super::raw::Document;
 use super::raw::limits::Caches;
 use crate::cache::Lifetime;
@@ -13,7 +15,7 @@ use crate::credential::Source;
 use crate::hash::Fingerprint;
 use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
 use crate::permission::PermissionEndpoint;
-use crate::policy::{Access, AnswerFormat, Bound, Bounds, OwnedHeaders, Policy, Route, TokenRules};
+use crate::policy::{Access, Bound, Bounds, OwnedHeaders, Policy, Route, TokenRules};
 use crate::provider::Provider;
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
@@ -77,36 +79,35 @@ impl Compiler<'_> {
         let identity_headers = self.identity_headers(&document);
         let sources = match &document.credentials {
             Some(sources) => self.sources(sources),
-            None => {
-                vec![Source::Header { name: "authorization".to_owned(), scheme: Some("Bearer".to_owned()) }]
-            }
+            None => vec![defaults::source()],
         };
         let provider = document.provider.as_ref().and_then(|p| self.provider(p));
         let introspection = document.provider.as_ref().and_then(|p| p.introspection.as_ref());
         if let Some(introspection) = introspection {
-            self.request_path("provider.introspection.path", &introspection.path);
+            self.request_path("provider.introspection.path", introspection.path());
         }
-        let introspection_path = introspection.map(|i| i.path.clone()).unwrap_or_default();
+        let introspection_path = introspection.map(|i| i.path().to_owned()).unwrap_or_default();
         let default_endpoint = introspection
             .and_then(|i| i.credentials.as_ref())
             .and_then(|c| self.endpoint(provider.as_ref(), &introspection_path, c));
         let raw_permissions = document.provider.as_ref().and_then(|p| p.permissions.as_ref());
         let subject = raw_permissions
-            .and_then(|p| self.subject("provider.permissions.subject", &p.subject, &p.namespaces));
+            .and_then(|p| self.subject("provider.permissions.subject", p.subject(), &p.namespaces()));
         let permission_endpoint =
             raw_permissions.and_then(|p| self.permissions(provider.as_ref(), p)).map(Arc::new);
-        let sessions = document.provider.as_ref().and_then(|p| p.sessions.as_ref()).and_then(|path| {
-            self.request_path("provider.sessions.path", path);
-            provider.clone().map(|provider| Arc::new(SessionEndpoint::new(provider, path.clone())))
+        let sessions = document.provider.as_ref().and_then(|p| p.sessions.as_ref()).and_then(|sessions| {
+            self.request_path("provider.sessions.path", sessions.path());
+            let provider = provider.clone()?;
+            Some(Arc::new(SessionEndpoint::new(provider, sessions.path().to_owned())))
         });
         let webhooks = self.webhooks(&document.webhooks);
         let shared = Shared {
             introspection_path,
             default_endpoint,
-            strip_credential: document.strip_credential,
-            clock_skew: document.clock_skew,
+            strip_credential: fields::STRIP_CREDENTIAL.of(document.strip_credential),
+            clock_skew: fields::CLOCK_SKEW.of(document.clock_skew),
             identity_values: identity_headers.iter().flat_map(|(_, t)| t.request_values().cloned()).collect(),
-            permissions: raw_permissions.zip(subject).map(|(p, subject)| (subject, p.namespaces.clone())),
+            permissions: raw_permissions.zip(subject).map(|(p, subject)| (subject, p.namespaces())),
             cache: document.cache,
             has_sessions: document.provider.as_ref().is_some_and(|p| p.sessions.is_some()),
             permission_endpoint,
@@ -116,7 +117,8 @@ impl Compiler<'_> {
             sources,
         };
         let (table, routes) = self.routes(&document.routes, &shared);
-        let fallback = self.fallback(document.default_access, &shared).map(Arc::new);
+        let default_access = fields::DEFAULT_ACCESS.of(document.default_access);
+        let fallback = self.fallback(default_access, &shared).map(Arc::new);
         let realm = self.realm(&document, shared.provider.as_ref());
         if !self.problems.is_empty() {
             return None;
@@ -131,7 +133,7 @@ impl Compiler<'_> {
         Some(Policy {
             id: 0,
             bounds,
-            rates: document.budgets,
+            rates: document.budgets.rates(),
             renders_token_alone: shared.identity_values.is_empty(),
             table,
             fallback,
@@ -140,12 +142,12 @@ impl Compiler<'_> {
             endpoints,
             identity_headers,
             owned: std::mem::take(&mut self.owned),
-            refused_token_prefixes: document
-                .refused_token_prefixes
-                .unwrap_or_else(|| vec!["rt_".to_owned(), "ak_".to_owned()]),
-            format: document.format.unwrap_or(AnswerFormat::Json),
-            shadow: document.shadow,
-            record_allowed: document.record_allowed,
+            refused_token_prefixes: document.refused_token_prefixes.unwrap_or_else(|| {
+                fields::REFUSED_TOKEN_PREFIXES.default().iter().map(|p| (*p).to_owned()).collect()
+            }),
+            format: fields::challenge::FORMAT.of(document.format),
+            shadow: fields::MODE.of(document.shadow),
+            record_allowed: fields::FILTER_STATE.of(document.record_allowed),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The provider's endpoints, and the secrets that the gate shows them.
 
 use super::Compiler;
+use crate::config::fields::provider as fields;
 use crate::config::raw::{self, ClientAuthMethod, SecretSource, SecretSourceKind};
 use crate::http::host::Host;
 use crate::introspect::{ClientAuthentication, IntrospectionEndpoint};
@@ -13,10 +14,10 @@ use std::sync::Arc;
 impl Compiler<'_> {
     pub(super) fn provider(&mut self, provider: &raw::Provider) -> Option<Provider> {
         if provider.cluster.is_none() {
-            self.problems.push("provider.cluster", "nothing", "the name of an Envoy cluster");
+            self.problems.push("provider.cluster", "nothing", fields::CLUSTER.presence.0);
         }
         match &provider.authority {
-            None => self.problems.push("provider.authority", "nothing", "the provider's host name"),
+            None => self.problems.push("provider.authority", "nothing", fields::AUTHORITY.presence.0),
             Some(authority) if Host::parse(authority.as_bytes()).is_none() => {
                 self.problems.push(
                     "provider.authority",
@@ -29,9 +30,9 @@ impl Compiler<'_> {
         Some(Provider {
             cluster: provider.cluster.clone()?,
             authority: provider.authority.clone()?,
-            timeout: provider.timeout,
-            retries: provider.retries,
-            breaker: provider.breaker,
+            timeout: fields::TIMEOUT.of(provider.timeout),
+            retries: fields::RETRIES.of(provider.retries),
+            breaker: provider.breaker.rules(),
         })
     }
 
@@ -143,9 +144,9 @@ impl Compiler<'_> {
         provider: Option<&Provider>,
         raw: &raw::Permissions,
     ) -> Option<PermissionEndpoint> {
-        self.request_path("provider.permissions.path", &raw.path);
+        self.request_path("provider.permissions.path", raw.path());
         let api_key = self.header_secret(raw.api_key.as_ref()?)?;
-        Some(PermissionEndpoint::new(provider?.clone(), raw.path.clone(), api_key))
+        Some(PermissionEndpoint::new(provider?.clone(), raw.path().to_owned(), api_key))
     }
 
     pub(super) fn subject(

@@ -3,6 +3,7 @@
 use super::headers::is_token;
 use super::provider::alias;
 use super::{Compiler, Shared};
+use crate::config::fields::route as fields;
 use crate::config::raw::{self, DefaultAccess};
 use crate::introspect::{IntrospectionEndpoint, Requirement};
 use crate::permission::CheckTemplate;
@@ -122,7 +123,7 @@ impl Compiler<'_> {
                 ("introspection", raw.introspection.is_some()),
                 ("on_provider_error", raw.open_on_outage.is_some()),
                 ("strip_credential", raw.strip_credential.is_some()),
-                ("preflight", raw.preflight),
+                ("preflight", raw.preflight == Some(true)),
                 ("cache", raw.cache.is_some()),
                 ("sessions", raw.sessions.is_some()),
             ] {
@@ -139,7 +140,7 @@ impl Compiler<'_> {
                 return None;
             };
             Access::Webhook(Arc::clone(webhook))
-        } else if raw.access == Some(raw::Access::Public) {
+        } else if raw.access() == raw::Access::Public {
             for (field, is_there) in [
                 ("require", raw.require.is_some()),
                 ("credentials", raw.has_credentials),
@@ -166,7 +167,7 @@ impl Compiler<'_> {
             parameters,
             access,
             shadow: raw.shadow,
-            preflight: raw.preflight,
+            preflight: fields::PREFLIGHT.of(raw.preflight),
         })
     }
 
@@ -210,7 +211,7 @@ impl Compiler<'_> {
         inputs.extend(shared.identity_values.iter().cloned());
         inputs.sort();
         inputs.dedup();
-        let sessions = raw.sessions.unwrap_or_default();
+        let sessions = fields::SESSIONS.of(raw.sessions);
         if sessions && !shared.has_sessions {
             self.problems.push(
                 "provider.sessions",
@@ -227,14 +228,14 @@ impl Compiler<'_> {
             sessions: shared.sessions.clone().filter(|_| sessions),
             token_lifetime,
             permission_lifetime,
-            optional: raw.access == Some(raw::Access::Optional),
+            optional: raw.access() == raw::Access::Optional,
             sources: sources.unwrap_or_else(|| shared.sources.clone()),
             strip_credential: raw.strip_credential.unwrap_or(shared.strip_credential),
             endpoint: endpoint?,
             requirement,
             permissions,
             inputs,
-            open_on_outage: raw.open_on_outage.unwrap_or_default(),
+            open_on_outage: fields::ON_PROVIDER_ERROR.of(raw.open_on_outage),
         })
     }
 

@@ -1,23 +1,25 @@
 //! Webhooks and their keys.
 
 use super::Compiler;
+use crate::config::fields::webhook as fields;
 use crate::config::raw;
 use crate::secret::Secret;
 use crate::webhook::{Webhook, scheme};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 impl Compiler<'_> {
     pub(super) fn webhooks(&mut self, raws: &[raw::Webhook]) -> Vec<Arc<Webhook>> {
         let mut owners: BTreeMap<String, String> = BTreeMap::new();
         let mut webhooks = Vec::with_capacity(raws.len());
         for raw in raws {
+            let body_only = fields::BODY_ONLY.of(raw.body_only);
+            let max_body_bytes = fields::MAX_BODY_BYTES.of(raw.max_body_bytes);
             let mut secrets = Vec::with_capacity(raw.secrets.len());
             for source in &raw.secrets {
                 let Some(secret) = self.secret(source) else { continue };
                 let key = secret.reveal();
-                if key.len() < MIN_KEY && !raw.allow_short_key {
+                if key.len() < MIN_KEY && !fields::ALLOW_SHORT_KEY.of(raw.allow_short_key) {
                     let expected = format!("at least {MIN_KEY} bytes, or `allow_short_key`");
                     self.problems.push(&source.at, "a key that is too short", expected);
                 }
@@ -34,17 +36,17 @@ impl Compiler<'_> {
                 }
                 secrets.push(Secret::new(key.clone().into_bytes()));
             }
-            if raw.body_only && raw.tolerance.is_some() {
+            if body_only && raw.tolerance.is_some() {
                 let expected = "no `tolerance` beside `body_only`: no time is signed";
                 self.problems.push(format!("{}.tolerance", raw.at), "a tolerance", expected);
             }
             webhooks.push(Arc::new(Webhook {
                 name: raw.name.clone(),
-                scheme: if raw.body_only { scheme::AVNOLOGY_BODY_ONLY } else { scheme::AVNOLOGY },
+                scheme: if body_only { scheme::AVNOLOGY_BODY_ONLY } else { scheme::AVNOLOGY },
                 secrets,
-                tolerance: raw.tolerance.unwrap_or(Duration::from_secs(300)),
-                max_body_bytes: raw.max_body_bytes,
-                body_timeout: raw.body_timeout,
+                tolerance: fields::TOLERANCE.of(raw.tolerance),
+                max_body_bytes: usize::try_from(max_body_bytes).unwrap_or(usize::MAX),
+                body_timeout: fields::BODY_TIMEOUT.of(raw.body_timeout),
                 shadow: raw.shadow,
             }));
         }

@@ -1,13 +1,12 @@
-//! What was written about lifetimes and limits: caches, retries, the circuit breaker, budgets.
+//! What was written about lifetimes and limits: caches, the circuit breaker, budgets.
 
-use crate::breaker::{BreakerRules, MAX_OPEN};
-use crate::cache::Lifetime;
+use crate::config::fields::limits::{self as fields, Times as TimesFields, budgets, cache, rate};
+use crate::config::fields::provider::{CIRCUIT_BREAKER, breaker};
+use crate::config::fields::{Field, Object, Optional, document, route};
 use crate::config::reader::Section;
-use crate::rate_limit::{Rate, RateLimits};
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// The lifetimes of both kinds of fact; what is not written is `None`.
+/// The lifetimes of both kinds of fact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::config) struct Caches {
     pub(in crate::config) introspection: Times,
@@ -24,108 +23,100 @@ pub(in crate::config) struct Times {
     pub(in crate::config) max_entries: Option<u32>,
 }
 
-impl Caches {
-    /// The lifetimes of introspections and of permissions: the route's own word, else the top's, else the default.
-    pub(in crate::config) fn lifetimes(self, route: Option<Self>) -> (Lifetime, Lifetime) {
-        let route = route.unwrap_or_default();
-        (
-            self.introspection.lifetime(route.introspection, Duration::from_secs(30), Duration::from_secs(5)),
-            self.permissions.lifetime(route.permissions, Duration::from_secs(10), Duration::from_secs(2)),
-        )
-    }
+/// When an endpoint is left alone.
+#[derive(Debug, Default)]
+pub(in crate::config) struct Breaker {
+    pub(in crate::config) failures: Option<u32>,
+    pub(in crate::config) window: Option<Duration>,
+    pub(in crate::config) open_for: Option<Duration>,
 }
 
-impl Times {
-    fn lifetime(self, route: Self, ttl: Duration, negative_ttl: Duration) -> Lifetime {
-        Lifetime {
-            ttl: route.ttl.or(self.ttl).unwrap_or(ttl),
-            negative_ttl: route.negative_ttl.or(self.negative_ttl).unwrap_or(negative_ttl),
-            stale_if_error: route.stale_if_error.or(self.stale_if_error).unwrap_or_default(),
-        }
-    }
-
-    /// How many facts are kept, where any is read.
-    pub(in crate::config) fn entries(self) -> usize {
-        self.max_entries.and_then(|n| usize::try_from(n).ok()).unwrap_or(10_000)
-    }
+/// What a worker may spend.
+#[derive(Debug, Default)]
+pub(in crate::config) struct Budgets {
+    pub(in crate::config) new_tokens: Option<Rate>,
+    pub(in crate::config) refreshes: Option<Rate>,
+    pub(in crate::config) permissions: Option<Rate>,
+    pub(in crate::config) per_subject: Option<Rate>,
 }
 
-/// Reads `cache`. `is_top`: whether sizes may stand there.
-pub(super) fn caches(section: &mut Section<'_>, is_top: bool) -> Option<Caches> {
-    let mut section = section.section("cache")?;
-    let mut times = |name: &'static str| {
-        let Some(mut section) = section.section(name) else { return Times::default() };
+/// One budget.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Rate {
+    pub(in crate::config) per_second: Option<u32>,
+    pub(in crate::config) burst: Option<u32>,
+}
+
+/// Reads the document's `cache`, where sizes may stand.
+pub(super) fn top_caches(section: &mut Section<'_>) -> Option<Caches> {
+    caches(section, &document::CACHE, true)
+}
+
+/// Reads a route's `cache`.
+pub(super) fn route_caches(section: &mut Section<'_>) -> Option<Caches> {
+    caches(section, &route::CACHE, false)
+}
+
+fn caches(section: &mut Section<'_>, field: &Field<Object, Optional>, is_top: bool) -> Option<Caches> {
+    let mut section = section.section(field)?;
+    let mut times = |field: &Field<Object, Optional>, fields: &TimesFields| {
+        let Some(mut section) = section.section(field) else { return Times::default() };
         let times = Times {
-            ttl: section.duration("ttl", TTL),
-            negative_ttl: section.duration("negative_ttl", TTL),
-            stale_if_error: section.duration("stale_if_error", STALE),
-            max_entries: if is_top { section.number("max_entries", 1..=MAX_ENTRIES) } else { None },
+            ttl: section.duration(&fields.ttl),
+            negative_ttl: section.duration(&fields.negative_ttl),
+            stale_if_error: section.duration(&fields.stale_if_error),
+            max_entries: if is_top { section.number(&fields::MAX_ENTRIES) } else { None },
         };
         section.finish();
         times
     };
-    let caches = Caches { introspection: times("introspection"), permissions: times("permissions") };
+    let caches = Caches {
+        introspection: times(&cache::INTROSPECTION, &fields::INTROSPECTION),
+        permissions: times(&cache::PERMISSIONS, &fields::PERMISSIONS),
+    };
     section.finish();
     Some(caches)
 }
 
-/// Reads `retries`.
-pub(super) fn retries(section: &mut Section<'_>) -> u32 {
-    section.number("retries", 0..=5).unwrap_or(1)
-}
-
 /// Reads `circuit_breaker`.
-pub(super) fn breaker(section: &mut Section<'_>) -> BreakerRules {
-    let mut rules =
-        BreakerRules { failures: 5, window: Duration::from_secs(10), open_for: Duration::from_secs(5) };
-    let Some(mut section) = section.section("circuit_breaker") else { return rules };
-    if let Some(failures) = section.number("failures", 0..=1000) {
-        rules.failures = usize::try_from(failures).unwrap_or(usize::MAX);
-    }
-    rules.window = section.duration("window", SPAN).unwrap_or(rules.window);
-    rules.open_for = section.duration("open_for", SPAN).unwrap_or(rules.open_for);
+pub(super) fn breaker(section: &mut Section<'_>) -> Breaker {
+    let Some(mut section) = section.section(&CIRCUIT_BREAKER) else { return Breaker::default() };
+    let rules = Breaker {
+        failures: section.number(&breaker::FAILURES),
+        window: section.duration(&breaker::WINDOW),
+        open_for: section.duration(&breaker::OPEN_FOR),
+    };
     section.finish();
     rules
 }
 
 /// Reads `budgets`.
-pub(super) fn budgets(section: &mut Section<'_>) -> RateLimits {
-    let Some(mut section) = section.section("budgets") else { return RateLimits::default() };
-    let mut rates = RateLimits {
-        new_tokens: section.section("new_tokens").and_then(only_rate),
-        refreshes: section.section("refreshes").and_then(only_rate),
-        ..RateLimits::default()
+pub(super) fn budgets(section: &mut Section<'_>) -> Budgets {
+    let Some(mut section) = section.section(&document::BUDGETS) else { return Budgets::default() };
+    let mut read = Budgets {
+        new_tokens: section.section(&budgets::NEW_TOKENS).map(only_rate),
+        refreshes: section.section(&budgets::REFRESHES).map(only_rate),
+        ..Budgets::default()
     };
-    if let Some(mut permissions) = section.section("permissions") {
-        rates.per_subject = permissions.section("per_subject").and_then(only_rate);
+    if let Some(mut permissions) = section.section(&budgets::PERMISSIONS) {
+        read.per_subject = permissions.section(&budgets::PER_SUBJECT).map(only_rate);
         // A share for each subject may stand without one for all.
-        let has_own =
-            permissions.has("per_second") || permissions.has("burst") || rates.per_subject.is_none();
-        rates.permissions = if has_own { rate(&mut permissions) } else { None };
+        let has_own = permissions.has(&rate::PER_SECOND)
+            || permissions.has(&rate::BURST)
+            || read.per_subject.is_none_or(|rate| rate.per_second.is_none());
+        read.permissions = has_own.then(|| rate(&mut permissions));
         permissions.finish();
     }
     section.finish();
-    rates
+    read
 }
 
-fn only_rate(mut section: Section<'_>) -> Option<Rate> {
+fn only_rate(mut section: Section<'_>) -> Rate {
     let rate = rate(&mut section);
     section.finish();
     rate
 }
 
-fn rate(section: &mut Section<'_>) -> Option<Rate> {
-    if !section.has("per_second") {
-        section.problem("per_second", "nothing", "how many calls a second");
-    }
-    let per_second = section.number("per_second", CALLS);
-    let burst = section.number("burst", CALLS);
-    let per_second = per_second?;
-    Some(Rate { per_second, burst: burst.unwrap_or(per_second) })
+fn rate(section: &mut Section<'_>) -> Rate {
+    Rate { per_second: section.number(&rate::PER_SECOND), burst: section.number(&rate::BURST) }
 }
-
-const TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
-const STALE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
-const SPAN: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_OPEN;
-const CALLS: RangeInclusive<u32> = 1..=1_000_000;
-const MAX_ENTRIES: u32 = 1_000_000;

@@ -1,7 +1,8 @@
 //! What was written about the provider, and the secrets for it.
 
-use super::limits;
-use crate::breaker::BreakerRules;
+use super::limits::{self, Breaker};
+use crate::config::fields::provider::{self as fields, client, introspection, permissions, sessions};
+use crate::config::fields::{Field, Presence, SECRET_SHAPE, Secret};
 use crate::config::reader::{JsonValue, Section};
 use std::time::Duration;
 
@@ -9,18 +10,17 @@ use std::time::Duration;
 pub(in crate::config) struct Provider {
     pub(in crate::config) cluster: Option<String>,
     pub(in crate::config) authority: Option<String>,
-    pub(in crate::config) timeout: Duration,
-    pub(in crate::config) retries: u32,
-    pub(in crate::config) breaker: BreakerRules,
+    pub(in crate::config) timeout: Option<Duration>,
+    pub(in crate::config) retries: Option<u32>,
+    pub(in crate::config) breaker: Breaker,
     pub(in crate::config) introspection: Option<Introspection>,
     pub(in crate::config) permissions: Option<Permissions>,
-    /// The path of the session endpoint.
-    pub(in crate::config) sessions: Option<String>,
+    pub(in crate::config) sessions: Option<Sessions>,
 }
 
 #[derive(Debug)]
 pub(in crate::config) struct Introspection {
-    pub(in crate::config) path: String,
+    pub(in crate::config) path: Option<String>,
     pub(in crate::config) credentials: Option<ClientCredentials>,
 }
 
@@ -34,7 +34,7 @@ pub(in crate::config) struct ClientCredentials {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum ClientAuthMethod {
+pub(crate) enum ClientAuthMethod {
     Post,
     Basic,
     Bearer,
@@ -43,10 +43,15 @@ pub(in crate::config) enum ClientAuthMethod {
 
 #[derive(Debug)]
 pub(in crate::config) struct Permissions {
-    pub(in crate::config) path: String,
+    pub(in crate::config) path: Option<String>,
     pub(in crate::config) api_key: Option<SecretSource>,
-    pub(in crate::config) subject: String,
-    pub(in crate::config) namespaces: Vec<(String, String)>,
+    pub(in crate::config) subject: Option<String>,
+    pub(in crate::config) namespaces: Option<Vec<(String, String)>>,
+}
+
+#[derive(Debug)]
+pub(in crate::config) struct Sessions {
+    pub(in crate::config) path: Option<String>,
 }
 
 /// Where a secret is: its place in the document, and the environment variable or the value.
@@ -70,39 +75,33 @@ impl std::fmt::Debug for SecretSource {
 
 pub(super) fn provider(mut section: Section<'_>) -> Provider {
     let provider = Provider {
-        cluster: section.text("cluster"),
-        authority: section.text("authority"),
-        timeout: section
-            .duration("timeout", Duration::from_millis(1)..=Duration::from_secs(60))
-            .unwrap_or(Duration::from_secs(1)),
-        retries: limits::retries(&mut section),
+        cluster: section.text(&fields::CLUSTER),
+        authority: section.text(&fields::AUTHORITY),
+        timeout: section.duration(&fields::TIMEOUT),
+        retries: section.number(&fields::RETRIES),
         breaker: limits::breaker(&mut section),
-        introspection: section.section("introspection").map(|mut section| {
+        introspection: section.section(&fields::INTROSPECTION).map(|mut section| {
             let introspection = Introspection {
-                path: section.text("path").unwrap_or_else(|| "/oauth2/introspect".to_owned()),
+                path: section.text(&introspection::PATH),
                 credentials: client_credentials(&mut section),
             };
             section.finish();
             introspection
         }),
-        permissions: section.section("permissions").map(|mut section| {
+        permissions: section.section(&fields::PERMISSIONS).map(|mut section| {
             let permissions = Permissions {
-                path: section.text("path").unwrap_or_else(|| "/v1/permissions:check".to_owned()),
-                api_key: secret(&mut section, "api_key"),
-                subject: section.text("subject").unwrap_or_else(|| "identities:{token.sub}".to_owned()),
-                namespaces: section.text_map("namespaces").unwrap_or_else(|| {
-                    [("project", "projects"), ("user", "identities")]
-                        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-                        .into()
-                }),
+                path: section.text(&permissions::PATH),
+                api_key: secret(&mut section, &permissions::API_KEY),
+                subject: section.text(&permissions::SUBJECT),
+                namespaces: section.text_map(&permissions::NAMESPACES),
             };
             section.finish();
             permissions
         }),
-        sessions: section.section("sessions").map(|mut section| {
-            let path = section.text("path").unwrap_or_else(|| "/v1/sessions/whoami".to_owned());
+        sessions: section.section(&fields::SESSIONS).map(|mut section| {
+            let sessions = Sessions { path: section.text(&sessions::PATH) };
             section.finish();
-            path
+            sessions
         }),
     };
     section.finish();
@@ -110,48 +109,20 @@ pub(super) fn provider(mut section: Section<'_>) -> Provider {
 }
 
 pub(super) fn client_credentials(section: &mut Section<'_>) -> Option<ClientCredentials> {
-    if !section.has("credentials") {
-        section.take("credentials");
-        section.problem("credentials", "nothing", "an object with `method`");
-        return None;
-    }
-    let mut section = section.section("credentials")?;
-    if !section.has("method") {
-        section.problem(
-            "method",
-            "nothing",
-            "`client_secret_post`, `client_secret_basic`, `bearer` or `none`",
-        );
-    }
-    let method = section.choice(
-        "method",
-        &[
-            ("client_secret_post", ClientAuthMethod::Post),
-            ("client_secret_basic", ClientAuthMethod::Basic),
-            ("bearer", ClientAuthMethod::Bearer),
-            ("none", ClientAuthMethod::None),
-        ],
-    );
+    let mut section = section.section(&introspection::CREDENTIALS)?;
     let credentials = ClientCredentials {
         path: section.path().to_owned(),
-        method,
-        client_id: section.text("client_id"),
-        client_secret: optional_secret(&mut section, "client_secret"),
-        token: optional_secret(&mut section, "token"),
+        method: section.choice(&client::METHOD),
+        client_id: section.text(&client::CLIENT_ID),
+        client_secret: secret(&mut section, &client::CLIENT_SECRET),
+        token: secret(&mut section, &client::TOKEN),
     };
     section.finish();
     Some(credentials)
 }
 
-fn secret(section: &mut Section<'_>, name: &'static str) -> Option<SecretSource> {
-    if !section.has(name) {
-        section.problem(name, "nothing", SECRET);
-    }
-    optional_secret(section, name)
-}
-
-fn optional_secret(section: &mut Section<'_>, name: &'static str) -> Option<SecretSource> {
-    let (at, node) = section.take(name)?;
+fn secret<P: Presence>(section: &mut Section<'_>, field: &Field<Secret, P>) -> Option<SecretSource> {
+    let (at, node) = section.take(field)?;
     secret_source(section, at, node)
 }
 
@@ -163,16 +134,14 @@ pub(super) fn secret_source(section: &Section<'_>, at: String, node: &JsonValue)
                 SecretSourceKind::Env(env.clone())
             }
             _ => {
-                section.sink_problem(at, "an object of another shape", SECRET);
+                section.sink_problem(at, "an object of another shape", SECRET_SHAPE);
                 return None;
             }
         },
         _ => {
-            section.sink_problem(at, "another type", SECRET);
+            section.sink_problem(at, "another type", SECRET_SHAPE);
             return None;
         }
     };
     Some(SecretSource { at, from })
 }
-
-const SECRET: &str = "`{\"env\": \"NAME\"}` or a string";

@@ -1,0 +1,116 @@
+//! What holds where nothing is written, as the fields declare it.
+
+use crate::breaker::BreakerRules;
+use crate::cache::Lifetime;
+use crate::config::fields::limits::{self as fields, Times as TimesFields};
+use crate::config::fields::provider::{breaker, introspection, permissions, sessions};
+use crate::config::fields::{document, route};
+use crate::config::raw::limits::{self, Breaker, Budgets, Caches, Times};
+use crate::config::raw::{Access, Document, Introspection, Permissions, Route, Sessions};
+use crate::credential::Source;
+use crate::rate_limit::{Rate, RateLimits};
+
+impl Document {
+    /// Header names and their templates.
+    pub(super) fn identity_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let default = self.identity_headers.is_none().then(|| document::IDENTITY_HEADERS.default());
+        let written = self.identity_headers.iter().flatten().map(|(name, text)| (&**name, &**text));
+        written.chain(default.into_iter().flatten().copied())
+    }
+}
+
+impl Introspection {
+    pub(super) fn path(&self) -> &str {
+        introspection::PATH.of(self.path.as_deref())
+    }
+}
+
+impl Sessions {
+    pub(super) fn path(&self) -> &str {
+        sessions::PATH.of(self.path.as_deref())
+    }
+}
+
+impl Permissions {
+    pub(super) fn path(&self) -> &str {
+        permissions::PATH.of(self.path.as_deref())
+    }
+
+    pub(super) fn subject(&self) -> &str {
+        permissions::SUBJECT.of(self.subject.as_deref())
+    }
+
+    pub(super) fn namespaces(&self) -> Vec<(String, String)> {
+        self.namespaces.clone().unwrap_or_else(|| {
+            let default = permissions::NAMESPACES.default().iter();
+            default.map(|(short, name)| ((*short).to_owned(), (*name).to_owned())).collect()
+        })
+    }
+}
+
+impl Route {
+    pub(in crate::config) fn access(&self) -> Access {
+        route::ACCESS.of(self.access)
+    }
+}
+
+impl Breaker {
+    pub(super) fn rules(&self) -> BreakerRules {
+        let failures = breaker::FAILURES.of(self.failures);
+        BreakerRules {
+            failures: usize::try_from(failures).unwrap_or(usize::MAX),
+            window: breaker::WINDOW.of(self.window),
+            open_for: breaker::OPEN_FOR.of(self.open_for),
+        }
+    }
+}
+
+impl Budgets {
+    pub(super) fn rates(&self) -> RateLimits {
+        RateLimits {
+            new_tokens: self.new_tokens.and_then(rate),
+            refreshes: self.refreshes.and_then(rate),
+            permissions: self.permissions.and_then(rate),
+            per_subject: self.per_subject.and_then(rate),
+        }
+    }
+}
+
+fn rate(limits::Rate { per_second, burst }: limits::Rate) -> Option<Rate> {
+    let per_second = per_second?;
+    Some(Rate { per_second, burst: burst.unwrap_or(per_second) })
+}
+
+impl Caches {
+    /// The lifetimes of introspections and of permissions: the route's own word, else the top's, else
+    /// the default.
+    pub(super) fn lifetimes(self, route: Option<Self>) -> (Lifetime, Lifetime) {
+        let route = route.unwrap_or_default();
+        (
+            self.introspection.lifetime(route.introspection, &fields::INTROSPECTION),
+            self.permissions.lifetime(route.permissions, &fields::PERMISSIONS),
+        )
+    }
+}
+
+impl Times {
+    fn lifetime(self, route: Self, fields: &TimesFields) -> Lifetime {
+        Lifetime {
+            ttl: fields.ttl.of(route.ttl.or(self.ttl)),
+            negative_ttl: fields.negative_ttl.of(route.negative_ttl.or(self.negative_ttl)),
+            stale_if_error: fields.stale_if_error.of(route.stale_if_error.or(self.stale_if_error)),
+        }
+    }
+
+    /// How many facts are kept, where any is read.
+    pub(super) fn entries(self) -> usize {
+        let entries = fields::MAX_ENTRIES.of(self.max_entries);
+        usize::try_from(entries).unwrap_or(usize::MAX)
+    }
+}
+
+/// Where tokens stand.
+pub(super) fn source() -> Source {
+    let default = document::CREDENTIALS.default();
+    Source::Header { name: default.header.to_owned(), scheme: Some(default.scheme.to_owned()) }
+}

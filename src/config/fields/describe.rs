@@ -1,0 +1,309 @@
+//! Declarations as data: what tables, and other descriptions of the configuration, are made of.
+
+use super::document::HeaderScheme;
+use super::{
+    Choice, Field, Flag, Number, ObjectMap, Objects, Optional, Or, Required, RequiredLater, Secret, Secrets,
+    Span, Text, TextMap, Texts,
+};
+use std::time::Duration;
+
+/// One field.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// Its name.
+    pub name: &'static str,
+    /// What may be written.
+    pub kind: Type,
+    /// What holds where it is not written.
+    pub absent: Absent,
+    /// A sentence, in Markdown.
+    pub meaning: &'static str,
+}
+
+/// What may be written for a field.
+#[derive(Clone, Debug)]
+pub enum Type {
+    /// A string.
+    Text,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number within a range.
+    Number {
+        /// The least.
+        min: u32,
+        /// The greatest.
+        max: u32,
+    },
+    /// A number with a unit of time, within a range.
+    Duration {
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+    /// One of these words.
+    Words(Vec<&'static str>),
+    /// A list of strings.
+    Texts,
+    /// An object of strings whose names are the user's.
+    TextMap,
+    /// An environment variable or a string.
+    Secret,
+    /// A list of those.
+    Secrets,
+    /// An object.
+    Object(Object),
+    /// A list of objects.
+    Objects(Object),
+    /// An object of objects, whose names are the user's.
+    ObjectMap(Object),
+}
+
+/// What holds where a field is not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The document is refused.
+    Refused,
+    /// No value of its own: this, in words.
+    Otherwise(&'static str),
+    /// This, as it would be written in JSON.
+    Default(String),
+}
+
+/// An object's fields.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Where they are documented.
+    pub place: Place,
+    /// Those of its own.
+    pub fields: Vec<Declared>,
+    /// Another object whose fields it has too.
+    pub like: Option<Box<Object>>,
+}
+
+/// Where an object's fields are documented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the table of this name.
+    Table(&'static str),
+    /// In the table of the object around it.
+    Around,
+    /// In the table of this name, which has more fields than these.
+    PartOf(&'static str),
+}
+
+impl Declared {
+    /// The fields of what may be written, where it has some.
+    pub fn object(&self) -> Option<&Object> {
+        match &self.kind {
+            Type::Object(object) | Type::Objects(object) | Type::ObjectMap(object) => Some(object),
+            _ => None,
+        }
+    }
+}
+
+impl Object {
+    /// All its fields.
+    pub fn all(&self) -> impl Iterator<Item = &Declared> {
+        self.fields.iter().chain(self.like.iter().flat_map(|like| &like.fields))
+    }
+}
+
+/// Describes a field that holds no object.
+pub(super) fn field<K: Plain, P: Told<K>>(field: &Field<K, P>) -> Declared {
+    describe(field, field.kind.describe())
+}
+
+/// Describes a field that holds this object, or many of its kind.
+pub(super) fn holding<K: Holder, P: Told<K>>(field: &Field<K, P>, object: Object) -> Declared {
+    describe(field, K::holding(object))
+}
+
+fn describe<K, P: Told<K>>(field: &Field<K, P>, kind: Type) -> Declared {
+    Declared { name: field.name, kind, absent: field.presence.told(&field.kind), meaning: field.meaning }
+}
+
+/// A type without fields.
+pub(super) trait Plain {
+    fn describe(&self) -> Type;
+}
+
+/// A type with fields.
+pub(super) trait Holder {
+    fn holding(object: Object) -> Type;
+}
+
+/// What holds where a field of type `K` is not written.
+pub(super) trait Told<K> {
+    fn told(&self, kind: &K) -> Absent;
+}
+
+/// A type that has defaults of this kind.
+pub(super) trait Writes<V> {
+    /// The value in JSON.
+    fn json(&self, value: V) -> String;
+}
+
+impl<K> Told<K> for Required {
+    fn told(&self, _: &K) -> Absent {
+        Absent::Refused
+    }
+}
+
+impl<K> Told<K> for RequiredLater {
+    fn told(&self, _: &K) -> Absent {
+        Absent::Refused
+    }
+}
+
+impl<K> Told<K> for Optional {
+    fn told(&self, _: &K) -> Absent {
+        Absent::Otherwise(self.otherwise)
+    }
+}
+
+impl<V: Copy, K: Writes<V>> Told<K> for Or<V> {
+    fn told(&self, kind: &K) -> Absent {
+        Absent::Default(kind.json(self.0))
+    }
+}
+
+impl Plain for Text {
+    fn describe(&self) -> Type {
+        Type::Text
+    }
+}
+
+impl Plain for Flag {
+    fn describe(&self) -> Type {
+        Type::Flag
+    }
+}
+
+impl Plain for Number {
+    fn describe(&self) -> Type {
+        Type::Number { min: self.min, max: self.max }
+    }
+}
+
+impl Plain for Span {
+    fn describe(&self) -> Type {
+        Type::Duration { min: self.min, max: self.max }
+    }
+}
+
+impl<T> Plain for Choice<T> {
+    fn describe(&self) -> Type {
+        Type::Words(self.words.iter().map(|(word, _)| *word).collect())
+    }
+}
+
+impl Plain for Texts {
+    fn describe(&self) -> Type {
+        Type::Texts
+    }
+}
+
+impl Plain for TextMap {
+    fn describe(&self) -> Type {
+        Type::TextMap
+    }
+}
+
+impl Plain for Secret {
+    fn describe(&self) -> Type {
+        Type::Secret
+    }
+}
+
+impl Plain for Secrets {
+    fn describe(&self) -> Type {
+        Type::Secrets
+    }
+}
+
+impl Holder for super::Object {
+    fn holding(object: Object) -> Type {
+        Type::Object(object)
+    }
+}
+
+impl Holder for Objects {
+    fn holding(object: Object) -> Type {
+        Type::Objects(object)
+    }
+}
+
+impl Holder for ObjectMap {
+    fn holding(object: Object) -> Type {
+        Type::ObjectMap(object)
+    }
+}
+
+impl Writes<&str> for Text {
+    fn json(&self, value: &str) -> String {
+        quoted(value)
+    }
+}
+
+impl Writes<bool> for Flag {
+    fn json(&self, value: bool) -> String {
+        value.to_string()
+    }
+}
+
+impl Writes<u32> for Number {
+    fn json(&self, value: u32) -> String {
+        value.to_string()
+    }
+}
+
+impl Writes<Duration> for Span {
+    fn json(&self, value: Duration) -> String {
+        quoted(&spelled(value))
+    }
+}
+
+impl<T: Copy + PartialEq> Writes<T> for Choice<T> {
+    fn json(&self, value: T) -> String {
+        let word = self.words.iter().find(|(_, meant)| *meant == value);
+        quoted(word.map_or("", |(word, _)| *word))
+    }
+}
+
+impl Writes<&[&str]> for Texts {
+    fn json(&self, value: &[&str]) -> String {
+        let items: Vec<String> = value.iter().map(|text| quoted(text)).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+impl Writes<&[(&str, &str)]> for TextMap {
+    fn json(&self, value: &[(&str, &str)]) -> String {
+        let members: Vec<String> =
+            value.iter().map(|(name, text)| format!("{}: {}", quoted(name), quoted(text))).collect();
+        format!("{{{}}}", members.join(", "))
+    }
+}
+
+impl Writes<HeaderScheme> for Objects {
+    fn json(&self, value: HeaderScheme) -> String {
+        format!("[{}]", TextMap.json(&[("header", value.header), ("scheme", value.scheme)]))
+    }
+}
+
+/// No default has a character that JSON escapes.
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+/// A duration as one would write it.
+pub(super) fn spelled(duration: Duration) -> String {
+    let (secs, millis) = (duration.as_secs(), duration.subsec_millis());
+    match (secs, millis) {
+        (0, 0) => "0s".to_owned(),
+        (secs, 0) if secs % 3600 == 0 => format!("{}h", secs / 3600),
+        (secs, 0) => format!("{secs}s"),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}

@@ -1,0 +1,102 @@
+//! Lifetimes of answers, and budgets for calls.
+
+use super::{Field, Number, Object, Optional, Or, Required, Span, secs};
+use std::time::Duration;
+
+/// `cache`, the document's or a route's.
+pub(crate) mod cache {
+    use super::{Field, Object, Optional};
+
+    pub(crate) const INTROSPECTION: Field<Object, Optional> =
+        Field::new("introspection", Object, Optional::otherwise("as below"), ANSWERS);
+
+    pub(crate) const PERMISSIONS: Field<Object, Optional> =
+        Field::new("permissions", Object, Optional::otherwise("as below"), ANSWERS);
+
+    const ANSWERS: &str = "for what the provider's endpoint of that name has said";
+}
+
+/// How long one kind of answer counts.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) ttl: Field<Span, Or<Duration>>,
+    pub(crate) negative_ttl: Field<Span, Or<Duration>>,
+    pub(crate) stale_if_error: Field<Span, Or<Duration>>,
+}
+
+pub(crate) const INTROSPECTION: Times = Times::new(secs(30), secs(5));
+pub(crate) const PERMISSIONS: Times = Times::new(secs(10), secs(2));
+
+impl Times {
+    const fn new(ttl: Duration, negative_ttl: Duration) -> Self {
+        let hour = Span { min: Duration::ZERO, max: secs(3600) };
+        let day = Span { min: Duration::ZERO, max: secs(86_400) };
+        Self {
+            ttl: Field::new(
+                "ttl",
+                hour,
+                Or(ttl),
+                "how old a yes may be, counted from when it was asked for; `0s`: ask every time. So a \
+                 revoked token passes for so long at most. It never counts past the token's `exp`",
+            ),
+            negative_ttl: Field::new("negative_ttl", hour, Or(negative_ttl), "the same for a no"),
+            stale_if_error: Field::new(
+                "stale_if_error",
+                day,
+                Or(Duration::ZERO),
+                "how much longer a yes counts while the provider is *away* (as for `on_provider_error`). \
+                 The service sees `x-avnology-stale: true`, the reason is `authenticated_stale`. Never \
+                 past `exp`, and never after a no",
+            ),
+        }
+    }
+}
+
+pub(crate) const MAX_ENTRIES: Field<Number, Or<u32>> = Field::new(
+    "max_entries",
+    Number { min: 1, max: 1_000_000 },
+    Or(10_000),
+    "of each kind, per worker; a quarter as many for a no, apart. At the top only",
+);
+
+/// `budgets`.
+pub(crate) mod budgets {
+    use super::{Field, Object, Optional};
+
+    pub(crate) const NEW_TOKENS: Field<Object, Optional> = Field::new(
+        "new_tokens",
+        Object,
+        Optional::NONE,
+        "for tokens that were not seen active lately: what a flood of invented tokens uses up",
+    );
+
+    pub(crate) const REFRESHES: Field<Object, Optional> =
+        Field::new("refreshes", Object, Optional::NONE, "for tokens that were");
+
+    pub(crate) const PERMISSIONS: Field<Object, Optional> =
+        Field::new("permissions", Object, Optional::NONE, "for permission checks");
+
+    pub(crate) const PER_SUBJECT: Field<Object, Optional> = Field::new(
+        "per_subject",
+        Object,
+        Optional::NONE,
+        "for permission checks of one subject; may stand without a budget for all",
+    );
+}
+
+/// One budget.
+pub(crate) mod rate {
+    use super::{Field, Number, Optional, Required};
+
+    pub(crate) const PER_SECOND: Field<Number, Required> = Field::new(
+        "per_second",
+        CALLS,
+        Required("how many calls a second"),
+        "so many calls a second in the long run",
+    );
+
+    pub(crate) const BURST: Field<Number, Optional> =
+        Field::new("burst", CALLS, Optional::otherwise("`per_second`"), "so many at once");
+
+    const CALLS: Number = Number { min: 1, max: 1_000_000 };
+}

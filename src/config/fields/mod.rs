@@ -1,0 +1,185 @@
+//! Every field of the configuration, declared once: its name, type, range, default and meaning.
+//!
+//! The reader takes its names and ranges from here, the compiler its defaults, and the tables of
+//! docs/configuration.md are made of it. A new field is a declaration in the file of its object, an
+//! entry in `objects.rs`, and what reads and compiles it.
+
+pub(crate) mod document;
+pub(crate) mod limits;
+pub(crate) mod provider;
+pub(crate) mod route;
+pub(crate) mod webhook;
+
+// The module has no use for what is told to people.
+#[cfg(not(target_family = "wasm"))]
+pub mod describe;
+#[cfg(not(target_family = "wasm"))]
+mod objects;
+#[cfg(not(target_family = "wasm"))]
+pub mod tables;
+
+use std::time::Duration;
+
+/// A field: `K` is its type, `P` what holds where it is not written.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<K, P> {
+    pub(crate) name: &'static str,
+    pub(crate) kind: K,
+    pub(crate) presence: P,
+    #[cfg(not(target_family = "wasm"))]
+    meaning: &'static str,
+}
+
+impl<K: Copy, P: Copy> Field<K, P> {
+    /// Declares a field. What it means is a sentence in Markdown, which may link within
+    /// docs/configuration.md.
+    const fn new(name: &'static str, kind: K, presence: P, meaning: &'static str) -> Self {
+        #[cfg(target_family = "wasm")]
+        let _ = meaning;
+        Self {
+            name,
+            kind,
+            presence,
+            #[cfg(not(target_family = "wasm"))]
+            meaning,
+        }
+    }
+}
+
+impl<K, V: Copy> Field<K, Or<V>> {
+    /// What holds where the field is not written.
+    pub(crate) const fn default(&self) -> V {
+        self.presence.0
+    }
+
+    /// What was written, or else the default.
+    pub(crate) fn of(&self, written: Option<V>) -> V {
+        written.unwrap_or(self.presence.0)
+    }
+}
+
+/// A string.
+#[derive(Clone, Copy)]
+pub(crate) struct Text;
+
+/// `true` or `false`.
+#[derive(Clone, Copy)]
+pub(crate) struct Flag;
+
+/// A whole number.
+#[derive(Clone, Copy)]
+pub(crate) struct Number {
+    pub(crate) min: u32,
+    pub(crate) max: u32,
+}
+
+/// A number with a unit of time.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) min: Duration,
+    pub(crate) max: Duration,
+}
+
+/// One of these words.
+#[derive(Clone, Copy)]
+pub(crate) struct Choice<T: 'static> {
+    pub(crate) words: &'static [(&'static str, T)],
+}
+
+/// A list of strings.
+#[derive(Clone, Copy)]
+pub(crate) struct Texts;
+
+/// An object of strings whose names are the user's.
+#[derive(Clone, Copy)]
+pub(crate) struct TextMap;
+
+/// An environment variable, or a string for trials.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret;
+
+/// A list of those.
+#[derive(Clone, Copy)]
+pub(crate) struct Secrets;
+
+/// An object with fields of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Object;
+
+/// A list of such objects.
+#[derive(Clone, Copy)]
+pub(crate) struct Objects;
+
+/// An object of such objects, whose names are the user's.
+#[derive(Clone, Copy)]
+pub(crate) struct ObjectMap;
+
+/// It must be written; where it is not, this is what was expected.
+///
+/// Of a [`Choice`] the words are expected, so that nothing is said here.
+#[derive(Clone, Copy)]
+pub(crate) struct Required(pub(crate) &'static str);
+
+/// As [`Required`], but told by the compiler, after what else is wrong with the text.
+#[derive(Clone, Copy)]
+pub(crate) struct RequiredLater(pub(crate) &'static str);
+
+/// Where it is not written, this holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Or<V>(V);
+
+/// Where it is not written, nothing holds, or what another field says.
+#[derive(Clone, Copy)]
+pub(crate) struct Optional {
+    #[cfg(not(target_family = "wasm"))]
+    otherwise: &'static str,
+}
+
+impl Optional {
+    const NONE: Self = Self::otherwise("none");
+
+    /// What holds instead, in words.
+    const fn otherwise(words: &'static str) -> Self {
+        #[cfg(target_family = "wasm")]
+        let _ = words;
+        Self {
+            #[cfg(not(target_family = "wasm"))]
+            otherwise: words,
+        }
+    }
+}
+
+/// Whether the reader misses a field.
+pub(crate) trait Presence {
+    /// What is expected where the field is not written; `None`: nothing is.
+    fn expected(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+impl Presence for Required {
+    fn expected(&self) -> Option<&'static str> {
+        Some(self.0)
+    }
+}
+
+impl Presence for RequiredLater {}
+impl<V> Presence for Or<V> {}
+impl Presence for Optional {}
+
+/// The shapes of a secret, for a message.
+pub(crate) const SECRET_SHAPE: &str = "`{\"env\": \"NAME\"}` or a string";
+
+/// Whether refusals are only counted: of the document, a route and a webhook.
+const MODES: Choice<bool> = Choice { words: &[("enforce", false), ("shadow", true)] };
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[cfg(test)]
+mod tests;

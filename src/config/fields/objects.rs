@@ -1,0 +1,192 @@
+//! Which fields stand in which object, in the order in which they are documented.
+
+use super::describe::{Declared, Object, Place, field, holding};
+use super::limits::{self, Times};
+use super::{document, provider, route, webhook};
+
+/// The document.
+pub(super) fn document() -> Object {
+    use document::{
+        BUDGETS, CACHE, CHALLENGE, CLOCK_SKEW, CREDENTIALS, DEFAULT_ACCESS, FILTER_STATE, IDENTITY_HEADERS,
+        KEEP_OVERRIDE_HEADERS, MODE, PROVIDER, REFUSED_TOKEN_PREFIXES, ROUTES, STRIP_CREDENTIAL,
+        STRIP_HEADERS, WEBHOOKS, challenge,
+    };
+    table(
+        "document",
+        [
+            holding(&ROUTES, route()),
+            holding(&PROVIDER, provider()),
+            holding(&CREDENTIALS, source()),
+            field(&IDENTITY_HEADERS),
+            holding(&WEBHOOKS, webhook()),
+            field(&DEFAULT_ACCESS),
+            field(&MODE),
+            holding(&CHALLENGE, within([field(&challenge::REALM), field(&challenge::FORMAT)])),
+            field(&CLOCK_SKEW),
+            field(&STRIP_CREDENTIAL),
+            field(&STRIP_HEADERS),
+            field(&KEEP_OVERRIDE_HEADERS),
+            field(&REFUSED_TOKEN_PREFIXES),
+            field(&FILTER_STATE),
+            holding(&CACHE, cache(Place::Table("cache"))),
+            holding(&BUDGETS, budgets()),
+        ],
+    )
+}
+
+fn source() -> Object {
+    use document::source::{COOKIE, HEADER, ORIGINS, QUERY, SCHEME};
+    table("source", [field(&HEADER), field(&SCHEME), field(&COOKIE), field(&ORIGINS), field(&QUERY)])
+}
+
+fn provider() -> Object {
+    use provider::{
+        AUTHORITY, CIRCUIT_BREAKER, CLUSTER, INTROSPECTION, PERMISSIONS, RETRIES, SESSIONS, TIMEOUT, breaker,
+        introspection, permissions, sessions,
+    };
+    table(
+        "provider",
+        [
+            field(&CLUSTER),
+            field(&AUTHORITY),
+            field(&TIMEOUT),
+            field(&RETRIES),
+            holding(
+                &CIRCUIT_BREAKER,
+                within([field(&breaker::FAILURES), field(&breaker::WINDOW), field(&breaker::OPEN_FOR)]),
+            ),
+            holding(
+                &INTROSPECTION,
+                within([field(&introspection::PATH), holding(&introspection::CREDENTIALS, client())]),
+            ),
+            holding(&SESSIONS, within([field(&sessions::PATH)])),
+            holding(
+                &PERMISSIONS,
+                within([
+                    field(&permissions::PATH),
+                    field(&permissions::API_KEY),
+                    field(&permissions::SUBJECT),
+                    field(&permissions::NAMESPACES),
+                ]),
+            ),
+        ],
+    )
+}
+
+fn client() -> Object {
+    use provider::client::{CLIENT_ID, CLIENT_SECRET, METHOD, TOKEN};
+    table("client", [field(&METHOD), field(&CLIENT_ID), field(&CLIENT_SECRET), field(&TOKEN)])
+}
+
+fn route() -> Object {
+    use route::{
+        ACCESS, CACHE, CREDENTIALS, INTROSPECTION, MATCH, MODE, NAME, ON_PROVIDER_ERROR, PREFLIGHT, REQUIRE,
+        SESSIONS, STRIP_CREDENTIAL, WEBHOOK, matching,
+    };
+    table(
+        "route",
+        [
+            field(&NAME),
+            holding(
+                &MATCH,
+                within([field(&matching::PATH), field(&matching::HOSTS), field(&matching::METHODS)]),
+            ),
+            field(&ACCESS),
+            holding(&REQUIRE, require()),
+            field(&WEBHOOK),
+            holding(&CREDENTIALS, source()),
+            field(&STRIP_CREDENTIAL),
+            holding(&INTROSPECTION, within([holding(&provider::introspection::CREDENTIALS, client())])),
+            field(&ON_PROVIDER_ERROR),
+            field(&SESSIONS),
+            holding(&CACHE, cache(Place::PartOf("cache"))),
+            field(&PREFLIGHT),
+            field(&MODE),
+        ],
+    )
+}
+
+fn require() -> Object {
+    use route::permissions;
+    use route::require::{AUDIENCE, CLAIMS, CLIENT_ID, ISSUER, PERMISSIONS, SCOPES};
+    use route::scopes;
+    table(
+        "require",
+        [
+            holding(&SCOPES, within([field(&scopes::ALL), field(&scopes::ANY)])),
+            field(&AUDIENCE),
+            field(&ISSUER),
+            field(&CLIENT_ID),
+            field(&CLAIMS),
+            holding(
+                &PERMISSIONS,
+                within([holding(&permissions::ALL, check()), holding(&permissions::ANY, check())]),
+            ),
+        ],
+    )
+}
+
+fn check() -> Object {
+    use route::check::{NAMESPACE, OBJECT, RELATION, SUBJECT};
+    table("check", [field(&RELATION), field(&OBJECT), field(&NAMESPACE), field(&SUBJECT)])
+}
+
+/// A cache's lifetimes, and its sizes where it is the document's.
+fn cache(place: Place) -> Object {
+    use limits::cache::{INTROSPECTION, PERMISSIONS};
+    let times = |times: &Times| {
+        let mut fields = vec![field(&times.ttl), field(&times.negative_ttl), field(&times.stale_if_error)];
+        if matches!(place, Place::Table(_)) {
+            fields.push(field(&limits::MAX_ENTRIES));
+        }
+        Object { place: Place::Around, fields, like: None }
+    };
+    let fields = vec![
+        holding(&INTROSPECTION, times(&limits::INTROSPECTION)),
+        holding(&PERMISSIONS, times(&limits::PERMISSIONS)),
+    ];
+    Object { place, fields, like: None }
+}
+
+fn budgets() -> Object {
+    use limits::budgets::{NEW_TOKENS, PER_SUBJECT, PERMISSIONS, REFRESHES};
+    let permissions = Object { like: Some(Box::new(rate())), ..within([holding(&PER_SUBJECT, rate())]) };
+    table(
+        "budgets",
+        [holding(&NEW_TOKENS, rate()), holding(&REFRESHES, rate()), holding(&PERMISSIONS, permissions)],
+    )
+}
+
+fn rate() -> Object {
+    use limits::rate::{BURST, PER_SECOND};
+    table("rate", [field(&PER_SECOND), field(&BURST)])
+}
+
+fn webhook() -> Object {
+    use webhook::{
+        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, FORMAT, MAX_BODY_BYTES, MODE, SECRETS, TOLERANCE,
+    };
+    table(
+        "webhook",
+        [
+            field(&FORMAT),
+            field(&SECRETS),
+            field(&ALLOW_SHORT_KEY),
+            field(&BODY_ONLY),
+            field(&TOLERANCE),
+            field(&MAX_BODY_BYTES),
+            field(&BODY_TIMEOUT),
+            field(&MODE),
+        ],
+    )
+}
+
+/// An object with a table of its own.
+fn table<const N: usize>(name: &'static str, fields: [Declared; N]) -> Object {
+    Object { place: Place::Table(name), fields: fields.into(), like: None }
+}
+
+/// An object whose fields stand in the table around it.
+fn within<const N: usize>(fields: [Declared; N]) -> Object {
+    Object { place: Place::Around, fields: fields.into(), like: None }
+}

@@ -1,0 +1,161 @@
+//! The provider, its endpoints, and as whom it is asked.
+
+use super::{
+    Choice, Field, Number, Object, Optional, Or, Required, RequiredLater, SECRET_SHAPE, Secret, Span, Text,
+    TextMap, ms, secs,
+};
+use crate::config::raw::ClientAuthMethod;
+use std::time::Duration;
+
+pub(crate) const CLUSTER: Field<Text, RequiredLater> = Field::new(
+    "cluster",
+    Text,
+    RequiredLater("the name of an Envoy cluster"),
+    "the name of the Envoy cluster that leads to it",
+);
+
+pub(crate) const AUTHORITY: Field<Text, RequiredLater> =
+    Field::new("authority", Text, RequiredLater("the provider's host name"), "its host name");
+
+pub(crate) const TIMEOUT: Field<Span, Or<Duration>> = Field::new(
+    "timeout",
+    Span { min: ms(1), max: secs(60) },
+    Or(secs(1)),
+    "for one callout; no decision takes longer than twice that",
+);
+
+pub(crate) const RETRIES: Field<Number, Or<u32>> = Field::new(
+    "retries",
+    Number { min: 0, max: 5 },
+    Or(1),
+    "how often Envoy asks again within the timeout after a 5xx, a reset or a failed connection",
+);
+
+pub(crate) const CIRCUIT_BREAKER: Field<Object, Optional> = Field::new(
+    "circuit_breaker",
+    Object,
+    Optional::otherwise("as below"),
+    "when an endpoint is left alone, after outages; then one request finds out",
+);
+
+pub(crate) const INTROSPECTION: Field<Object, Optional> = Field::new(
+    "introspection",
+    Object,
+    Optional::NONE,
+    "who a token belongs to; needed where a route wants a token",
+);
+
+pub(crate) const SESSIONS: Field<Object, Optional> = Field::new(
+    "sessions",
+    Object,
+    Optional::NONE,
+    "who a session token belongs to; needed where a route has `sessions: true`",
+);
+
+pub(crate) const PERMISSIONS: Field<Object, Optional> = Field::new(
+    "permissions",
+    Object,
+    Optional::NONE,
+    "who may do what; needed where a route has permission checks",
+);
+
+/// `introspection` of the provider, whose credentials a route may replace.
+pub(crate) mod introspection {
+    use super::{Field, Object, Or, Required, Text};
+
+    pub(crate) const PATH: Field<Text, Or<&str>> =
+        Field::new("path", Text, Or("/oauth2/introspect"), "RFC 7662");
+
+    pub(crate) const CREDENTIALS: Field<Object, Required> = Field::new(
+        "credentials",
+        Object,
+        Required("an object with `method`"),
+        "[the client](#the-client) that asks",
+    );
+}
+
+/// `introspection.credentials`.
+pub(crate) mod client {
+    use super::{Choice, ClientAuthMethod, Field, Optional, Required, Secret, Text};
+
+    pub(crate) const METHOD: Field<Choice<ClientAuthMethod>, Required> = Field::new(
+        "method",
+        Choice {
+            words: &[
+                ("client_secret_post", ClientAuthMethod::Post),
+                ("client_secret_basic", ClientAuthMethod::Basic),
+                ("bearer", ClientAuthMethod::Bearer),
+                ("none", ClientAuthMethod::None),
+            ],
+        },
+        Required(""),
+        "how the gate shows who it is",
+    );
+
+    pub(crate) const CLIENT_ID: Field<Text, Optional> = Field::new(
+        "client_id",
+        Text,
+        Optional::NONE,
+        "needed with `client_secret_post` and `client_secret_basic`",
+    );
+
+    pub(crate) const CLIENT_SECRET: Field<Secret, Optional> =
+        Field::new("client_secret", Secret, Optional::NONE, "needed with the same two");
+
+    pub(crate) const TOKEN: Field<Secret, Optional> =
+        Field::new("token", Secret, Optional::NONE, "needed with `bearer`");
+}
+
+/// `sessions` of the provider.
+pub(crate) mod sessions {
+    use super::{Field, Or, Text};
+
+    pub(crate) const PATH: Field<Text, Or<&str>> =
+        Field::new("path", Text, Or("/v1/sessions/whoami"), "where sessions are asked about");
+}
+
+/// `permissions` of the provider.
+pub(crate) mod permissions {
+    use super::{Field, Or, Required, SECRET_SHAPE, Secret, Text, TextMap};
+
+    pub(crate) const PATH: Field<Text, Or<&str>> =
+        Field::new("path", Text, Or("/v1/permissions:check"), "where permissions are asked about");
+
+    pub(crate) const API_KEY: Field<Secret, Required> =
+        Field::new("api_key", Secret, Required(SECRET_SHAPE), "sent as a bearer token");
+
+    pub(crate) const SUBJECT: Field<Text, Or<&str>> = Field::new(
+        "subject",
+        Text,
+        Or("identities:{token.sub}"),
+        "who must hold the relation; a [template](#templates) that reads the token",
+    );
+
+    pub(crate) const NAMESPACES: Field<TextMap, Or<&[(&str, &str)]>> = Field::new(
+        "namespaces",
+        TextMap,
+        Or(&[("project", "projects"), ("user", "identities")]),
+        "short names for types, in objects and subjects",
+    );
+}
+
+/// `circuit_breaker`.
+pub(crate) mod breaker {
+    use super::{Duration, Field, Number, Or, Span, ms, secs};
+    use crate::breaker::MAX_OPEN;
+
+    pub(crate) const FAILURES: Field<Number, Or<u32>> = Field::new(
+        "failures",
+        Number { min: 0, max: 1000 },
+        Or(5),
+        "so many outages within the window, and the endpoint is left alone; `0`: never",
+    );
+
+    pub(crate) const WINDOW: Field<Span, Or<Duration>> =
+        Field::new("window", SPAN, Or(secs(10)), "how far back outages are counted");
+
+    pub(crate) const OPEN_FOR: Field<Span, Or<Duration>> =
+        Field::new("open_for", SPAN, Or(secs(5)), "how long it is left alone");
+
+    const SPAN: Span = Span { min: ms(1), max: MAX_OPEN };
+}
