@@ -1,12 +1,20 @@
-//! Holds the documentation to the code: examples compile, and the catalogue of reasons is the one that is documented.
+//! Holds the documentation to the code: examples compile, and the fields and the reasons are those
+//! that are documented.
 
 // A helper of a test fails it as well.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use avnology_gate::config;
-use avnology_gate::refusal::{PASSES, Reason};
+use avnology_gate::config::fields::describe::{Object, Place};
+use avnology_gate::config::fields::tables::{document, tables};
+use avnology_gate::refusal::Reason;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+const CONFIGURATION: &str = "docs/configuration.md";
+const BEGIN: &str = "<!-- fields: ";
+const END: &str = "<!-- /fields -->";
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -43,18 +51,75 @@ fn every_reason_is_documented_with_its_status_and_error() {
     assert_eq!(rows.count(), Reason::ALL.len(), "docs/decisions.md documents a reason that does not exist");
 }
 
+/// The page with every table between its markers as the fields are declared.
+fn with_declared_tables(page: &str) -> String {
+    let mut blocks = page.split(BEGIN);
+    let mut filled = blocks.next().unwrap().to_owned();
+    for block in blocks {
+        let (name, rest) = block.split_once(" -->\n").unwrap();
+        let (_, rest) = rest.split_once(END).unwrap_or_else(|| panic!("the table `{name}` has no end"));
+        let table = tables().into_iter().find(|table| table.name == name);
+        let table = table.unwrap_or_else(|| panic!("no fields are declared for the table `{name}`"));
+        filled += &format!("{BEGIN}{name} -->\n{}\n{END}{rest}", table.markdown);
+    }
+    filled
+}
+
 #[test]
-fn every_field_of_the_configuration_is_documented() {
-    let documented = read("docs/configuration.md");
-    // The names that the reader asks for are the fields there are.
-    let readers = ["mod.rs", "provider.rs", "limits.rs"].map(|file| read(&format!("src/config/raw/{file}")));
-    for line in readers.iter().flat_map(|text| text.lines()) {
-        let names = line.split('"').skip(1).step_by(2);
-        for name in names.filter(|n| n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
-            let is_field = line.contains(&format!("(\"{name}\""));
-            assert!(!is_field || documented.contains(name), "docs/configuration.md does not name `{name}`");
+fn the_tables_of_the_configuration_are_those_of_the_declared_fields() {
+    let page = read(CONFIGURATION);
+    let declared = with_declared_tables(&page);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(CONFIGURATION), declared).unwrap();
+        return;
+    }
+    for (stands, declared) in page.lines().zip(declared.lines()) {
+        assert_eq!(stands, declared, "{CONFIGURATION} is behind: UPDATE_DOCS=1 cargo test --test docs");
+    }
+    assert_eq!(page, declared, "{CONFIGURATION} is behind: UPDATE_DOCS=1 cargo test --test docs");
+}
+
+#[test]
+fn every_declared_field_has_a_row_and_every_row_is_a_declared_field() {
+    /// Notes an object's fields, and those of the objects in it, each with its table.
+    fn walk(object: &Object, around: &str, prefix: &str, found: &mut BTreeSet<(String, String)>) {
+        let (table, prefix) = match object.place {
+            Place::Around => (around, prefix),
+            Place::Table(table) | Place::PartOf(table) => (table, ""),
+        };
+        for field in &object.fields {
+            let name = format!("{prefix}{}", field.name);
+            if let Some(inner) = field.object() {
+                walk(inner, table, &format!("{name}."), found);
+            }
+            found.insert((table.to_owned(), name));
+        }
+        if let Some(like) = &object.like {
+            walk(like, table, prefix, found);
         }
     }
+    let mut declared = BTreeSet::new();
+    walk(&document(), "", "", &mut declared);
+
+    let page = with_declared_tables(&read(CONFIGURATION));
+    let mut documented = BTreeSet::new();
+    let mut table = None;
+    for line in page.lines() {
+        if let Some(name) = line.strip_prefix(BEGIN) {
+            table = name.strip_suffix(" -->");
+        } else if line == END {
+            table = None;
+        } else if line.starts_with("| `") {
+            let table = table.unwrap_or_else(|| panic!("a row that no field declares: {line}"));
+            let names = line.split('|').nth(1).unwrap();
+            let names = names.split('`').skip(1).step_by(2);
+            documented.extend(names.map(|name| (table.to_owned(), name.to_owned())));
+        }
+    }
+    let missing: Vec<_> = declared.difference(&documented).collect();
+    let invented: Vec<_> = documented.difference(&declared).collect();
+    assert!(missing.is_empty() && invented.is_empty(), "no row: {missing:?}; no field: {invented:?}");
+    assert!(declared.len() > 80, "the walk finds the fields: {declared:?}");
 }
 
 #[test]
