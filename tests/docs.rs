@@ -7,7 +7,7 @@
 use avnology_gate::config;
 use avnology_gate::config::fields::describe::{Object, Place};
 use avnology_gate::config::fields::tables::{document, tables};
-use avnology_gate::refusal::Reason;
+use avnology_gate::refusal::{PASSES, Reason};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -3,6 +3,7 @@
 mod compile;
 mod error;
 pub mod fields;
+mod json;
 mod raw;
 mod reader;
 mod warn;
@@ -11,7 +12,8 @@ pub use compile::Env;
 pub use error::{Problem, Problems};
 
 use crate::policy::Policy;
-use reader::{JsonValue, Sink};
+use json::JsonValue;
+use reader::Sink;
 
 /// A configuration that holds.
 #[derive(Debug)]

@@ -13,10 +13,10 @@ use provider::{client_credentials, secret_source};
 use super::fields::document::{self, challenge, source};
 use super::fields::route::{self, check, matching, permissions, require, scopes};
 use super::fields::{Field, Objects, Optional, Presence, webhook};
-use super::reader::{JsonValue, Section, Sink};
+use super::json::JsonValue;
+use super::reader::{Section, Sink};
 use crate::credential::Source;
 use crate::policy::AnswerFormat;
-use crate::rate_limit::RateLimits;
 use std::time::Duration;
 
 #[derive(Debug, Default)]

@@ -3,7 +3,8 @@
 use super::limits::{self, Breaker};
 use crate::config::fields::provider::{self as fields, client, introspection, permissions, sessions};
 use crate::config::fields::{Field, Presence, SECRET_SHAPE, Secret};
-use crate::config::reader::{JsonValue, Section};
+use crate::config::json::JsonValue;
+use crate::config::reader::Section;
 use std::time::Duration;
 
 #[derive(Debug)]
