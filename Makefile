@@ -85,7 +85,7 @@ size: build ## the module's size and what it imports
 instructions: ## what a decision costs the core with ten and with ten thousand routes; needs valgrind
 	@tools/instructions
 
-bench: setup build ## what a request costs Envoy's worker, next to other filters; ROUNDS and SECONDS say how long it measures
+bench: $(AGAINST) setup build ## what a request costs Envoy's worker, next to other filters, or with AGAINST=old.wasm next to that
 	@tools/wrk
 	@$(CARGO) run --quiet --profile bench --package avnology-benches --bin gate-bench
 

@@ -6,7 +6,7 @@ use harness::envoy::Envoy;
 
 use crate::machine::Worker;
 use crate::provider::{Calls, Provider};
-use crate::variants::{Asks, Kind, Variant};
+use crate::variants::{Asks, Kind, Side, Variant};
 use crate::wrk::Wrk;
 
 /// How much is measured.
@@ -23,6 +23,8 @@ pub(crate) struct Plan {
 pub(crate) struct Sample {
     /// Whose.
     pub kind: Kind,
+    /// With whose module.
+    pub side: Side,
     /// The worker's microseconds on its core for one request.
     pub cpu: f64,
     /// Requests per second, which swing with the neighbours.
@@ -79,34 +81,36 @@ impl Bench<'_> {
 
     /// Sends requests for a while and measures nothing: caches fill, connections open, code gets compiled.
     pub(crate) fn warm(&self, variant: &Variant) -> Result<(), String> {
-        let kind = variant.kind;
-        let report = self.wrk.run(variant.address, kind.asks() != Asks::Nothing, 16, 1)?;
+        let many = variant.kind.asks() != Asks::Nothing;
+        let report = self.wrk.run(variant.address, many, 16, 1)?;
         match report.errors {
             0 => Ok(()),
-            errors => Err(format!("{}: {errors} errors in wrk\n{}", kind.name(), self.envoy.log())),
+            errors => Err(format!("{}: {errors} errors in wrk\n{}", variant.name, self.envoy.log())),
         }
     }
 
     /// Measures one variant once.
     fn measure(&self, variant: &Variant, connections: u32, seconds: u32) -> Result<Sample, String> {
-        let kind = variant.kind;
-        self.quiet(kind)?;
-        let (calls, counts, time) = (self.provider.calls(), self.counts(kind), self.worker.time()?);
+        let Variant { kind, side, name, .. } = variant;
+        let (kind, side) = (*kind, *side);
+        self.quiet(name)?;
+        let (calls, counts, time) = (self.provider.calls(), self.counts(name), self.worker.time()?);
         let report = self.wrk.run(variant.address, kind.asks() != Asks::Nothing, connections, seconds)?;
-        self.quiet(kind)?;
+        self.quiet(name)?;
         let spent = self.worker.time()? - time;
         let calls = self.provider.calls().since(calls);
-        let now = self.counts(kind);
+        let now = self.counts(name);
         let counts = Counts {
             begun: now.begun - counts.begun,
             good: now.good - counts.good,
             bad: now.bad - counts.bad,
         };
         judge(kind, counts, calls, report.errors, u64::from(connections))
-            .map_err(|problem| format!("{}: {problem}\n{}", kind.name(), self.envoy.log()))?;
+            .map_err(|problem| format!("{name}: {problem}\n{}", self.envoy.log()))?;
         let requests = counts.good as f64;
         Ok(Sample {
             kind,
+            side,
             cpu: spent as f64 / 1000.0 / requests,
             rate: report.requests as f64 / report.duration as f64 * 1e6,
             busy: spent as f64 / 1000.0 / report.duration as f64,
@@ -116,24 +120,22 @@ impl Bench<'_> {
     }
 
     /// Waits until nothing of a variant is in flight any more.
-    fn quiet(&self, kind: Kind) -> Result<(), String> {
-        let filter = format!(
-            "%5E(http%5C.{}%5C.downstream_cx|cluster%5C.avnology%5C.upstream_rq)_active%24",
-            kind.name()
-        );
+    fn quiet(&self, name: &str) -> Result<(), String> {
+        let filter =
+            format!("%5E(http%5C.{name}%5C.downstream_cx|cluster%5C.avnology%5C.upstream_rq)_active%24");
         let end = Instant::now() + Duration::from_secs(10);
         while self.envoy.stats(&filter).values().any(|gauge| *gauge > 0) {
             if Instant::now() > end {
-                return Err(format!("{}: connections stay open", kind.name()));
+                return Err(format!("{name}: connections stay open"));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }
 
-    fn counts(&self, kind: Kind) -> Counts {
-        let prefix = format!("http.{}.downstream_rq_", kind.name());
-        let counters = self.envoy.stats(&format!("%5Ehttp%5C.{}%5C.downstream_rq_", kind.name()));
+    fn counts(&self, name: &str) -> Counts {
+        let prefix = format!("http.{name}.downstream_rq_");
+        let counters = self.envoy.stats(&format!("%5Ehttp%5C.{name}%5C.downstream_rq_"));
         let counter = |name: &str| counters.get(&format!("{prefix}{name}")).copied().unwrap_or_default();
         let bad = ["1xx", "3xx", "4xx", "5xx"].map(counter).iter().sum();
         Counts { begun: counter("total"), good: counter("2xx"), bad }

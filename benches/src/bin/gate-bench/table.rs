@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use crate::against::{self, Module};
 use crate::memory::Memory;
 use crate::rounds::{Plan, Sample};
-use crate::variants::Kind;
+use crate::variants::{Kind, Side};
 
 /// All that was measured.
 pub(crate) struct Results {
@@ -12,6 +13,8 @@ pub(crate) struct Results {
     pub machine: Vec<(&'static str, String)>,
     /// How much was measured.
     pub plan: Plan,
+    /// What the module was compared with.
+    pub against: Option<Module>,
     /// Rounds with many connections.
     pub busy: Vec<Vec<Sample>>,
     /// Rounds with one connection.
@@ -35,7 +38,7 @@ enum Limit {
 }
 
 /// The middle one; of an even number the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = values.len() / 2;
     let lower = values.len().checked_sub(1)? / 2;
@@ -43,7 +46,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 fn of(round: &[Sample], kind: Kind) -> Option<&Sample> {
-    round.iter().find(|sample| sample.kind == kind)
+    round.iter().find(|sample| sample.kind == kind && sample.side == Side::New)
 }
 
 /// The median over rounds of a figure that is made within a round.
@@ -141,6 +144,11 @@ pub(crate) fn render(results: &Results) -> String {
         row(&mut out, &results.busy, kind);
     }
 
+    if let Some(module) = &results.against {
+        against::render(&mut out, module, &results.busy);
+        // Neither one connection nor memory is compared, so neither was measured.
+        return out;
+    }
     let _ = writeln!(
         out,
         "\nOne connection:\n\n| listener | median latency µs | added | CPU µs a request |\n|---|---|---|---|"
@@ -208,7 +216,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn show(value: Option<f64>, digits: usize) -> String {
+pub(crate) fn show(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 

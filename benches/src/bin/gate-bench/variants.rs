@@ -1,6 +1,7 @@
 //! The listeners that are compared: the same HTTP connection manager each time, one filter or none, and an answer from Envoy itself.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use harness::corpus::ENVIRONMENT;
 use harness::envoy::{Envoy, Options, Refused};
@@ -34,6 +35,28 @@ pub(crate) enum Kind {
     JwtAuthn,
     ExtAuthz,
     Lua,
+}
+
+/// Whose module a gate's listener runs, where two are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The module that was just built. A listener without a gate is on this side too.
+    New,
+    /// The one that it is compared with.
+    Old,
+    /// That one a second time, in a VM of its own: it shows what no difference looks like.
+    Again,
+}
+
+impl Side {
+    /// What a listener's name ends with.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::New => "",
+            Self::Old => "_old",
+            Self::Again => "_again",
+        }
+    }
 }
 
 /// What a request of a variant asks of the provider.
@@ -151,9 +174,6 @@ impl Kind {
     }
 
     fn filter(self) -> Option<Value> {
-        if let Some(policy) = self.policy() {
-            return Some(gate(self.name(), &policy));
-        }
         let config = match self {
             Self::JwtAuthn => json!({
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
@@ -197,11 +217,13 @@ impl Kind {
     }
 }
 
-/// The shipped plugin entry with another policy.
-fn gate(name: &str, policy: &Value) -> Value {
-    let shape = Shape::new(name, Policy::Document(policy.to_string().into_bytes()), "", "/dev/null".into());
-    let module = sample::module().unwrap_or_default();
-    let mut listener = sample::listener(&shape, &module);
+/// The shipped plugin entry with another policy and module.
+fn gate(name: &str, policy: &Value, side: Side, module: &Path) -> Value {
+    let document = Policy::Document(policy.to_string().into_bytes());
+    let mut shape = Shape::new(name, document, "", "/dev/null".into());
+    // The same module under the same id would be the same VM, and its cache the same cache.
+    shape.vm_id = (side != Side::New).then(|| format!("avnology_gate{}", side.suffix()));
+    let mut listener = sample::listener(&shape, module);
     listener
         .pointer_mut("/filter_chains/0/filters/0/typed_config/http_filters/0")
         .map_or(Value::Null, Value::take)
@@ -245,6 +267,10 @@ fn listener(name: &str, address: SocketAddr, filter: Option<Value>) -> Value {
 pub(crate) struct Variant {
     /// Which one.
     pub kind: Kind,
+    /// Whose module.
+    pub side: Side,
+    /// What its statistics are called.
+    pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
     _port: Reserved,
@@ -253,12 +279,32 @@ pub(crate) struct Variant {
 impl Variant {
     /// Adds a listener with the gate's given policy, or with what the kind has.
     pub(crate) fn add(envoy: &Envoy, kind: Kind, policy: Option<&Value>) -> Result<Self, String> {
+        let filter = match policy.cloned().or_else(|| kind.policy()) {
+            Some(policy) => Some(gate(kind.name(), &policy, Side::New, &sample::module()?)),
+            None => kind.filter(),
+        };
+        Self::listen(envoy, kind, Side::New, filter)
+    }
+
+    /// Adds the same listener with another module; none where the kind is no gate.
+    pub(crate) fn beside(
+        envoy: &Envoy,
+        kind: Kind,
+        side: Side,
+        module: &Path,
+    ) -> Option<Result<Self, String>> {
+        let name = format!("{}{}", kind.name(), side.suffix());
+        let filter = gate(&name, &kind.policy()?, side, module);
+        Some(Self::listen(envoy, kind, side, Some(filter)))
+    }
+
+    fn listen(envoy: &Envoy, kind: Kind, side: Side, filter: Option<Value>) -> Result<Self, String> {
         let port = Reserved::new(0).map_err(|error| error.to_string())?;
-        let filter = policy.map_or_else(|| kind.filter(), |policy| Some(gate(kind.name(), policy)));
+        let name = format!("{}{}", kind.name(), side.suffix());
         envoy
-            .put_raw_listener(kind.name(), listener(kind.name(), port.address, filter))
-            .map_err(|Refused(text)| format!("{}: {text}\n{}", kind.name(), envoy.log()))?;
-        let variant = Self { kind, address: port.address, _port: port };
+            .put_raw_listener(&name, listener(&name, port.address, filter))
+            .map_err(|Refused(text)| format!("{name}: {text}\n{}", envoy.log()))?;
+        let variant = Self { kind, side, name, address: port.address, _port: port };
         variant.prove()?;
         Ok(variant)
     }
@@ -276,7 +322,7 @@ impl Variant {
             .collect();
         let seen: Vec<String> = answer.values("x-seen").into_iter().map(|value| value.to_string()).collect();
         if answer.status != 200 || seen != [expected.join("|")] {
-            let (name, status) = (self.kind.name(), answer.status);
+            let (name, status) = (&self.name, answer.status);
             return Err(format!(
                 "{name}: answered {status}, and the service would see {seen:?}: {}",
                 answer.text()
