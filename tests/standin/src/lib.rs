@@ -4,15 +4,12 @@
 //! [`serve`] and [`Running`] put it on a socket, with a control port that scripts answers and failures.
 
 pub mod form;
-mod health;
-pub mod http1;
 mod model;
 mod rule;
 mod seed;
 mod server;
 mod webhook;
 
-pub use health::health;
 pub use model::{Answer, Call, Endpoint, Provider, Request};
 pub use rule::{Fault, HeaderValues, On, Repeat, Rule};
 pub use seed::{Check, Client, Seed, Session, Token};

@@ -7,7 +7,6 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -16,12 +15,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use service::http1::{Body, Connection};
+use service::pause;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::http1::{Body, Connection};
 use crate::model::{Answer, Call, Provider, Request};
 use crate::rule::{Fault, Rule};
 use crate::seed::{self, Seed};
@@ -86,13 +86,10 @@ async fn serve_shared(
     control: TcpListener,
 ) -> io::Result<()> {
     let shared = handle.shared.clone();
-    tokio::try_join!(api_port(shared, commands, api), control_port(handle, control)).map(|_| ())
-}
-
-/// After a failed `accept`: the client left early, or there are no file descriptors. Both pass, and without a pause
-/// the second would spin.
-async fn pause() {
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    tokio::select! {
+        result = api_port(shared, commands, api) => result,
+        () = control_port(handle, control) => Ok(()),
+    }
 }
 
 async fn api_port(
@@ -234,26 +231,18 @@ async fn carry_out(
     }
 }
 
-async fn control_port(handle: Handle, listener: TcpListener) -> io::Result<()> {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let handle = handle.clone();
-                    connections.spawn(async move {
-                        let service = service_fn(move |request| control(handle.clone(), request));
-                        // A broken control connection concerns its client only.
-                        let _ = hyper::server::conn::http1::Builder::new()
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await;
-                    });
-                }
-                Err(_) => pause().await,
-            },
-            Some(_) = connections.join_next() => {}
+async fn control_port(handle: Handle, listener: TcpListener) {
+    let serve = |stream| {
+        let handle = handle.clone();
+        async move {
+            let service = service_fn(move |request| control(handle.clone(), request));
+            // A broken control connection concerns its client only.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         }
-    }
+    };
+    service::accept(listener, serve).await;
 }
 
 /// The answer of a control endpoint: a status other than 200 comes with a message.
@@ -335,8 +324,7 @@ pub struct Running {
     /// The control port.
     pub control: SocketAddr,
     handle: Handle,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: service::Running,
 }
 
 impl Running {
@@ -345,24 +333,11 @@ impl Running {
     /// # Panics
     /// If the machine gives neither ports nor threads.
     pub fn start(seed: Seed) -> Running {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let bind = || TcpListener::bind(("127.0.0.1", 0));
-        let (api, control) =
-            runtime.block_on(async { tokio::try_join!(bind(), bind()) }).expect("two free ports");
-        let addresses = (api.local_addr().expect("an address"), control.local_addr().expect("an address"));
         let (commands, receiver) = mpsc::unbounded_channel();
         let handle = Handle { shared: Shared::new(Provider::new(seed)), commands };
-        let (stop, stopped) = oneshot::channel();
-        let server = serve_shared(handle.clone(), receiver, api, control);
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = server => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Running { api: addresses.0, control: addresses.1, handle, stop: Some(stop), thread: Some(thread) }
+        let ([api, control], thread) =
+            service::Running::start(|[api, control]| serve_shared(handle.clone(), receiver, api, control));
+        Running { api, control, handle, _thread: thread }
     }
 
     /// Appends rules.
@@ -407,19 +382,6 @@ impl Running {
     /// Opens the API port again, at the same address. Not from asynchronous code.
     pub fn resume(&self) -> io::Result<()> {
         self.handle.accept(true).blocking_recv().unwrap_or_else(|_| Err(stopped()))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // An error means that the thread has ended, which is what we want.
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            // A panic of the server has been printed already.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -709,10 +671,10 @@ mod tests {
     #[test]
     fn the_health_check_wants_200() {
         let running = running();
-        crate::health(&format!("http://{}/health", running.control)).unwrap();
-        assert!(crate::health(&format!("http://{}/nowhere", running.control)).is_err());
+        service::health(&format!("http://{}/health", running.control)).unwrap();
+        assert!(service::health(&format!("http://{}/nowhere", running.control)).is_err());
         let control = running.control;
         drop(running);
-        assert!(crate::health(&format!("http://{control}/health")).is_err());
+        assert!(service::health(&format!("http://{control}/health")).is_err());
     }
 }

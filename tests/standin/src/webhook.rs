@@ -92,7 +92,7 @@ fn request(delivery: &Delivery) -> io::Result<(String, hyper::Request<Full<Bytes
         (None, Some(body)) => body.clone(),
         _ => return Err(invalid("expected exactly one of `event` and `body`")),
     };
-    let (authority, path) = crate::health::split(&delivery.url)?;
+    let (authority, path) = service::split(&delivery.url)?;
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (timestamp, signature) = if delivery.body_only {
         (delivery.timestamp, sign_body_only(&delivery.secret, body.as_bytes()))

@@ -1,12 +1,11 @@
 //! The example upstream as a program.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use service::{Command, Stop, started};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Answers every request with what it received.
 #[derive(Parser)]
@@ -19,40 +18,15 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Succeeds if a GET of the URL answers 200.
-    Health {
-        /// For example http://127.0.0.1:8080/__health
-        url: String,
-    },
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let result = match &arguments.command {
-        Some(Command::Health { url }) => standin::health(url).map_err(|error| format!("{url}: {error}")),
-        None => tokio::runtime::Runtime::new()
-            .and_then(|runtime| runtime.block_on(serve(arguments.listen)))
-            .map_err(|error| format!("{}: {error}", arguments.listen)),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("upstream: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Arguments { listen, command } = Arguments::parse();
+    let server = async { serve(listen).await.map_err(|error| format!("{listen}: {error}")) };
+    Command::or_serve(command.as_ref(), "upstream", server)
 }
 
 async fn serve(address: SocketAddr) -> std::io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = Stop::new()?;
     let listener = TcpListener::bind(address).await?;
-    // Whoever started us may have stopped reading.
-    let _ = writeln!(std::io::stdout(), "upstream: http://{}", listener.local_addr()?);
-    tokio::select! {
-        result = upstream::serve(listener, upstream::Log::default()) => result,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
+    started(format_args!("upstream: http://{}", listener.local_addr()?));
+    stop.or(upstream::serve(listener, upstream::Log::default())).await
 }

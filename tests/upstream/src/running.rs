@@ -1,11 +1,7 @@
 //! The upstream on its own thread.
 
 use std::net::SocketAddr;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use crate::log::{Log, Seen};
 use crate::server::serve;
@@ -15,8 +11,7 @@ pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
     log: Log,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: service::Running,
 }
 
 impl Running {
@@ -25,21 +20,9 @@ impl Running {
     /// # Panics
     /// If the machine gives neither a port nor a thread.
     pub fn start() -> Running {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a free port");
-        let addr = listener.local_addr().expect("an address");
         let log = Log::default();
-        let server = serve(listener, log.clone());
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = server => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Running { addr, log, stop: Some(stop), thread: Some(thread) }
+        let ([addr], thread) = service::Running::start(|[listener]| serve(listener, log.clone()));
+        Running { addr, log, _thread: thread }
     }
 
     /// All requests so far, in the order in which their heads arrived.
@@ -55,19 +38,6 @@ impl Running {
     /// Waits until the log satisfies `wanted`, at most `timeout`; says whether it did.
     pub fn wait_until(&self, timeout: Duration, wanted: impl Fn(&[Seen]) -> bool) -> bool {
         self.log.wait_until(timeout, wanted)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // An error means that the thread has ended, which is what we want.
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            // A panic of the server has been printed already.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -151,7 +121,7 @@ mod tests {
         let running = Running::start();
         let ask =
             |line: &str| raw(&running, format!("{line} HTTP/1.1\r\nconnection: close\r\n\r\n").as_bytes()).1;
-        standin::health(&format!("http://{}/__health", running.addr)).unwrap();
+        service::health(&format!("http://{}/__health", running.addr)).unwrap();
         ask("GET /one");
         let seen: Vec<Seen> = serde_json::from_str(&ask("GET /__seen")).unwrap();
         assert_eq!(seen, running.seen());

@@ -1,7 +1,6 @@
 //! The two protocols on one port.
 
 use std::io::{self, Cursor};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -9,10 +8,9 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use standin::http1::{Connection, Head};
+use service::http1::{Connection, Head};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 use crate::log::{Log, Seen};
 
@@ -20,20 +18,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves until the future is dropped, and records every request in `log`.
 pub async fn serve(listener: TcpListener, log: Log) -> io::Result<()> {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, log.clone()));
-                }
-                // The client left before we got to it, or there are no file descriptors: both pass, and
-                // without a pause the second would spin.
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
+    service::accept(listener, |stream| connection(stream, log.clone())).await;
+    Ok(())
 }
 
 async fn connection(stream: TcpStream, log: Log) {

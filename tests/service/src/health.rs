@@ -7,7 +7,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Authority and path of an `http://` URL.
-pub(crate) fn split(url: &str) -> io::Result<(String, String)> {
+pub fn split(url: &str) -> io::Result<(String, String)> {
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{url:?}: {why}"));
     let uri: hyper::Uri = url.parse().map_err(|_| invalid("not a URL"))?;
     if uri.scheme_str() != Some("http") {
