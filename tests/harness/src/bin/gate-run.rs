@@ -4,12 +4,9 @@
 
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use harness::demo::Demo;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -36,10 +33,7 @@ fn run(demo: bool) -> Result<(), String> {
         Err(_) => 10_000,
     };
     // Before anything starts: an interrupt during the start must stop it as well.
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| error.to_string())?;
-    }
+    let mut stop = harness::interrupts().map_err(|error| error.to_string())?;
     let scene = Demo::start(port, !demo)?;
     if demo {
         return scene.play(&mut stdout());
@@ -52,7 +46,7 @@ fn run(demo: bool) -> Result<(), String> {
         scene.instructions()
     );
     stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()).map_err(|error| error.to_string())?;
-    while !stop.load(Ordering::Relaxed) {
+    while stop.pending().next().is_none() {
         if !scene.lives() {
             return Err("Envoy has ended".to_owned());
         }
