@@ -1,7 +1,7 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
 .PHONY: help setup targets build run demo test lint e2e images compose-up compose-test compose-down chaos size instructions \
-	bench check clean
+	valgrind bench check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -12,6 +12,9 @@ export ENVOY_IMAGE ?= envoyproxy/envoy:v$(ENVOY_VERSION)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RAW := $(TARGET)/wasm32-wasip1/release/libavnology_gate.a
 MODULE := target/avnology_gate.wasm
+# What `make instructions` counts with; the library of the same version is in benches/Cargo.toml.
+GUNGRAUN_VERSION := 0.20.0
+GUNGRAUN := target/tools/gungraun-$(GUNGRAUN_VERSION)
 PACK := $(CARGO) run --quiet --package pack --
 
 help: ## lists the verbs
@@ -82,8 +85,15 @@ chaos: setup build ## crowds, a provider that fails and a flood of 1,000,000 req
 size: build ## the module's size and what it imports
 	@$(PACK) $(RAW) $(MODULE) --imports tools/pack/imports.txt --size --max-bytes 480000
 
-instructions: ## what a decision costs the core with ten and with ten thousand routes; needs valgrind
-	@tools/instructions
+instructions: valgrind $(GUNGRAUN)/bin/gungraun-runner ## what a decision costs the core, in instructions and allocations; needs valgrind
+	@$(CARGO) run --quiet --profile bench --package avnology-benches --bin instructions -- $(GUNGRAUN)/bin/gungraun-runner
+
+valgrind:
+	@command -v valgrind > /dev/null || { \
+		echo "instructions: valgrind is not installed, and nothing was counted; type: apt-get install valgrind" >&2; exit 3; }
+
+$(GUNGRAUN)/bin/gungraun-runner:
+	$(CARGO) install --quiet --locked --root $(GUNGRAUN) gungraun-runner --version =$(GUNGRAUN_VERSION)
 
 bench: $(AGAINST) setup build ## what a request costs Envoy's worker, next to other filters, or with AGAINST=old.wasm next to that
 	@tools/wrk

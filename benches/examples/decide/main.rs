@@ -1,0 +1,38 @@
+//! What a decision costs the core: `make instructions` runs this under valgrind, where it is
+//! repeatable, whatever else the machine does.
+
+#![allow(missing_docs, unreachable_pub, reason = "what the macros make is public, and says nothing")]
+
+mod gate;
+
+use avnology_benches::DECISIONS;
+use gungraun::{Callgrind, Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
+
+use gate::{Gate, Kind};
+
+// A row's name is read by `instructions`: the kind, and the number of routes.
+#[library_benchmark(setup = Gate::prepare)]
+#[bench::public_10(Kind::Public, 10)]
+#[bench::public_10000(Kind::Public, 10_000)]
+#[bench::cached_10(Kind::Cached, 10)]
+#[bench::cached_10000(Kind::Cached, 10_000)]
+#[bench::permitted_10(Kind::Permitted, 10)]
+#[bench::permitted_10000(Kind::Permitted, 10_000)]
+#[bench::asked_10(Kind::Asked, 10)]
+fn decide(mut gate: Gate) -> Gate {
+    for number in 0..DECISIONS {
+        gate.decide(number);
+    }
+    // Given back, so that its end is not counted.
+    gate
+}
+
+library_benchmark_group!(name = decisions, benchmarks = decide);
+
+main!(
+    config = LibraryBenchmarkConfig::default()
+        .tool(Callgrind::with_args(["--cache-sim=no"]))
+        // An allocation belongs to a decision by the frames above it, and the default keeps twelve.
+        .tool(Dhat::with_args(["--num-callers=200"])),
+    library_benchmark_groups = decisions
+);
