@@ -119,12 +119,7 @@ impl Requests {
             return None;
         }
         let Some(Stream::Parked(parked)) = self.streams.remove(&stream) else { return None };
-        timers.clear(&parked.deadline);
-        parked.measurement.iter().for_each(|armed| timers.clear(armed));
-        let count = self.counts.of(parked.class);
-        *count = count.saturating_sub(1);
-        self.counts.parked_bytes = self.counts.parked_bytes.saturating_sub(parked.memory_cost);
-        self.counts.held_bytes = self.counts.held_bytes.saturating_sub(parked.request.held_bytes());
+        self.counts.release(&parked, timers);
         Some((parked.root, parked.request))
     }
 
@@ -140,8 +135,9 @@ impl Requests {
 
     /// A stream is gone.
     pub(super) fn remove(&mut self, stream: StreamId, timers: &mut Timers) {
-        drop(self.take(stream, timers));
-        self.streams.remove(&stream);
+        if let Some(Stream::Parked(parked)) = self.streams.remove(&stream) {
+            self.counts.release(&parked, timers);
+        }
     }
 
     /// The undecided streams of a root.
@@ -174,6 +170,16 @@ impl Counts {
     /// How many streams are undecided.
     pub(super) fn undecided(&self) -> usize {
         self.waiting_new.saturating_add(self.waiting_known).saturating_add(self.receiving)
+    }
+
+    /// Gives back what an undecided request has taken.
+    fn release(&mut self, parked: &Parked, timers: &mut Timers) {
+        timers.clear(&parked.deadline);
+        parked.measurement.iter().for_each(|armed| timers.clear(armed));
+        let count = self.of(parked.class);
+        *count = count.saturating_sub(1);
+        self.parked_bytes = self.parked_bytes.saturating_sub(parked.memory_cost);
+        self.held_bytes = self.held_bytes.saturating_sub(parked.request.held_bytes());
     }
 
     fn of(&mut self, class: Class) -> &mut usize {
