@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             .filter(|case| case.drivers.contains(&Driver::Core))
             .map(|case| {
                 let id = case.id.clone();
-                let run = move || core_driver::run(&case).map_err(|problem| told(&case.about, &problem));
+                let run = move || core_driver::run(&case).map_err(|problem| report(&case.about, &problem));
                 Trial::test(id, run)
             })
             .collect(),
@@ -23,6 +23,6 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn told(about: &str, problem: &str) -> libtest_mimic::Failed {
+fn report(about: &str, problem: &str) -> libtest_mimic::Failed {
     format!("{}\n{problem}", about.trim()).into()
 }

@@ -65,15 +65,16 @@ pub(super) fn random_get(into: &mut [u8]) -> u32 {
 
 thread_local! {
     /// What the host asked for last. It stays ours: the host is believed about what it wrote, never about where and how much.
-    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static HOST_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Makes a host call that hands bytes over: the host asks for room, fills it, and names its address and length. What it names is taken only
 /// if it is exactly the room that it was given. `None` for that, and for a status other than 0.
-pub(super) fn handed_over(call: impl FnOnce(&mut usize, &mut usize) -> u32) -> Option<Vec<u8>> {
+pub(super) fn read_host_buffer(call: impl FnOnce(&mut usize, &mut usize) -> u32) -> Option<Vec<u8>> {
     let (mut address, mut len) = (0, 0);
     let status = call(&mut address, &mut len);
-    let room = ROOM.try_with(|room| room.try_borrow_mut().ok().map(|mut room| std::mem::take(&mut *room)));
+    let room =
+        HOST_BUFFER.try_with(|room| room.try_borrow_mut().ok().map(|mut room| std::mem::take(&mut *room)));
     match room.ok().flatten() {
         _ if status != 0 => None,
         // The host asks for no room where it has nothing to hand over.
@@ -83,13 +84,13 @@ pub(super) fn handed_over(call: impl FnOnce(&mut usize, &mut usize) -> u32) -> O
 }
 
 /// Room for bytes that the host is about to hand over; null, which the host takes for a failure, where there is none.
-fn make_room(size: usize) -> *mut u8 {
+fn allocate(size: usize) -> *mut u8 {
     let mut fresh = Vec::new();
-    if size > MAX_ROOM || fresh.try_reserve_exact(size).is_err() {
+    if size > MAX_HOST_BUFFER || fresh.try_reserve_exact(size).is_err() {
         return std::ptr::null_mut();
     }
     fresh.resize(size, 0);
-    let kept = ROOM.try_with(|room| {
+    let kept = HOST_BUFFER.try_with(|room| {
         let mut room = room.try_borrow_mut().ok()?;
         *room = fresh;
         Some(room.as_mut_ptr())
@@ -98,7 +99,7 @@ fn make_room(size: usize) -> *mut u8 {
 }
 
 /// More than anything that is asked of a host: one body may be as long as a worker's whole allowance for bodies.
-const MAX_ROOM: usize = 64 * 1024 * 1024;
+const MAX_HOST_BUFFER: usize = 64 * 1024 * 1024;
 
 fn initialize() {
     unsafe extern "C" {
@@ -121,7 +122,7 @@ macro_rules! exports {
 exports! {
     fn _initialize() { initialize() }
     fn gate_abi_version_0_2_1() {}
-    fn gate_on_memory_allocate(size: usize) -> *mut u8 { make_room(size) }
+    fn gate_on_memory_allocate(size: usize) -> *mut u8 { allocate(size) }
     fn gate_on_context_create(context: u32, root: u32) { super::on_context_create(context, root) }
     fn gate_on_configure(root: u32, size: usize) -> u32 { super::on_configure(root, size).into() }
     fn gate_on_tick(root: u32) { super::on_tick(root) }

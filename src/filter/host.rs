@@ -1,6 +1,6 @@
 //! Every host call as a safe function over bytes, with what its status means.
 //!
-//! Calls act on the *effective context*: the callback's own until [`focus`] names another.
+//! Calls act on the *effective context*: the callback's own until [`set_effective_context`] names another.
 
 use super::abi;
 use crate::envoy::{callout, header_map};
@@ -16,7 +16,7 @@ pub(super) struct Refused;
 
 /// A whole header map, serialised as [`header_map::parse`] reads it. The host shows a map that it no longer has as an empty one.
 pub(super) fn map(map: MapType) -> Option<Vec<u8>> {
-    abi::handed_over(|address, len| abi::proxy_get_header_map_pairs(map as u32, address, len))
+    abi::read_host_buffer(|address, len| abi::proxy_get_header_map_pairs(map as u32, address, len))
 }
 
 /// Exactly `len` bytes of a buffer. The host answers a range past the end with fewer, down to none, and calls it a success.
@@ -24,8 +24,10 @@ pub(super) fn bytes(buffer: BufferType, from: usize, len: usize) -> Option<Vec<u
     if len == 0 {
         return Some(Vec::new());
     }
-    abi::handed_over(|address, size| abi::proxy_get_buffer_bytes(buffer as u32, from, len, address, size))
-        .filter(|bytes| bytes.len() == len)
+    abi::read_host_buffer(|address, size| {
+        abi::proxy_get_buffer_bytes(buffer as u32, from, len, address, size)
+    })
+    .filter(|bytes| bytes.len() == len)
 }
 
 /// Applies changes to the request's headers, until one is refused.
@@ -63,7 +65,7 @@ pub(super) fn resume() -> Result<(), Refused> {
 
 /// Makes `context` the effective one. Where the host refuses, the previous one stays in effect, and the next call would rewrite or release
 /// somebody else's request.
-pub(super) fn focus(context: u32) -> Result<(), Refused> {
+pub(super) fn set_effective_context(context: u32) -> Result<(), Refused> {
     ok(abi::proxy_set_effective_context(context))
 }
 
@@ -86,7 +88,7 @@ pub(super) fn set_tick(millis: u32) -> Result<(), Refused> {
 /// Bytes of the request that have arrived, head included: the host goes on counting where it makes no body callback.
 pub(super) fn request_total_size() -> Option<u64> {
     let size =
-        abi::handed_over(|address, len| abi::proxy_get_property(b"request\0total_size", address, len))?;
+        abi::read_host_buffer(|address, len| abi::proxy_get_property(b"request\0total_size", address, len))?;
     size.try_into().ok().map(u64::from_le_bytes)
 }
 
@@ -142,8 +144,10 @@ pub(super) struct Slots;
 impl SharedStore for Slots {
     fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
         let mut cas = 0;
-        abi::handed_over(|address, len| abi::proxy_get_shared_data(slot.as_bytes(), address, len, &mut cas))
-            .map(|value| (value, cas))
+        abi::read_host_buffer(|address, len| {
+            abi::proxy_get_shared_data(slot.as_bytes(), address, len, &mut cas)
+        })
+        .map(|value| (value, cas))
     }
 
     fn compare_and_set(&self, slot: &str, value: &[u8], cas: Option<u32>) -> bool {

@@ -38,7 +38,7 @@ struct Worker {
     flights: HashMap<(RootId, u32), FlightId, TrustedKeyHasher>,
     /// When each root's tick is due, where one is armed.
     ticks: BTreeMap<RootId, Option<Timestamp>>,
-    /// See [`Turn::decide`].
+    /// See [`Callback::decide`].
     deferred: Vec<(StreamId, Verdict)>,
     counters: HashMap<(Decision, Reason), Option<u32>, TrustedKeyHasher>,
     /// Whether the host writes lines at debug, and when it was asked.
@@ -62,14 +62,14 @@ fn on_context_create(context: u32, parent: u32) {
 }
 
 fn on_configure(root: u32, size: usize) -> bool {
-    let configured = turn(root, None, |turn| {
+    let configured = callback(root, None, |callback| {
         let Some(document) = host::bytes(BufferType::PluginConfiguration, 0, size) else {
             host::log(Level::Warn, "avnology_gate: the host does not hand over the configuration");
             return false;
         };
         match config::load(&document, &|name| std::env::var(name).ok()) {
             Ok(loaded) => {
-                turn.worker.engine.configure(RootId(root), loaded);
+                callback.worker.engine.configure(RootId(root), loaded);
                 true
             }
             Err(problems) => {
@@ -82,64 +82,66 @@ fn on_configure(root: u32, size: usize) -> bool {
 }
 
 fn on_tick(root: u32) {
-    turn(root, None, |turn| {
-        let now = turn.now();
-        turn.worker.engine.tick(RootId(root), now);
-        for (stream, verdict) in std::mem::take(&mut turn.worker.deferred) {
-            turn.decide(stream, verdict);
+    callback(root, None, |callback| {
+        let now = callback.now();
+        callback.worker.engine.tick(RootId(root), now);
+        for (stream, verdict) in std::mem::take(&mut callback.worker.deferred) {
+            callback.decide(stream, verdict);
         }
         // Left alone, the host would go on ticking at the period that has just passed.
-        if turn.focus_root(RootId(root)).and_then(|()| host::set_tick(0)).is_ok() {
-            turn.worker.ticks.insert(RootId(root), None);
+        if callback.set_effective_root(RootId(root)).and_then(|()| host::set_tick(0)).is_ok() {
+            callback.worker.ticks.insert(RootId(root), None);
         }
     });
 }
 
 fn on_headers(context: u32, end_of_stream: bool) -> u32 {
-    stream_turn(context, |turn, stream, root| {
+    stream_callback(context, |callback, stream, root| {
         // What cannot be read cannot be cleaned either. An empty map is one that the host does not show.
         let head = host::map(MapType::HttpRequestHeaders).filter(|head| !head.is_empty());
-        let Some(head) = head else { return turn.break_off(stream) };
-        let now = turn.now();
+        let Some(head) = head else { return callback.reject_unreadable(stream) };
+        let now = callback.now();
         let step =
-            turn.worker.engine.begin(stream, root, &header_map::request_head(&head, end_of_stream), now);
+            callback.worker.engine.begin(stream, root, &header_map::request_head(&head, end_of_stream), now);
         if matches!(step, Step::NeedBody) {
-            turn.measure(stream);
+            callback.measure(stream);
         }
-        turn.conclude(stream, step)
+        callback.finish(stream, step)
     })
 }
 
 /// Answers 1 for anything but "go on": a stream that is held should not get here, and if it does, it is held on.
 fn on_body(context: u32, received: usize, end_of_stream: bool) -> u32 {
-    let answer = stream_turn(context, |turn, stream, _| {
-        let now = turn.now();
+    let answer = stream_callback(context, |callback, stream, _| {
+        let now = callback.now();
         let mut fetch = |from, len| host::bytes(BufferType::HttpRequestBody, from, len);
-        let step = turn.worker.engine.body(stream, received, end_of_stream, &mut fetch, now);
-        turn.conclude(stream, step)
+        let step = callback.worker.engine.body(stream, received, end_of_stream, &mut fetch, now);
+        callback.finish(stream, step)
     });
     u32::from(answer != CONTINUE)
 }
 
 /// Answers as [`on_body`]. A request with trailers ends here, and not with a last body callback.
 fn on_trailers(context: u32) -> u32 {
-    let answer = stream_turn(context, |turn, stream, _| {
-        let Some(trailers) = host::map(MapType::HttpRequestTrailers) else { return turn.break_off(stream) };
-        let Ok(trailers) = header_map::parse(&trailers) else { return turn.break_off(stream) };
-        let now = turn.now();
+    let answer = stream_callback(context, |callback, stream, _| {
+        let Some(trailers) = host::map(MapType::HttpRequestTrailers) else {
+            return callback.reject_unreadable(stream);
+        };
+        let Ok(trailers) = header_map::parse(&trailers) else { return callback.reject_unreadable(stream) };
+        let now = callback.now();
         let names = trailers.into_iter().map(|(name, _)| name);
-        let (step, owned) = turn.worker.engine.trailers(stream, names, now);
+        let (step, owned) = callback.worker.engine.trailers(stream, names, now);
         if host::remove_trailers(&owned).is_err() {
-            return turn.break_off(stream);
+            return callback.reject_unreadable(stream);
         }
-        turn.conclude(stream, step)
+        callback.finish(stream, step)
     });
     u32::from(answer != CONTINUE)
 }
 
 fn on_reply(root: u32, token: u32, headers: u32, size: usize) {
-    turn(root, None, |turn| {
-        let Some(flight) = turn.worker.flights.remove(&(RootId(root), token)) else { return };
+    callback(root, None, |callback| {
+        let Some(flight) = callback.worker.flights.remove(&(RootId(root), token)) else { return };
         let (head, body);
         let answer = if headers == 0 {
             // The connection broke after the answer had begun: there is no map, and to ask for it is an error.
@@ -157,26 +159,26 @@ fn on_reply(root: u32, token: u32, headers: u32, size: usize) {
                 _ => Err(CallFailure::TooLarge),
             }
         };
-        let now = turn.now();
-        turn.worker.engine.landed(flight, answer, now);
+        let now = callback.now();
+        callback.worker.engine.landed(flight, answer, now);
     });
 }
 
 fn on_delete(context: u32) {
-    turn(context, None, |turn| match turn.worker.contexts.remove(&context) {
+    callback(context, None, |callback| match callback.worker.contexts.remove(&context) {
         Some(root) if root.0 == context => {
-            turn.worker.flights.retain(|(owner, _), _| *owner != root);
-            turn.worker.ticks.remove(&root);
-            let now = turn.now();
-            turn.worker.engine.root_gone(root, now);
+            callback.worker.flights.retain(|(owner, _), _| *owner != root);
+            callback.worker.ticks.remove(&root);
+            let now = callback.now();
+            callback.worker.engine.root_gone(root, now);
         }
-        Some(_) => turn.worker.engine.gone(StreamId(context)),
+        Some(_) => callback.worker.engine.gone(StreamId(context)),
         None => {}
     });
 }
 
 /// One callback: the worker, and what holds until the callback returns.
-struct Turn<'w> {
+struct Callback<'w> {
     worker: &'w mut Worker,
     /// The context whose callback it is.
     own: u32,
@@ -196,23 +198,24 @@ struct Turn<'w> {
 const MAX_DECIDED: usize = 64;
 
 /// Runs a callback; `None` where there is no worker to run it on.
-fn turn<T>(own: u32, stream: Option<StreamId>, act: impl FnOnce(&mut Turn<'_>) -> T) -> Option<T> {
+fn callback<T>(own: u32, stream: Option<StreamId>, act: impl FnOnce(&mut Callback<'_>) -> T) -> Option<T> {
     with_worker(|worker| {
-        let mut turn = Turn { worker, own, effective: own, stream, verdict: None, now: None, decided: 0 };
-        let result = act(&mut turn);
-        turn.drain();
-        turn.arm();
+        let mut callback =
+            Callback { worker, own, effective: own, stream, verdict: None, now: None, decided: 0 };
+        let result = act(&mut callback);
+        callback.drain();
+        callback.arm();
         // Nothing is called after this one.
-        let _ = turn.focus(own);
+        let _ = callback.set_effective_context(own);
         result
     })
 }
 
 /// Runs a stream's callback, and refuses a stream that nobody can decide.
-fn stream_turn(context: u32, act: impl FnOnce(&mut Turn<'_>, StreamId, RootId) -> u32) -> u32 {
+fn stream_callback(context: u32, act: impl FnOnce(&mut Callback<'_>, StreamId, RootId) -> u32) -> u32 {
     let stream = StreamId(context);
-    let act = |turn: &mut Turn<'_>| turn.root_of(context).map(|root| act(turn, stream, root));
-    turn(context, Some(stream), act).flatten().unwrap_or_else(|| {
+    let act = |callback: &mut Callback<'_>| callback.root_of(context).map(|root| act(callback, stream, root));
+    callback(context, Some(stream), act).flatten().unwrap_or_else(|| {
         respond(undecidable().action());
         HOLD
     })
@@ -233,7 +236,7 @@ fn with_worker<T>(act: impl FnOnce(&mut Worker) -> T) -> Option<T> {
     result.ok().flatten()
 }
 
-impl Turn<'_> {
+impl Callback<'_> {
     /// The time, read once per callback and only where it is needed.
     fn now(&mut self) -> Timestamp {
         *self.now.get_or_insert_with(host::now)
@@ -243,22 +246,22 @@ impl Turn<'_> {
         self.worker.contexts.get(&context).copied()
     }
 
-    /// Makes host calls act on `context`. INVARIANT(focus): where this fails, no call may follow that is meant for `context`.
-    fn focus(&mut self, context: u32) -> Result<(), Refused> {
+    /// Makes host calls act on `context`. INVARIANT(effective): where this fails, no call may follow that is meant for `context`.
+    fn set_effective_context(&mut self, context: u32) -> Result<(), Refused> {
         if self.effective != context {
-            host::focus(context)?;
+            host::set_effective_context(context)?;
             self.effective = context;
         }
         Ok(())
     }
 
     /// Makes calls that act on a root act on this one; any stream of it will do.
-    fn focus_root(&mut self, root: RootId) -> Result<(), Refused> {
-        if self.root_of(self.effective) == Some(root) { Ok(()) } else { self.focus(root.0) }
+    fn set_effective_root(&mut self, root: RootId) -> Result<(), Refused> {
+        if self.root_of(self.effective) == Some(root) { Ok(()) } else { self.set_effective_context(root.0) }
     }
 
     /// Ends a stream's callback: what was decided about the stream is the return value, and never a resume.
-    fn conclude(&mut self, stream: StreamId, step: Step) -> u32 {
+    fn finish(&mut self, stream: StreamId, step: Step) -> u32 {
         let undecided = match step {
             Step::Continue => CONTINUE,
             Step::NeedBody => COLLECT,
@@ -271,7 +274,11 @@ impl Turn<'_> {
         self.drain();
         match self.verdict.take() {
             None => undecided,
-            Some(verdict) if self.focus(self.own).is_ok() && self.carry_out(stream, &verdict) => CONTINUE,
+            Some(verdict)
+                if self.set_effective_context(self.own).is_ok() && self.carry_out(stream, &verdict) =>
+            {
+                CONTINUE
+            }
             Some(_) => HOLD,
         }
     }
@@ -289,7 +296,7 @@ impl Turn<'_> {
     }
 
     fn dispatch(&mut self, flight: FlightId, root: RootId, callout: &Callout) {
-        if let Ok(token) = self.focus_root(root).and_then(|()| host::dispatch(callout)) {
+        if let Ok(token) = self.set_effective_root(root).and_then(|()| host::dispatch(callout)) {
             self.worker.flights.insert((root, token), flight);
         } else {
             // No answer will ever come.
@@ -305,20 +312,20 @@ impl Turn<'_> {
         } else if (self.stream.is_some() && responds) || self.decided >= MAX_DECIDED {
             // Whoever the answer is for, the host stops the stream whose callback is running, whatever that returns. The tick answers.
             self.worker.deferred.push((stream, verdict));
-        } else if self.is_in_focus(stream) {
+        } else if self.reach(stream) {
             self.decided = self.decided.saturating_add(1);
             if self.carry_out(stream, &verdict) && host::resume().is_err() {
-                self.break_off(stream);
+                self.reject_unreadable(stream);
             }
         }
     }
 
     /// Makes host calls act on a stream, if it is still there.
-    fn is_in_focus(&mut self, stream: StreamId) -> bool {
-        self.root_of(stream.0).is_some() && self.focus(stream.0).is_ok()
+    fn reach(&mut self, stream: StreamId) -> bool {
+        self.root_of(stream.0).is_some() && self.set_effective_context(stream.0).is_ok()
     }
 
-    /// Applies a verdict to the stream in focus: whether it goes on.
+    /// Applies a verdict to the stream in effect: whether it goes on.
     fn carry_out(&mut self, stream: StreamId, verdict: &Verdict) -> bool {
         match verdict.action() {
             Action::Forward(edits) if host::edit(edits).is_ok() => {
@@ -327,7 +334,7 @@ impl Turn<'_> {
             }
             // To go on now would be to go on with the client's own identity headers.
             Action::Forward(_) => {
-                self.break_off(stream);
+                self.reject_unreadable(stream);
                 false
             }
             action @ Action::Respond { edits, .. } => {
@@ -341,9 +348,9 @@ impl Turn<'_> {
     }
 
     /// Refuses a stream of which the host does not show or change what it has to.
-    fn break_off(&mut self, stream: StreamId) -> u32 {
+    fn reject_unreadable(&mut self, stream: StreamId) -> u32 {
         self.worker.engine.gone(stream);
-        if self.is_in_focus(stream) {
+        if self.reach(stream) {
             host::log(Level::Warn, "avnology_gate: a request that cannot be read or changed was refused");
             self.carry_out(stream, &undecidable());
         }
@@ -351,7 +358,7 @@ impl Turn<'_> {
     }
 
     fn measure(&mut self, stream: StreamId) {
-        if self.is_in_focus(stream)
+        if self.reach(stream)
             && let Some(size) = host::request_total_size()
         {
             let now = self.now();
@@ -359,7 +366,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Tells the operator about a decision on the stream in focus. The decision holds whether or not this works.
+    /// Tells the operator about a decision on the stream in effect. The decision holds whether or not this works.
     fn record(&mut self, event: &Event) {
         let define = || host::define_counter(&event.counter_name());
         let _ = self.worker.counters.entry(event.counter_key()).or_insert_with(define).map(host::count);
@@ -391,7 +398,7 @@ impl Turn<'_> {
             // Not a moment too early, and 0 would be "never".
             let wait = due.saturating_since(self.now()).as_nanos().div_ceil(1_000_000);
             let millis = u32::try_from(wait).unwrap_or(u32::MAX).max(1);
-            if self.focus_root(*root).and_then(|()| host::set_tick(millis)).is_ok() {
+            if self.set_effective_root(*root).and_then(|()| host::set_tick(millis)).is_ok() {
                 *armed = Some(due);
             }
         }

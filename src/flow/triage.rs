@@ -89,7 +89,7 @@ fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>,
             let route = policy.fallback.as_ref().ok_or(Denial::NoRoute)?;
             Ok(Located { route, captures: Vec::new(), preflight: None })
         }
-        Found::Barred => Err(Denial::NoRoute),
+        Found::Ambiguous { .. } | Found::NoMethod => Err(Denial::NoRoute),
     }
 }
 

@@ -28,9 +28,15 @@ impl<R> Default for RouteTable<R> {
 pub enum Found<R> {
     /// This route, with the values of its pattern's parameters in order.
     Route(R, Vec<String>),
-    /// A pattern names the host and path, but no route of it the method; or a server that folds case or trailing slashes would read the
-    /// path as a more specific pattern's. Refused, whatever the default for unnamed requests is.
-    Barred,
+    /// A server that ignores case or a trailing slash would read the path as that of a more specific
+    /// pattern. It is refused, whatever the default for unnamed requests is.
+    Ambiguous {
+        /// A route of that pattern.
+        with: R,
+    },
+    /// A pattern names the host and path, and no route of it the method. It is refused, whatever the
+    /// default for unnamed requests is.
+    NoMethod,
     /// No pattern names the host and path.
     Nothing,
 }
@@ -45,7 +51,7 @@ impl<R> RouteTable<R> {
             HostPattern::Any => self.any.as_ref(),
         };
         let leaf = tree?.leaf(pattern)?;
-        leaf.routes.iter().find(|(taken, _)| taken.overlaps(methods)).map(|(_, route)| route)
+        leaf.routes().find(|(taken, _)| taken.overlaps(methods)).map(|(_, route)| route)
     }
 
     /// Adds a route. Of two that name the same request the first one counts.
@@ -65,30 +71,32 @@ impl<R> RouteTable<R> {
     /// *more specific* pattern is barred: the wider rule must not open what the narrower one guards.
     pub fn find(&self, host: &Host, path: &CanonicalPath<'_>, method: &str) -> Found<&R> {
         let segments = path.segments();
-        let mut barred = false;
+        // A route of a closer host whose pattern the path nearly has.
+        let mut twin: Option<&R> = None;
         for tree in self.trees(host.as_str()) {
             let exact = tree.find(segments);
             let folded = match &exact {
                 // Nothing is more specific than literals all the way, and no tree of a closer host matched.
-                Some(found) if found.rank.is_literal() && !barred => None,
+                Some(found) if found.rank.is_literal() && twin.is_none() => None,
                 // No other reading of this path finds anything else, and nothing where this one found nothing.
                 _ if tree.has_one_reading(segments) => None,
                 _ => tree.folded(segments),
             };
             let Some(found) = exact else {
-                // A closer host's tree would take the folded path: remember, and bar whatever a wider host says.
-                barred |= folded.is_some();
+                // A closer host's tree would take the folded path, whatever a wider host says.
+                twin = twin.or(folded.map(|(leaf, _)| leaf.first()));
                 continue;
             };
-            if barred || folded.is_some_and(|f| f > found.rank) {
-                return Found::Barred;
+            let narrower = folded.filter(|(_, rank)| *rank > found.rank);
+            if let Some(with) = twin.or(narrower.map(|(leaf, _)| leaf.first())) {
+                return Found::Ambiguous { with };
             }
-            return match found.leaf.routes.iter().find(|(methods, _)| methods.covers(method)) {
+            return match found.leaf.routes().find(|(methods, _)| methods.covers(method)) {
                 Some((_, route)) => Found::Route(route, found.captures),
-                None => Found::Barred,
+                None => Found::NoMethod,
             };
         }
-        if barred { Found::Barred } else { Found::Nothing }
+        twin.map_or(Found::Nothing, |with| Found::Ambiguous { with })
     }
 
     fn trees<'t, 'h>(&'t self, host: &'h str) -> impl Iterator<Item = &'t Tree<R>> + use<'t, 'h, R> {
@@ -127,9 +135,14 @@ mod tests {
         );
         match found {
             Found::Route(nth, captures) => Found::Route(*nth, captures),
-            Found::Barred => Found::Barred,
+            Found::Ambiguous { with } => Found::Ambiguous { with: *with },
+            Found::NoMethod => Found::NoMethod,
             Found::Nothing => Found::Nothing,
         }
+    }
+
+    fn near(nth: usize) -> Found<usize> {
+        Found::Ambiguous { with: nth }
     }
 
     fn route(nth: usize, captures: &[&str]) -> Found<usize> {
@@ -151,13 +164,13 @@ mod tests {
         assert_eq!(find(&table, "other.test", "/orgs/1/", "HEAD"), route(1, &["1", ""]));
         assert_eq!(
             find(&table, "other.test", "/orgs/1", "GET"),
-            Found::Barred,
+            near(1),
             "the slash is ignored by some: /orgs/{{id}}/{{*rest}}"
         );
         assert_eq!(find(&table, "other.test", "/orgs/1/settings", "PUT"), route(2, &["1"]));
         assert_eq!(
             find(&table, "other.test", "/orgs/1/settings", "GET"),
-            Found::Barred,
+            Found::NoMethod,
             "no fall-through to a wider pattern"
         );
         assert_eq!(find(&table, "other.test", "/", "GET"), route(6, &[]));
@@ -169,7 +182,7 @@ mod tests {
             "a wider host's tree where the closer one has no pattern"
         );
         assert_eq!(find(&table, "api.example.com", "/orgs/1", "GET"), route(5, &["1"]));
-        assert_eq!(find(&table, "api.example.com", "/orgs/1", "POST"), Found::Barred);
+        assert_eq!(find(&table, "api.example.com", "/orgs/1", "POST"), Found::NoMethod);
         assert_eq!(
             find(&table, "example.com", "/orgs/1/x", "GET"),
             route(1, &["1", "x"]),
@@ -178,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_folding_server_would_read_as_a_stricter_pattern_is_barred() {
+    fn what_a_folding_server_would_read_as_a_stricter_pattern_is_ambiguous() {
         let table = table(&[
             ("", "/{*all}", &[]),
             ("", "/admin", &[]),
@@ -192,22 +205,22 @@ mod tests {
             ("api.example.com", "/only-here", &[]),
         ]);
         let look = |path| find(&table, "x.test", path, "GET");
-        assert_eq!(look("/Admin"), Found::Barred);
-        assert_eq!(look("/admin/"), Found::Barred);
+        assert_eq!(look("/Admin"), near(1));
+        assert_eq!(look("/admin/"), near(1));
         assert_eq!(look("/admin"), route(1, &[]));
         assert_eq!(look("/other"), route(0, &["other"]));
-        assert_eq!(look("/files"), Found::Barred);
-        assert_eq!(look("/FILES/x"), Found::Barred);
+        assert_eq!(look("/files"), near(2));
+        assert_eq!(look("/FILES/x"), near(2));
         assert_eq!(look("/files/x"), route(2, &["x"]));
-        assert_eq!(look("/a/me"), Found::Barred);
+        assert_eq!(look("/a/me"), near(4));
         assert_eq!(look("/a/Me"), route(4, &[]));
         assert_eq!(look("/a/you"), route(3, &["you"]));
-        assert_eq!(look("/a/you/"), Found::Barred);
+        assert_eq!(look("/a/you/"), near(3));
         assert_eq!(look("/b"), route(5, &[]));
         assert_eq!(look("/b/"), route(6, &[]));
-        assert_eq!(look("/c/"), Found::Barred, "a pattern that ends is more specific than one that goes on");
+        assert_eq!(look("/c/"), near(7), "a pattern that ends is more specific than one that goes on");
         assert_eq!(look("/c"), route(7, &[]));
-        assert_eq!(find(&table, "api.example.com", "/Only-Here", "GET"), Found::Barred);
+        assert_eq!(find(&table, "api.example.com", "/Only-Here", "GET"), near(9));
         assert_eq!(find(&table, "x.test", "/Only-Here", "GET"), route(0, &["Only-Here"]));
     }
 
@@ -215,7 +228,7 @@ mod tests {
     fn unnamed_and_conflicting() {
         let table = table(&[("", "/a/{x}", &["GET"])]);
         assert_eq!(find(&table, "x.test", "/b", "GET"), Found::Nothing);
-        assert_eq!(find(&table, "x.test", "/A/1", "GET"), Found::Barred);
+        assert_eq!(find(&table, "x.test", "/A/1", "GET"), near(0));
         let same = Pattern::parse("/a/{y}").unwrap();
         let conflict = |methods| table.conflict(&HostPattern::Any, &same, &methods).copied();
         assert_eq!(conflict(Methods::Any), Some(0));

@@ -24,10 +24,15 @@ struct TrieNode<R> {
     leaf: Option<Leaf<R>>,
 }
 
+/// The routes of one pattern.
 #[derive(Debug)]
 pub(super) struct Leaf<R> {
-    pub(super) routes: Vec<(Methods, R)>,
+    first: (Methods, R),
+    others: Vec<(Methods, R)>,
 }
+
+/// A pattern that fits a path, and how specific it is.
+pub(super) type Fit<'t, R> = (&'t Leaf<R>, Rank);
 
 // Derived, these would ask for a default of `R` too.
 impl<R> Default for Tree<R> {
@@ -39,12 +44,6 @@ impl<R> Default for Tree<R> {
 impl<R> Default for TrieNode<R> {
     fn default() -> Self {
         Self { literals: HashMap::default(), param: None, rest: None, leaf: None }
-    }
-}
-
-impl<R> Default for Leaf<R> {
-    fn default() -> Self {
-        Self { routes: Vec::new() }
     }
 }
 
@@ -103,10 +102,10 @@ impl<R> Tree<R> {
             node = match segment {
                 Segment::Literal(text) => node.literal_mut(text),
                 Segment::Param(_) => node.param.get_or_insert_default(),
-                Segment::Rest(_) => return node.rest.get_or_insert_default().insert(route, methods),
+                Segment::Rest(_) => return Leaf::add(&mut node.rest, route, methods),
             };
         }
-        node.leaf.get_or_insert_default().insert(route, methods);
+        Leaf::add(&mut node.leaf, route, methods);
     }
 
     /// The routes of exactly this pattern, whatever its parameters are called.
@@ -128,10 +127,11 @@ impl<R> Tree<R> {
         Some(Match { leaf, rank, captures })
     }
 
-    /// The most specific pattern that a server would find which ignores ASCII case, with or without the trailing slash.
-    pub(super) fn folded(&self, segments: &[Cow<'_, str>]) -> Option<Rank> {
+    /// The most specific pattern that a server would find which ignores ASCII case, with or without
+    /// the trailing slash.
+    pub(super) fn folded(&self, segments: &[Cow<'_, str>]) -> Option<Fit<'_, R>> {
         let as_it_is = self.root.folded(segments, Slash::AsItIs);
-        as_it_is.max(self.toggled(segments))
+        more_specific(as_it_is, self.toggled(segments))
     }
 
     /// Whether only the path itself, as it is written, can find a pattern here.
@@ -142,7 +142,7 @@ impl<R> Tree<R> {
             && !segments.iter().any(|segment| segment.bytes().any(|b| b.is_ascii_uppercase()))
     }
 
-    fn toggled(&self, segments: &[Cow<'_, str>]) -> Option<Rank> {
+    fn toggled(&self, segments: &[Cow<'_, str>]) -> Option<Fit<'_, R>> {
         match segments.split_last() {
             Some((last, [])) if last.is_empty() => None,
             Some((last, front)) if last.is_empty() => self.root.folded(front, Slash::AsItIs),
@@ -191,7 +191,7 @@ impl<R> TrieNode<R> {
     }
 
     /// Depth is bounded by the deepest pattern, visits by the number of nodes.
-    fn find(&self, segments: &[Cow<'_, str>], captures: &mut Vec<String>) -> Option<(&Leaf<R>, Rank)> {
+    fn find(&self, segments: &[Cow<'_, str>], captures: &mut Vec<String>) -> Option<Fit<'_, R>> {
         let Some((segment, remaining)) = segments.split_first() else {
             return self.leaf.as_ref().map(|leaf| (leaf, Rank::then(Kind::End, Rank::default())));
         };
@@ -217,30 +217,52 @@ impl<R> TrieNode<R> {
         Some((leaf, Rank::default()))
     }
 
-    fn folded(&self, segments: &[Cow<'_, str>], slash: Slash) -> Option<Rank> {
+    fn folded(&self, segments: &[Cow<'_, str>], slash: Slash) -> Option<Fit<'_, R>> {
         let (segment, remaining, slash) = match (segments.split_first(), slash) {
             (Some((segment, remaining)), slash) => (segment.as_ref(), remaining, slash),
             (None, Slash::Added) => ("", segments, Slash::AsItIs),
             (None, Slash::AsItIs) => {
-                return self.leaf.as_ref().map(|_| Rank::then(Kind::End, Rank::default()));
+                let rank = Rank::then(Kind::End, Rank::default());
+                return self.leaf.as_ref().map(|leaf| (leaf, rank));
             }
         };
         let children = self.spellings(segment).iter();
-        let literal = children.filter_map(|(_, child)| child.folded(remaining, slash)).max();
-        if let Some(tail) = literal {
-            return Some(if segment.is_empty() { tail } else { Rank::then(Kind::Literal, tail) });
+        let fits = children.map(|(_, child)| child.folded(remaining, slash));
+        if let Some((leaf, tail)) = fits.reduce(more_specific).flatten() {
+            let is_slash = segment.is_empty();
+            return Some((leaf, if is_slash { tail } else { Rank::then(Kind::Literal, tail) }));
         }
         let child = self.param.as_ref().filter(|_| !segment.is_empty());
-        if let Some(tail) = child.and_then(|child| child.folded(remaining, slash)) {
-            return Some(Rank::then(Kind::Param, tail));
+        if let Some((leaf, tail)) = child.and_then(|child| child.folded(remaining, slash)) {
+            return Some((leaf, Rank::then(Kind::Param, tail)));
         }
-        self.rest.as_ref().map(|_| Rank::default())
+        self.rest.as_ref().map(|leaf| (leaf, Rank::default()))
     }
 }
 
+/// The more specific of two; the second of two alike, which are one pattern then.
+fn more_specific<'t, R>(one: Option<Fit<'t, R>>, other: Option<Fit<'t, R>>) -> Option<Fit<'t, R>> {
+    let rank = |fit: &Option<Fit<'t, R>>| fit.as_ref().map(|(_, rank)| *rank);
+    if rank(&one) > rank(&other) { one } else { other }
+}
+
 impl<R> Leaf<R> {
-    fn insert(&mut self, route: R, methods: &Methods) {
-        self.routes.push((methods.clone(), route));
+    fn add(place: &mut Option<Self>, route: R, methods: &Methods) {
+        let route = (methods.clone(), route);
+        match place {
+            Some(leaf) => leaf.others.push(route),
+            None => *place = Some(Self { first: route, others: Vec::new() }),
+        }
+    }
+
+    /// Its routes in the order in which they were added; there is at least one.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &(Methods, R)> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The one that was added first.
+    pub(super) fn first(&self) -> &R {
+        &self.first.1
     }
 }
 
@@ -262,7 +284,8 @@ mod tests {
             }
             let path = CanonicalPath::parse(path.as_bytes()).unwrap();
             if tree.has_one_reading(path.segments()) {
-                prop_assert_eq!(tree.folded(path.segments()), tree.find(path.segments()).map(|found| found.rank));
+                let folded = tree.folded(path.segments()).map(|(_, rank)| rank);
+                prop_assert_eq!(folded, tree.find(path.segments()).map(|found| found.rank));
             }
         }
     }

@@ -62,7 +62,7 @@ fn crowd(
     let took = began.elapsed();
     stage.provider.mood(Mood::Well);
     let calls = stage.provider.of(token);
-    row.saw(format!("{}, {calls} introspections", tally.told()));
+    row.saw(format!("{}, {calls} introspections", tally.report()));
     row.all(token, &tally, 1000);
     row.must((1..=2).contains(&calls), || format!("{token}: {calls} introspections"));
     // The first one's deadline is the flight's, and the last one's is not much later.
@@ -95,7 +95,7 @@ pub(crate) fn everybody_leaves(row: &mut Row) -> Result<(), String> {
     let calls = stage.provider.of(token);
     row.saw(format!(
         "1,000 left, {asked} introspections under way; later {}, {} introspections more",
-        tally.told(),
+        tally.report(),
         calls - asked
     ));
     row.all("later", &tally, 40);
@@ -124,7 +124,7 @@ pub(crate) fn few_tokens(row: &mut Row) -> Result<(), String> {
     let tally = drive(&mut wires, 100_000, 1, &Thousand)?;
     let took = began.elapsed().max(Duration::from_millis(1));
     let calls = stage.provider.introspections();
-    row.saw(format!("{} in {} s, {calls} introspections", tally.told(), took.as_secs()));
+    row.saw(format!("{} in {} s, {calls} introspections", tally.report(), took.as_secs()));
     row.all("answers", &tally, 100_000);
     row.must((1000..=1050).contains(&calls), || format!("{calls} introspections"));
     stage.sound(row);

@@ -79,7 +79,7 @@ impl Round {
         let replies = at_once(wires, |nth| (self.method, self.path, token(nth)))?;
         let tally = judge(&replies, "right", |nth, reply| right(&token(nth), reply));
         let (about, took) = (self.about, slowest(&replies));
-        row.saw(format!("{about}: {} in {} ms", tally.told(), took.as_millis()));
+        row.saw(format!("{about}: {} in {} ms", tally.report(), took.as_millis()));
         row.all(about, &tally, u64::try_from(wires.len()).unwrap_or(0));
         row.must(took <= self.within, || format!("{about}: the slowest answer took {took:?}"));
         Ok(())
@@ -139,7 +139,7 @@ fn recovers(
         let mut last = String::new();
         until(|| {
             let reply = wire.ask(&request("GET", "/any", &token))?;
-            last = reply.told();
+            last = reply.report();
             Ok(reply.serves(&token))
         })
         .map_err(|error| format!("it does not recover: {last}, {error}"))?;
@@ -175,7 +175,7 @@ pub(crate) fn too_many(row: &mut Row) -> Result<(), String> {
     row.saw(format!("first {}, retry-after {}", first.status, first.retry_after.unwrap_or(0)));
     for (reply, least) in [(&first, ALONE), (&other, ALONE - 1)] {
         row.must(reply.unavailable(ALONE) && reply.retry_after >= Some(least), || {
-            format!("a first answer: {}, retry-after {:?}", reply.told(), reply.retry_after)
+            format!("a first answer: {}, retry-after {:?}", reply.report(), reply.retry_after)
         });
     }
     round("new tokens", "/any").ask(row, &mut wires, tokens.fresh(), unavailable)?;
@@ -189,7 +189,7 @@ pub(crate) fn too_many(row: &mut Row) -> Result<(), String> {
     until(|| {
         let reply = wires[0].ask(&request("GET", "/any", known))?;
         if !reply.serves(known) {
-            return Err(reply.told());
+            return Err(reply.report());
         }
         Ok(stage.provider.of(known) > asked)
     })
@@ -208,7 +208,7 @@ pub(crate) fn too_many(row: &mut Row) -> Result<(), String> {
     let capped = wires[0].ask(&request("GET", "/any", &tokens.fresh()(0)))?;
     row.saw(format!("120 s become {}", capped.retry_after.unwrap_or(0)));
     row.must(capped.unavailable(30) && capped.retry_after == Some(30), || {
-        format!("a wait of 120 s: {}, retry-after {:?}", capped.told(), capped.retry_after)
+        format!("a wait of 120 s: {}, retry-after {:?}", capped.report(), capped.retry_after)
     });
     stage.sound(row);
     Ok(())

@@ -97,7 +97,7 @@ pub(crate) fn flood(row: &mut Row) -> Result<(), String> {
     let took = began.elapsed();
     tally.merge(second);
     judge(row, &tally, requests);
-    row.must(warm_up.wrong.is_empty(), || format!("warm-up: {}", warm_up.told()));
+    row.must(warm_up.wrong.is_empty(), || format!("warm-up: {}", warm_up.report()));
 
     let mib = |kib: u64| format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024);
     row.saw(format!("Envoy {} → {} → {} MiB", mib(at_first), mib(after_half), mib(after_all)));
@@ -112,7 +112,7 @@ pub(crate) fn flood(row: &mut Row) -> Result<(), String> {
 fn judge(row: &mut Row, tally: &Tally, requests: u64) {
     let (hits, misses) = (tally.of("hits"), tally.of("misses"));
     let share = hits * 100_000 / (hits + misses).max(1);
-    row.saw(format!("{} ({}.{:03} % hits)", tally.told(), share / 1000, share % 1000));
+    row.saw(format!("{} ({}.{:03} % hits)", tally.report(), share / 1000, share % 1000));
     row.all("answers", tally, requests);
     row.must(share >= 99_900 && hits > 0, || format!("{misses} of {} good tokens refused", hits + misses));
 }

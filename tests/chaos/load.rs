@@ -87,11 +87,11 @@ fn lane(wires: &mut [Wire], count: u64, mut dice: Dice, script: &impl Script) ->
         for (wire, token) in wires.iter_mut().zip(&tokens).take(asked) {
             // Whoever is let down cannot tell a late answer from the next one.
             let reply =
-                wire.answer().map_err(|problem| format!("{problem}; before that {}", tally.told()))?;
+                wire.answer().map_err(|problem| format!("{problem}; before that {}", tally.report()))?;
             tally.count(script.judge(token, &reply));
         }
         if tally.wrong.len() > ENOUGH {
-            return Err(format!("too many wrong answers: {}", tally.told()));
+            return Err(format!("too many wrong answers: {}", tally.report()));
         }
     }
     Ok(tally)

@@ -34,7 +34,7 @@ impl Row {
 
     /// Fails where a tally has a wrong answer, or not so many right ones.
     pub(crate) fn all(&mut self, what: &str, tally: &Tally, count: u64) {
-        self.must(tally.wrong.is_empty(), || format!("{what}: {}", told(&tally.wrong)));
+        self.must(tally.wrong.is_empty(), || format!("{what}: {}", report(&tally.wrong)));
         let right = tally.right();
         self.must(right == count, || format!("{what}: {right} right answers of {count}"));
     }
@@ -96,14 +96,14 @@ impl Tally {
         self.right.get(kind).copied().unwrap_or(0)
     }
 
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let right = self.right.iter().map(|(kind, count)| ((*kind).to_owned(), *count));
-        told(&right.chain(self.wrong.clone()).collect())
+        report(&right.chain(self.wrong.clone()).collect())
     }
 }
 
 /// Counts on one line; of many different ones, the first few.
-fn told(counts: &BTreeMap<String, u64>) -> String {
+fn report(counts: &BTreeMap<String, u64>) -> String {
     let mut text: Vec<String> =
         counts.iter().take(4).map(|(what, count)| format!("{what} ×{count}")).collect();
     if counts.len() > text.len() {

@@ -66,7 +66,7 @@ pub(crate) fn two_routes(row: &mut Row) -> Result<(), String> {
             calls.push((stage.provider.of(&token), token));
         }
     }
-    row.saw(format!("cold {}; hot {}; in one flight {}", cold.told(), hot.told(), together.told()));
+    row.saw(format!("cold {}; hot {}; in one flight {}", cold.report(), hot.report(), together.report()));
     let most = calls.iter().map(|(calls, _)| *calls).max().unwrap_or(0);
     row.saw(format!("at most {most} introspections of a token"));
     row.all("cold", &cold, 16);

@@ -206,5 +206,5 @@ pub(crate) fn judge(replies: &[Reply], kind: &'static str, right: impl Fn(usize,
 /// What was not right about it: it need not be its status alone.
 pub(crate) fn wrong(reply: &Reply) -> String {
     let retry = reply.retry_after.map(|seconds| format!(", retry-after {seconds}")).unwrap_or_default();
-    format!("{}{retry}", reply.told())
+    format!("{}{retry}", reply.report())
 }

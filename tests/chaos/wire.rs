@@ -108,7 +108,7 @@ fn parse(buffer: &[u8]) -> Result<Option<(Reply, usize)>, String> {
 
 impl Reply {
     /// In a few words, for counting.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn report(&self) -> String {
         let error = self.error();
         let what = if error.is_empty() { self.body.replace('\n', " ") } else { error };
         format!("{} {}", self.status, what.trim())

@@ -152,10 +152,10 @@ fn kept(table: &Table) -> Outcome {
             Ok(())
         })?;
     let known = load::counts(seen.iter().filter(|seen| matches!(seen.kind, Kind::Token(_))));
-    ensure!(known.len() == 1 && known["200"] > 1000, "holders of known tokens saw {}", load::told(&known));
+    ensure!(known.len() == 1 && known["200"] > 1000, "holders of known tokens saw {}", load::report(&known));
     // Permissions are kept for longer than the fault lasts.
     let early = load::counts(seen.iter().filter(|seen| seen.at < KILLED.lasts));
-    ensure!(!early.contains_key("503"), "while the provider was away: {}", load::told(&early));
+    ensure!(!early.contains_key("503"), "while the provider was away: {}", load::report(&early));
     let answer = client::ask(gate, Version::Http1, &stranger).map_err(|failure| failure.to_string())?;
     ensure!(answer.status == 403, "the same token afterwards: {} {}", answer.status, answer.text());
     Ok(())
@@ -194,7 +194,7 @@ fn suffer(
     ensure!(
         before.iter().all(|seen| healthy(seen)),
         "before the fault: {}",
-        load::told(&load::counts(before))
+        load::report(&load::counts(before))
     );
     let after: Vec<&Seen> = seen.iter().filter(after).collect();
     ensure!(after.len() > 100, "only {} requests after the fault", after.len());
@@ -202,7 +202,7 @@ fn suffer(
         after.iter().all(|seen| healthy(seen)),
         "{:?} after the fault: {}",
         fault.recovers,
-        load::told(&load::counts(after))
+        load::report(&load::counts(after))
     );
     same_process(project, &started)?;
     Ok(seen)
@@ -256,8 +256,8 @@ fn row(table: &Table, about: &str, seen: &[Seen], lines: &[Value], made: Duratio
     }
     let row = format!(
         "| {about} | {} | {} | {} ms, {} ms | {} | {} |",
-        load::told(&load::counts(holders())),
-        load::told(&reasons),
+        load::report(&load::counts(holders())),
+        load::report(&reasons),
         slowest(false),
         slowest(true),
         ended(refused.iter().min(), made),
@@ -360,9 +360,9 @@ fn moved(table: &Table) -> Outcome {
     judge(&seen)?;
     let early = seen.iter().filter(|seen| seen.at > slow && seen.at + seen.took < made);
     let early = load::counts(early);
-    ensure!(!early.contains_key("503") && early["200"] > 1000, "slow names alone: {}", load::told(&early));
+    ensure!(!early.contains_key("503") && early["200"] > 1000, "slow names alone: {}", load::report(&early));
     let last = load::counts(seen.iter().filter(|seen| seen.at + Duration::from_secs(3) > ended));
-    ensure!(!last.contains_key("503"), "after the name was resolved: {}", load::told(&last));
+    ensure!(!last.contains_key("503"), "after the name was resolved: {}", load::report(&last));
     ensure!(seen.iter().any(|seen| seen.status() == Some(503)), "nobody noticed that the provider was away");
     ensure!(names.asked() > 3, "our resolver was asked {} times", names.asked());
     same_process(&project, &started)

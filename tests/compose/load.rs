@@ -179,6 +179,6 @@ pub(crate) fn counts<'s>(seen: impl IntoIterator<Item = &'s Seen>) -> BTreeMap<S
 }
 
 /// The counts on one line.
-pub(crate) fn told(counts: &BTreeMap<String, usize>) -> String {
+pub(crate) fn report(counts: &BTreeMap<String, usize>) -> String {
     counts.iter().map(|(what, count)| format!("{what} ×{count}")).collect::<Vec<_>>().join(", ")
 }

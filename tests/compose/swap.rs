@@ -198,7 +198,7 @@ fn swapped(notes: &Notes) -> Outcome {
          none reset, none by neither; {fresh} new connections, {alone} of them with one policy in force and served by that one; \
          a swap served after at most {} ms; connections that were idle through all of it: {}",
             seen.len(),
-            load::told(&counts),
+            load::report(&counts),
             latest.as_millis(),
             late.join(", ")
         ),
@@ -293,7 +293,7 @@ fn restarted(project: &Project, notes: &Notes) -> Outcome {
     ensure!(
         last.clone().count() > 50 && last.clone().all(good),
         "after the restart: {}",
-        load::told(&load::counts(last))
+        load::report(&load::counts(last))
     );
     let answered = seen.iter().filter(|one| one.came.is_ok()).count();
     let held = seen.iter().filter(|one| !one.fresh && one.came.is_err()).count();

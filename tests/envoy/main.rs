@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         corpus_trials(&fleet),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
-    match fleet.aftermath() {
+    match fleet.verify_shutdown() {
         Ok(()) => conclusion.exit_code(),
         Err(problem) => {
             eprintln!("\nafter all trials: {problem}");
@@ -76,7 +76,7 @@ impl Fleet {
     }
 
     /// What must hold of the processes once everything has happened to them.
-    fn aftermath(&self) -> Outcome {
+    fn verify_shutdown(&self) -> Outcome {
         let envoys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for envoy in envoys.values().flatten() {
             envoy.sound()?;
@@ -108,13 +108,13 @@ fn corpus_trials(fleet: &Fleet) -> Vec<Trial> {
             let (case, fleet) = (Arc::clone(&case), fleet.clone());
             trials.push(Trial::test(name, move || {
                 let run = |envoy: Arc<Envoy>| envoy_driver::run(&case, variant.version, &envoy);
-                fleet.get(variant.workers).and_then(run).map_err(|problem| told(&case.about, &problem))
+                fleet.get(variant.workers).and_then(run).map_err(|problem| report(&case.about, &problem))
             }));
         }
     }
     trials
 }
 
-fn told(about: &str, problem: &str) -> Failed {
+fn report(about: &str, problem: &str) -> Failed {
     format!("{}\n{problem}", about.trim()).into()
 }

@@ -59,8 +59,8 @@ struct World<'c> {
     provider: Provider,
     provider_down: bool,
     lose_callouts: bool,
-    queue: BTreeMap<(Timestamp, u64), Happening>,
-    happenings: u64,
+    queue: BTreeMap<(Timestamp, u64), HostEvent>,
+    host_events: u64,
     in_force: Option<Value>,
     secrets: BTreeSet<Vec<u8>>,
     problems: Vec<String>,
@@ -118,7 +118,7 @@ enum State {
     Gone,
 }
 
-enum Happening {
+enum HostEvent {
     Piece { worker: usize, stream: StreamId },
     Gone { worker: usize, stream: StreamId },
     Nothing,
@@ -146,7 +146,7 @@ impl SharedStore for Slots {
 }
 
 /// A step whose requests are still on their way.
-struct Begun<'c> {
+struct StepInFlight<'c> {
     step: &'c Step,
     label: String,
     expect: &'c Expect,
@@ -168,7 +168,7 @@ impl<'c> World<'c> {
             provider_down: false,
             lose_callouts: false,
             queue: BTreeMap::new(),
-            happenings: 0,
+            host_events: 0,
             in_force: None,
             secrets,
             problems: Vec::new(),
@@ -193,7 +193,7 @@ impl<'c> World<'c> {
         if !self.configure(document, &self.case.refused, &self.case.warns) {
             return Ok(());
         }
-        let mut background: Vec<Begun<'c>> = Vec::new();
+        let mut background: Vec<StepInFlight<'c>> = Vec::new();
         for step in &self.case.steps {
             if step
                 .request
@@ -210,17 +210,17 @@ impl<'c> World<'c> {
                 self.configure(document, &step.refused, &[]);
             } else if let Some(wait) = step.wait {
                 let until = self.now.saturating_add(wait);
-                self.schedule(wait, Happening::Nothing);
+                self.schedule(wait, HostEvent::Nothing);
                 self.run_on(move |world| world.now >= until)?;
             } else if step.join {
                 self.join(&mut background, step.expect.as_ref())?;
             } else if let (Some(_), Some(expect)) = (&step.request, &step.expect) {
-                let begun = self.begin_step(step, expect);
+                let step_in_flight = self.begin_step(step, expect);
                 if step.background {
-                    self.until_asked(&begun)?;
-                    background.push(begun);
+                    self.until_asked(&step_in_flight)?;
+                    background.push(step_in_flight);
                 } else {
-                    self.finish(begun, false)?;
+                    self.finish(step_in_flight, false)?;
                 }
             }
             self.now = self.now.saturating_add(PIECE);
@@ -240,8 +240,8 @@ impl<'c> World<'c> {
         self.provider_down = down;
         if down {
             // Connections that carry a call break off.
-            for (_, happening) in self.queue.iter_mut() {
-                if let Happening::Landed { landing, .. } = happening {
+            for (_, event) in self.queue.iter_mut() {
+                if let HostEvent::Landed { landing, .. } = event {
                     *landing = synthetic(503, UNREACHABLE);
                 }
             }
@@ -298,7 +298,7 @@ impl<'c> World<'c> {
         true
     }
 
-    fn begin_step(&mut self, step: &'c Step, expect: &'c Expect) -> Begun<'c> {
+    fn begin_step(&mut self, step: &'c Step, expect: &'c Expect) -> StepInFlight<'c> {
         let worker = step.worker.unwrap_or(0);
         let calls_before = self.provider.calls().len();
         let mut streams = Vec::new();
@@ -308,14 +308,15 @@ impl<'c> World<'c> {
         }
         let gone = if step.disconnect_all { streams.len() } else { usize::from(step.disconnect_first) };
         for stream in streams.iter().take(gone) {
-            self.schedule(PIECE, Happening::Gone { worker, stream: *stream });
+            self.schedule(PIECE, HostEvent::Gone { worker, stream: *stream });
         }
-        Begun { step, label: self.label.clone(), expect, streams, worker, calls_before }
+        StepInFlight { step, label: self.label.clone(), expect, streams, worker, calls_before }
     }
 
     /// Runs on until the provider has been asked on behalf of the step, its requests are decided, or all that they will ever send has come.
-    fn until_asked(&mut self, begun: &Begun<'c>) -> Result<(), String> {
-        let (worker, streams, before) = (begun.worker, begun.streams.clone(), begun.calls_before);
+    fn until_asked(&mut self, step_in_flight: &StepInFlight<'c>) -> Result<(), String> {
+        let (worker, streams, before) =
+            (step_in_flight.worker, step_in_flight.streams.clone(), step_in_flight.calls_before);
         self.run_on(move |world| {
             let has_sent = |id: &StreamId| {
                 world.workers[worker]
@@ -328,10 +329,14 @@ impl<'c> World<'c> {
         })
     }
 
-    fn join(&mut self, background: &mut Vec<Begun<'c>>, expect: Option<&Expect>) -> Result<(), String> {
-        let before = background.iter().map(|begun| begun.calls_before).min();
-        for begun in background.drain(..) {
-            self.finish(begun, true)?;
+    fn join(
+        &mut self,
+        background: &mut Vec<StepInFlight<'c>>,
+        expect: Option<&Expect>,
+    ) -> Result<(), String> {
+        let before = background.iter().map(|step_in_flight| step_in_flight.calls_before).min();
+        for step_in_flight in background.drain(..) {
+            self.finish(step_in_flight, true)?;
         }
         if let (Some(before), Some(expect)) = (before, expect) {
             let calls = self.provider.calls().get(before..).unwrap_or_default();
@@ -342,8 +347,8 @@ impl<'c> World<'c> {
         Ok(())
     }
 
-    fn finish(&mut self, begun: Begun<'c>, in_background: bool) -> Result<(), String> {
-        let Begun { step, label, expect, streams, worker, calls_before } = begun;
+    fn finish(&mut self, step_in_flight: StepInFlight<'c>, in_background: bool) -> Result<(), String> {
+        let StepInFlight { step, label, expect, streams, worker, calls_before } = step_in_flight;
         let waited = streams.clone();
         self.label = label;
         self.run_on(move |world| waited.iter().all(|stream| world.is_over(worker, *stream)))?;
@@ -389,26 +394,25 @@ impl<'c> World<'c> {
 
     // --- time
 
-    /// Runs until `done`, from one happening or deadline to the next.
+    /// Runs until `done`, from one event or deadline to the next.
     fn run_on(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), String> {
         let limit = self.now.saturating_add(HANGS.max(self.longest_wait()));
         let mut idle_ticks = 0;
         while !done(self) {
-            let happening = self.queue.first_key_value().map(|(key, _)| *key);
+            let event = self.queue.first_key_value().map(|(key, _)| *key);
             let tick = self.next_tick();
-            let Some(next) = happening.map(|(at, _)| at).into_iter().chain(tick.map(|(at, ..)| at)).min()
-            else {
+            let Some(next) = event.map(|(at, _)| at).into_iter().chain(tick.map(|(at, ..)| at)).min() else {
                 return Err(format!("{}: hangs: nothing will ever happen", self.label));
             };
             if next > limit {
                 return Err(format!("{}: hangs: no end within {HANGS:?}", self.label));
             }
             self.now = self.now.max(next);
-            match (happening, tick) {
+            match (event, tick) {
                 (Some(key), tick) if tick.is_none_or(|(at, ..)| key.0 <= at) => {
                     idle_ticks = 0;
-                    if let Some(happening) = self.queue.remove(&key) {
-                        self.happen(happening);
+                    if let Some(event) = self.queue.remove(&key) {
+                        self.handle(event);
                     }
                 }
                 (_, Some((at, worker, root))) => {
@@ -446,17 +450,17 @@ impl<'c> World<'c> {
         self.case.steps.iter().filter_map(|step| step.wait).max().unwrap_or_default()
     }
 
-    fn schedule(&mut self, after: Duration, happening: Happening) {
-        self.happenings += 1;
-        self.queue.insert((self.now.saturating_add(after), self.happenings), happening);
+    fn schedule(&mut self, after: Duration, event: HostEvent) {
+        self.host_events += 1;
+        self.queue.insert((self.now.saturating_add(after), self.host_events), event);
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Piece { worker, stream } => self.arrive(worker, stream),
-            Happening::Gone { worker, stream } => self.disconnect(worker, stream),
-            Happening::Landed { worker, flight, landing } => self.land(worker, flight, &landing),
-            Happening::Nothing => {}
+    fn handle(&mut self, event: HostEvent) {
+        match event {
+            HostEvent::Piece { worker, stream } => self.arrive(worker, stream),
+            HostEvent::Gone { worker, stream } => self.disconnect(worker, stream),
+            HostEvent::Landed { worker, flight, landing } => self.land(worker, flight, &landing),
+            HostEvent::Nothing => {}
         }
     }
 

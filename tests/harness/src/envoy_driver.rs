@@ -211,7 +211,7 @@ impl<'c> Stage<'c> {
         match self.scene.put(Policy::Document(bytes)) {
             Ok(()) if refused.is_empty() => {
                 self.in_force = document.value;
-                self.told("warnings", warns);
+                self.report("warnings", warns);
                 true
             }
             Ok(()) => {
@@ -225,7 +225,7 @@ impl<'c> Stage<'c> {
                     let told = self.scene.warnings();
                     self.problem(format!("the configuration is refused: {text}\n{}", told.join("\n")));
                 } else {
-                    self.told("problems", refused);
+                    self.report("problems", refused);
                 }
                 false
             }
@@ -233,7 +233,7 @@ impl<'c> Stage<'c> {
     }
 
     /// Whether the gate's log names all of these.
-    fn told(&mut self, what: &str, wanted: &[String]) {
+    fn report(&mut self, what: &str, wanted: &[String]) {
         let told = self.scene.warnings();
         for text in wanted.iter().filter(|text| !told.iter().any(|line| line.contains(text.as_str()))) {
             self.problem(format!("the {what} do not name {text:?}: {told:#?}"));

@@ -9,7 +9,7 @@ use avnology_gate::verdict::Verdict;
 use standin::Fault;
 
 use super::host::{Landing, UNREACHABLE, landing, synthetic};
-use super::{Happening, Stream, World};
+use super::{HostEvent, Stream, World};
 
 impl World<'_> {
     /// Takes everything that the engine wants; the decision for `current`, if there is one, is the running callback's return value.
@@ -56,7 +56,7 @@ impl World<'_> {
         if self.provider_down {
             self.schedule(
                 Duration::ZERO,
-                Happening::Landed { worker, flight, landing: synthetic(503, UNREACHABLE) },
+                HostEvent::Landed { worker, flight, landing: synthetic(503, UNREACHABLE) },
             );
             return;
         }
@@ -88,7 +88,7 @@ impl World<'_> {
             return;
         }
         let (after, landing) = landing(answer, callout.timeout - spent);
-        self.schedule(spent + after, Happening::Landed { worker, flight, landing });
+        self.schedule(spent + after, HostEvent::Landed { worker, flight, landing });
     }
 
     fn hold_to_rules(

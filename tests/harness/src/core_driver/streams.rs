@@ -7,7 +7,7 @@ use avnology_gate::flow::{RootId, Step as Gate, StreamId};
 use avnology_gate::verdict::{Action, Verdict};
 
 use super::host::{Piece, answer, apply, head, pieces};
-use super::{Happening, PIECE, State, Stream, World};
+use super::{HostEvent, PIECE, State, Stream, World};
 use crate::corpus::{Decision, Observation, Outgoing, UpstreamSaw, sent_secrets, sha256};
 
 impl World<'_> {
@@ -53,7 +53,7 @@ impl World<'_> {
         );
         let late = self.drain(worker, Some(id));
         for nth in 1..=count {
-            self.schedule(PIECE * nth, Happening::Piece { worker, stream: id });
+            self.schedule(PIECE * nth, HostEvent::Piece { worker, stream: id });
         }
         match late.map_or(step, Gate::Decided) {
             Gate::Continue => self.problem("the header callback lets a request pass without a verdict"),
@@ -294,8 +294,8 @@ impl World<'_> {
             host.engine.root_gone(id, self.now);
         }
         let flights = host.flights.clone();
-        self.queue.retain(|_, happening| match happening {
-            Happening::Landed { worker: of, flight, .. } => *of != worker || flights.contains_key(flight),
+        self.queue.retain(|_, event| match event {
+            HostEvent::Landed { worker: of, flight, .. } => *of != worker || flights.contains_key(flight),
             _ => true,
         });
         self.drain(worker, None);
