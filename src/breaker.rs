@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// When an endpoint is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BreakerRules {
+pub(crate) struct BreakerRules {
     /// Outages within the window that open it; zero: it never opens.
     pub failures: usize,
     /// The window.
@@ -17,7 +17,7 @@ pub struct BreakerRules {
 
 /// What a call is made for. A limit that one of them meets does not hold for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// About a token that was not seen active lately.
     NewToken,
     /// About one that was.
@@ -28,7 +28,7 @@ pub enum Purpose {
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallOutcome {
+pub(crate) enum CallOutcome {
     /// The endpoint answered, whatever it said.
     Answered,
     /// It asked to be left alone for so long.
@@ -41,7 +41,7 @@ pub enum CallOutcome {
 
 /// Why a call must not be made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallRefused {
+pub(crate) enum CallRefused {
     /// The breaker is open for so much longer.
     Breaker(Duration),
     /// The endpoint has asked for so much more patience.
@@ -50,7 +50,7 @@ pub enum CallRefused {
 
 /// What the end of a call did to a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transition {
+pub(crate) enum Transition {
     /// Nothing.
     None,
     /// It is open, or open again.
@@ -61,7 +61,7 @@ pub enum Transition {
 
 /// The breaker of one endpoint, as one worker has seen the endpoint.
 #[derive(Clone, Debug, Default)]
-pub struct CircuitBreaker {
+pub(crate) struct CircuitBreaker {
     outages: VecDeque<Timestamp>,
     state: State,
     /// One per [`Purpose`].
@@ -82,7 +82,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// [`CallRefused`] where it must not.
-    pub fn check(&self, purpose: Purpose, now: Timestamp) -> Result<(), CallRefused> {
+    pub(crate) fn check(&self, purpose: Purpose, now: Timestamp) -> Result<(), CallRefused> {
         let paused = self.paused_until.get(index(purpose)).copied().flatten();
         if let Some(until) = paused.filter(|until| is_ahead(*until, now, MAX_PAUSE)) {
             return Err(CallRefused::Paused(until.saturating_since(now)));
@@ -98,8 +98,9 @@ impl CircuitBreaker {
         }
     }
 
-    /// A call is made, and is over by `deadline`. Whether it is the one that finds out how the endpoint is.
-    pub fn on_start(&mut self, deadline: Timestamp) -> bool {
+    /// A call is made, and is over by `deadline`. Whether it is the one that finds out how the
+    /// endpoint is.
+    pub(crate) fn on_start(&mut self, deadline: Timestamp) -> bool {
         let is_probe = self.state != State::Closed;
         if is_probe {
             self.state = State::Probing(deadline);
@@ -108,7 +109,7 @@ impl CircuitBreaker {
     }
 
     /// A call has ended. Says what that did to the breaker.
-    pub fn on_end(
+    pub(crate) fn on_end(
         &mut self,
         outcome: CallOutcome,
         is_probe: bool,
@@ -163,7 +164,8 @@ impl CircuitBreaker {
     }
 }
 
-/// Whether a point is ahead, and no farther than it can have been set: the clock may have gone backwards.
+/// Whether a point is ahead, and no farther than it can have been set: the clock may have gone
+/// backwards.
 fn is_ahead(until: Timestamp, now: Timestamp, farthest: Duration) -> bool {
     until > now && until.saturating_since(now) <= farthest
 }
@@ -177,10 +179,10 @@ fn index(purpose: Purpose) -> usize {
 }
 
 /// The longest pause that an endpoint is granted.
-pub const MAX_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The longest time that a breaker can be configured to stay open, or a probe to take.
-pub const MAX_OPEN: Duration = Duration::from_secs(300);
+pub(crate) const MAX_OPEN: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {

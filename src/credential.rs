@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// One place where a token may stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// A header, with a scheme before the token or without.
     Header {
         /// The header's name, lower case.
@@ -33,9 +33,10 @@ pub enum Source {
 /// The token that a request presents; `None` where it presents none.
 ///
 /// # Errors
-/// [`Denial::MalformedCredential`] where a source breaks the grammar or stands twice, [`Denial::ConflictingCredentials`] where two sources
-/// carry different tokens, [`Denial::CrossSite`] where only a cookie vouches for an unsafe request from an unlisted origin.
-pub fn extract(sources: &[Source], head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
+/// [`Denial::MalformedCredential`] where a source breaks the grammar or stands twice,
+/// [`Denial::ConflictingCredentials`] where two sources carry different tokens,
+/// [`Denial::CrossSite`] where only a cookie vouches for an unsafe request from an unlisted origin.
+pub(crate) fn extract(sources: &[Source], head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
     let mut found: Option<Cow<'_, str>> = None;
     let mut cookie_origins: Option<&[String]> = None;
     let mut vouched = false;
@@ -112,7 +113,7 @@ impl Source {
     }
 
     /// The header that this source reads, lower case.
-    pub fn header_name(&self) -> Option<&str> {
+    pub(crate) fn header_name(&self) -> Option<&str> {
         match self {
             Self::Header { name, .. } => Some(name),
             Self::Cookie { .. } => Some("cookie"),
@@ -121,7 +122,7 @@ impl Source {
     }
 
     /// The query parameter that this source reads.
-    pub fn query_name(&self) -> Option<&str> {
+    pub(crate) fn query_name(&self) -> Option<&str> {
         match self {
             Self::Query { name } => Some(name),
             _ => None,
@@ -129,10 +130,11 @@ impl Source {
     }
 }
 
-/// What follows the scheme and its spaces; `None` where the value has another scheme or none, which is no credential of ours.
+/// What follows the scheme and its spaces; `None` where the value has another scheme or none, which
+/// is no credential of ours.
 ///
-/// Envoy joins two `Authorization` lines by a comma before a filter sees them: a value that begins with our scheme and goes on with a comma
-/// breaks the token's grammar, and is refused there.
+/// Envoy joins two `Authorization` lines by a comma before a filter sees them: a value that begins
+/// with our scheme and goes on with a comma breaks the token's grammar, and is refused there.
 fn after_scheme<'a>(value: Cow<'a, [u8]>, scheme: &str) -> Option<Cow<'a, [u8]>> {
     let end = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
     if !value.get(..end)?.eq_ignore_ascii_case(scheme.as_bytes()) {
@@ -195,7 +197,7 @@ fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// A `Cookie` line without the cookies of these names; `None` where it has none of them.
-pub fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
+pub(crate) fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let is_named =
         |pair: &&[u8]| cookie_pairs(pair).any(|(name, _)| names.iter().any(|n| n.as_bytes() == name));
     if !line.split(|b| *b == b';').any(|pair| is_named(&pair)) {

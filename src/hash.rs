@@ -8,13 +8,14 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed(pub [u8; 16]);
 
-/// What identifies a fact: a keyed hash, so that nobody outside this VM can choose two questions with one key.
+/// What identifies a fact: a keyed hash, so that nobody outside this VM can choose two questions
+/// with one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FactKey([u64; 2]);
+pub(crate) struct FactKey([u64; 2]);
 
 impl FactKey {
     /// The key of a fact, from parts that are told apart by their length prefixes.
-    pub fn of<'p>(seed: Seed, parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
+    pub(crate) fn of<'p>(seed: Seed, parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
         let mut hasher = SipHasher24::new_with_key(&seed.0);
         for part in parts {
             hasher.write(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
@@ -25,19 +26,19 @@ impl FactKey {
     }
 
     /// Its bytes.
-    pub fn bytes(self) -> [u8; 16] {
+    pub(crate) fn bytes(self) -> [u8; 16] {
         let [first, second] = self.0;
         (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
     }
 
     /// Half of it, for where a collision does no harm.
-    pub const fn half(self) -> u64 {
+    pub(crate) const fn half(self) -> u64 {
         let [half, _] = self.0;
         half
     }
 
     /// One of so many places, always the same.
-    pub fn place_among(self, places: usize) -> usize {
+    pub(crate) fn place_among(self, places: usize) -> usize {
         // By other bits than those that tables look at.
         let bits = usize::try_from(self.0[1] & 0xffff_ffff).unwrap_or_default();
         bits.checked_rem(places).unwrap_or_default()
@@ -51,12 +52,13 @@ impl Hash for FactKey {
     }
 }
 
-/// For tables whose entries nobody outside can choose: numbers that the host counts, keyed hashes, names of a configuration.
-pub type TrustedKeyHasher = BuildHasherDefault<FibonacciHasher>;
+/// For tables whose entries nobody outside can choose: numbers that the host counts, keyed hashes,
+/// names of a configuration.
+pub(crate) type TrustedKeyHasher = BuildHasherDefault<FibonacciHasher>;
 
 /// A hasher of one number.
 #[derive(Default)]
-pub struct FibonacciHasher(u64);
+pub(crate) struct FibonacciHasher(u64);
 
 impl Hasher for FibonacciHasher {
     fn finish(&self) -> u64 {
@@ -80,13 +82,14 @@ impl Hasher for FibonacciHasher {
     }
 }
 
-/// What tells an endpoint and whom it knows the gate as from others: the same in every worker, and no secret can be read from it.
+/// What tells an endpoint and whom it knows the gate as from others: the same in every worker, and
+/// no secret can be read from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Fingerprint([u8; 16]);
+pub(crate) struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
     /// The fingerprint of these parts, which are told apart by their length prefixes.
-    pub fn of(parts: &[&str]) -> Self {
+    pub(crate) fn of(parts: &[&str]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
             digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
@@ -96,13 +99,13 @@ impl Fingerprint {
     }
 
     /// Its bytes.
-    pub const fn bytes(&self) -> &[u8; 16] {
+    pub(crate) const fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
 /// The first sixteen bytes.
-pub fn first_half(bytes: [u8; 32]) -> [u8; 16] {
+pub(crate) fn first_half(bytes: [u8; 32]) -> [u8; 16] {
     bytes.first_chunk().copied().unwrap_or_default()
 }
 

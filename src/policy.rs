@@ -15,13 +15,14 @@ use std::time::Duration;
 
 /// One plugin's rules.
 #[derive(Debug)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Tells it from the other policies of an engine, which gives it.
     pub(crate) id: u32,
     pub(crate) table: RouteTable<Arc<Route>>,
     /// For what no route names; `None`: refused.
     pub(crate) fallback: Option<Arc<Route>>,
-    /// Every query parameter that carries a credential somewhere: cut from requests that no route claims.
+    /// Every query parameter that carries a credential somewhere: cut from requests that no route
+    /// claims.
     pub(crate) credential_queries: Vec<String>,
     /// Every endpoint that it may ask, as whom.
     pub(crate) endpoints: Vec<Fingerprint>,
@@ -42,7 +43,7 @@ pub struct Policy {
 
 /// How much a policy wants to be kept, and for how long at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Answers about tokens.
     pub(crate) tokens: Bound,
     /// Answers about permissions.
@@ -51,7 +52,7 @@ pub struct Bounds {
 
 /// The bound of one kind of answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// How many.
     pub(crate) max_entries: usize,
     /// The longest time that any route lets a yes count.
@@ -74,7 +75,7 @@ pub struct Route {
 
 /// What a route asks for.
 #[derive(Debug)]
-pub enum Access {
+pub(crate) enum Access {
     /// Nothing; no credential is looked at.
     Public(NoRules),
     /// A token.
@@ -117,7 +118,7 @@ pub struct TokenRules {
 
 /// The permissions that a route asks for.
 #[derive(Debug)]
-pub struct PermissionRules {
+pub(crate) struct PermissionRules {
     /// Who is asked.
     pub(crate) endpoint: Arc<PermissionEndpoint>,
     /// Every one of these.
@@ -128,17 +129,19 @@ pub struct PermissionRules {
 
 /// How answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerFormat {
+pub(crate) enum AnswerFormat {
     /// `{"error","message"}`.
     Json,
     /// RFC 9457.
     Problem,
 }
 
-/// The header names that only the gate may set, and those that would make a service see another request than the gate did.
+/// The header names that only the gate may set, and those that would make a service see another
+/// request than the gate did.
 #[derive(Clone, Debug)]
-pub struct OwnedHeaders {
-    /// In lower case, as configured: keys of `identity_headers`, `strip_headers`, the override headers.
+pub(crate) struct OwnedHeaders {
+    /// In lower case, as configured: keys of `identity_headers`, `strip_headers`, the override
+    /// headers.
     names: Vec<String>,
     /// How those and the reserved ones begin.
     begins: Vec<u8>,
@@ -152,7 +155,7 @@ impl Default for OwnedHeaders {
 
 impl OwnedHeaders {
     /// These names beside the ones that are always owned.
-    pub fn new(names: Vec<String>) -> Self {
+    pub(crate) fn new(names: Vec<String>) -> Self {
         let mut begins: Vec<u8> =
             names.iter().filter_map(|name| name.bytes().next()).map(normalize_byte).collect();
         begins.push(b'x');
@@ -163,8 +166,9 @@ impl OwnedHeaders {
 
     /// Whether a client must not send this header or trailer.
     ///
-    /// Compared with every non-alphanumeric byte read as `-`: that is how servers which hand headers on as environment variables read them.
-    pub fn contains(&self, name: &[u8]) -> bool {
+    /// Compared with every non-alphanumeric byte read as `-`: that is how servers which hand
+    /// headers on as environment variables read them.
+    pub(crate) fn contains(&self, name: &[u8]) -> bool {
         // Most names of most requests begin like none of these.
         if !name.first().is_some_and(|first| self.begins.contains(&normalize_byte(*first))) {
             return false;

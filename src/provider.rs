@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The provider's host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provider {
+pub(crate) struct Provider {
     /// The name of the host's upstream cluster.
     pub cluster: String,
     /// What `:authority` says.
@@ -24,7 +24,7 @@ pub struct Provider {
 
 /// One endpoint of the provider's, as one client knows it.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     provider: Provider,
     path: String,
     fingerprint: Fingerprint,
@@ -35,7 +35,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// The endpoint at this path. `kind`: what it answers. `client`: what the gate shows it, the
     /// secret last; without a secret that is empty, or without anything, workers share no answer.
-    pub fn new(provider: Provider, kind: &str, path: String, client: &[&str]) -> Self {
+    pub(crate) fn new(provider: Provider, kind: &str, path: String, client: &[&str]) -> Self {
         let place = [kind, &provider.cluster, &provider.authority, &path];
         let parts: Vec<&str> = place.iter().chain(client).copied().collect();
         let fingerprint = Fingerprint::of(&parts);
@@ -45,17 +45,17 @@ impl Endpoint {
     }
 
     /// Where it is.
-    pub fn provider(&self) -> &Provider {
+    pub(crate) fn provider(&self) -> &Provider {
         &self.provider
     }
 
     /// What tells it, and whom it knows the gate as, from others.
-    pub fn fingerprint(&self) -> Fingerprint {
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
     /// A request to it. `headers`: those beside what every request has.
-    pub fn callout(
+    pub(crate) fn callout(
         &self,
         method: &'static str,
         headers: impl IntoIterator<Item = (&'static str, String)>,
@@ -75,13 +75,13 @@ impl Endpoint {
     }
 
     /// What identifies the answer to a question of these parts, within this worker.
-    pub fn key(&self, seed: Seed, question: &[&[u8]]) -> FactKey {
+    pub(crate) fn key(&self, seed: Seed, question: &[&[u8]]) -> FactKey {
         let endpoint: &[u8] = self.fingerprint.bytes();
         FactKey::of(seed, std::iter::once(endpoint).chain(question.iter().copied()))
     }
 
     /// Where the workers share the answer to a question of these parts, if they do.
-    pub fn shared_key(&self, kind: Kind, question: &[&[u8]]) -> Option<SharedKey> {
+    pub(crate) fn shared_key(&self, kind: Kind, question: &[&[u8]]) -> Option<SharedKey> {
         self.sealer.as_ref().map(|sealer| sealer.key(kind, question))
     }
 }

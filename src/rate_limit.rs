@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A token bucket's size and flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// Calls a second in the long run, at least one.
     pub per_second: u32,
     /// Calls at once, at least one.
@@ -17,7 +17,7 @@ pub struct Rate {
 
 /// What a worker may spend; `None`: without a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RateLimits {
+pub(crate) struct RateLimits {
     /// On tokens that were not seen active lately.
     pub new_tokens: Option<Rate>,
     /// On tokens that were.
@@ -30,7 +30,7 @@ pub struct RateLimits {
 
 /// What a worker has left.
 #[derive(Clone, Debug, Default)]
-pub struct RateLimiter {
+pub(crate) struct RateLimiter {
     new_tokens: Bucket,
     refreshes: Bucket,
     permissions: Bucket,
@@ -45,11 +45,12 @@ struct Bucket {
 }
 
 impl RateLimiter {
-    /// Takes one call out of its purpose's budget, and where `subject` is one, out of that subject's.
+    /// Takes one call out of its purpose's budget, and where `subject` is one, out of that
+    /// subject's.
     ///
     /// # Errors
     /// How long it takes until there is one.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         rates: &RateLimits,
         purpose: Purpose,
@@ -108,17 +109,17 @@ impl Bucket {
 /// Buckets of subjects that are not full, at most.
 const MAX_SUBJECTS: usize = 10_000;
 
-/// Keys that were seen positive lately: two generations, of which the older goes when the younger is full. Halves of them, since a wrong yes
-/// costs no more than a call out of the wrong budget.
+/// Keys that were seen positive lately: two generations, of which the older goes when the younger
+/// is full. Halves of them, since a wrong yes costs no more than a call out of the wrong budget.
 #[derive(Clone, Debug, Default)]
-pub struct RecentTokens {
+pub(crate) struct RecentTokens {
     young: HashSet<u64, TrustedKeyHasher>,
     old: HashSet<u64, TrustedKeyHasher>,
 }
 
 impl RecentTokens {
     /// Notes a key.
-    pub fn note(&mut self, key: FactKey) {
+    pub(crate) fn note(&mut self, key: FactKey) {
         let key = key.half();
         if self.young.len() >= MAX_SEEN && !self.young.contains(&key) {
             self.old = std::mem::take(&mut self.young);
@@ -127,14 +128,14 @@ impl RecentTokens {
     }
 
     /// Forgets a key.
-    pub fn forget(&mut self, key: FactKey) {
+    pub(crate) fn forget(&mut self, key: FactKey) {
         let key = key.half();
         self.young.remove(&key);
         self.old.remove(&key);
     }
 
     /// Whether a key was noted lately.
-    pub fn knows(&self, key: FactKey) -> bool {
+    pub(crate) fn knows(&self, key: FactKey) -> bool {
         let key = key.half();
         self.young.contains(&key) || self.old.contains(&key)
     }

@@ -1,13 +1,13 @@
 //! The vocabulary of no: why a request is refused, and the one catalogue of reasons.
 //!
-//! Denied is not broken, and not everything that is broken may be opened: a [`Denial`] is a decision,
-//! an [`Outage`] is the provider being away, and an [`Unusable`] is everything else that went wrong
-//! and that a caller may be able to provoke. Only an `Outage` can be opened by
-//! `on_provider_error: allow`; the types keep them apart. An [`Acknowledgement`] is no failure at all:
-//! the gate takes the request and does not hand it on.
+//! Denied is not broken, and not everything that is broken may be opened: a [`Denial`] is a
+//! decision, an [`Outage`] is the provider being away, and an [`Unusable`] is everything else that
+//! went wrong and that a caller may be able to provoke. Only an `Outage` can be opened by
+//! `on_provider_error: allow`; the types keep them apart. An [`Acknowledgement`] is no failure at
+//! all: the gate takes the request and does not hand it on.
 //!
-//! One table makes all of it: the classes, [`Reason`], and what caller and operator are told. To add a
-//! reason is to add a line.
+//! One table makes all of it: the classes, [`Reason`], and what caller and operator are told. To
+//! add a reason is to add a line.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ pub struct Status {
     pub code: u16,
     /// Its reason phrase (RFC 9110 section 15).
     pub phrase: &'static str,
-    /// The gRPC status. It is passed explicitly: left alone, Envoy would make 13 (INTERNAL) of a 400.
+    /// The gRPC status. It is passed explicitly: left alone, Envoy would make 13 (INTERNAL) of a
+    /// 400.
     pub grpc: u8,
 }
 
@@ -50,7 +51,8 @@ pub enum Challenge {
     Signature,
 }
 
-/// One line of the catalogue: everything that is told about a reason, to the caller and to the operator.
+/// One line of the catalogue: everything that is told about a reason, to the caller and to the
+/// operator.
 #[derive(Clone, Copy, Debug)]
 pub struct ReasonInfo {
     /// The stable id: in `%RESPONSE_CODE_DETAILS%`, counters, logs and the filter state.
@@ -257,7 +259,8 @@ catalogue! {
         /// Too many requests wait for one answer, or in all.
         OverLimit "over_limit" => PROVIDER_UNAVAILABLE,
             "more requests wait for the provider than a worker may hold";
-        /// The budget for calls about tokens that were not seen active lately is used up, for so much longer.
+        /// The budget for calls about tokens that were not seen active lately is used up, for so
+        /// much longer.
         NewTokenBudget(Duration) "new_token_budget" => PROVIDER_UNAVAILABLE,
             "a budget for calls is used up: see `budgets`";
         /// The budget for calls about tokens that were is used up, for so much longer.
@@ -269,7 +272,8 @@ catalogue! {
         /// The worker holds as many webhook bytes as it may.
         BodyMemory "body_memory" => WEBHOOK_UNAVAILABLE,
             "webhook bodies beyond what a worker may hold: see `max_body_bytes` and `body_timeout`";
-        /// The host calls no body callback: the plugin entry lacks `allow_on_headers_stop_iteration`.
+        /// The host calls no body callback: the plugin entry lacks
+        /// `allow_on_headers_stop_iteration`.
         NoBodyCallbacks "no_body_callbacks" => WEBHOOK_UNAVAILABLE,
             "a webhook's body does not reach the filter: set `allow_on_headers_stop_iteration: true` on the plugin's configuration";
         /// The gate itself is in a state that it should not be in.

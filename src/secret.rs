@@ -4,16 +4,16 @@ use std::fmt;
 
 /// A value that never shows in logs, errors or debug output.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret<T>(T);
+pub(crate) struct Secret<T>(T);
 
 impl<T> Secret<T> {
     /// Hides a value.
-    pub const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self(value)
     }
 
     /// The value, for the one place that sends or compares it.
-    pub const fn reveal(&self) -> &T {
+    pub(crate) const fn reveal(&self) -> &T {
         &self.0
     }
 }
@@ -25,13 +25,13 @@ impl<T> fmt::Debug for Secret<T> {
 }
 
 /// A bearer token as a request presented it: RFC 6750's `b64token`, at most [`MAX_TOKEN`] bytes.
-pub type Token = Secret<String>;
+pub(crate) type Token = Secret<String>;
 
 /// How session tokens begin, which are sent as bearer tokens and are no OAuth tokens.
-pub const SESSION_PREFIX: &str = "avnl_ses_";
+pub(crate) const SESSION_PREFIX: &str = "avnl_ses_";
 
 /// The longest token that is looked at, in bytes.
-pub const MAX_TOKEN: usize = 8 * 1024;
+pub(crate) const MAX_TOKEN: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,9 @@
-//! Templates: literals with `{path.NAME}`, `{query.NAME}`, `{header.NAME}` and `{token.CLAIM}` in them.
+//! Templates: literals with `{path.NAME}`, `{query.NAME}`, `{header.NAME}` and `{token.CLAIM}` in
+//! them.
 //!
-//! The same template is read in two ways. In a *check* (object, subject, claims) an unsafe value denies, so that no check is ever sent for
-//! something else than was asked for. In an *identity header* a missing value leaves the header out.
+//! The same template is read in two ways. In a *check* (object, subject, claims) an unsafe value
+//! denies, so that no check is ever sent for something else than was asked for. In an *identity
+//! header* a missing value leaves the header out.
 
 use crate::claims::TokenInfo;
 use crate::http::head::{Reading, RequestHead};
@@ -11,13 +13,13 @@ use std::fmt;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
+pub(crate) struct Template {
     parts: Vec<Part>,
 }
 
 /// One piece of a [`Template`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// Verbatim text.
     Text(String),
     /// A value of the request.
@@ -28,7 +30,7 @@ pub enum Part {
 
 /// A value that a template reads of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RequestValue {
+pub(crate) enum RequestValue {
     /// A parameter of the route's pattern.
     Path(String),
     /// A query parameter.
@@ -39,7 +41,7 @@ pub enum RequestValue {
 
 /// Why a text is no template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateError;
+pub(crate) struct TemplateError;
 
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +53,7 @@ impl fmt::Display for TemplateError {
 ///
 /// Taken when the request begins, because its head is not kept while it waits.
 #[derive(Clone, Debug, Default)]
-pub struct Inputs {
+pub(crate) struct Inputs {
     values: Vec<(RequestValue, Input)>,
 }
 
@@ -64,7 +66,7 @@ enum Input {
 
 impl Inputs {
     /// Reads what `wanted` names. `captures`: the pattern's parameters by name.
-    pub fn take<'a>(
+    pub(crate) fn take<'a>(
         wanted: &[RequestValue],
         head: &RequestHead<'_>,
         captures: impl Iterator<Item = (&'a str, &'a str)> + Clone,
@@ -87,7 +89,7 @@ impl Inputs {
     }
 
     /// Roughly how many bytes they are.
-    pub fn memory_cost(&self) -> usize {
+    pub(crate) fn memory_cost(&self) -> usize {
         self.values.iter().fold(0, |sum, (_, input)| match input {
             Input::Value(value) => sum.saturating_add(value.len()),
             Input::Missing | Input::Ambiguous => sum,
@@ -104,7 +106,7 @@ impl Template {
     ///
     /// # Errors
     /// [`TemplateError`] where a brace is not part of one of the four forms, or the text is empty.
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((literal, after)) = rest.split_once('{') {
@@ -136,12 +138,12 @@ impl Template {
     }
 
     /// The pieces, in order.
-    pub fn parts(&self) -> &[Part] {
+    pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
     }
 
     /// The request's values that it reads.
-    pub fn request_values(&self) -> impl Iterator<Item = &RequestValue> {
+    pub(crate) fn request_values(&self) -> impl Iterator<Item = &RequestValue> {
         self.parts.iter().filter_map(|part| match part {
             Part::Request(value) => Some(value),
             _ => None,
@@ -149,12 +151,13 @@ impl Template {
     }
 
     /// Whether it reads a claim.
-    pub fn reads_token(&self) -> bool {
+    pub(crate) fn reads_token(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Claim(_)))
     }
 
-    /// The template split at the first colon of its leading text, as in `project:{path.id}`: the text before it and the rest.
-    pub fn split_type(&self) -> Option<(String, Self)> {
+    /// The template split at the first colon of its leading text, as in `project:{path.id}`: the
+    /// text before it and the rest.
+    pub(crate) fn split_type(&self) -> Option<(String, Self)> {
         let (first, tail) = self.parts.split_first()?;
         let Part::Text(text) = first else { return None };
         let (kind, rest) = text.split_once(':')?;
@@ -168,16 +171,18 @@ impl Template {
 
     /// The template with this text before it.
     #[must_use]
-    pub fn prefixed(mut self, text: String) -> Self {
+    pub(crate) fn prefixed(mut self, text: String) -> Self {
         self.parts.insert(0, Part::Text(text));
         self
     }
 
-    /// The text of a check. Without a token (a route that was opened), claims stand for nothing, and only the request's values are judged.
+    /// The text of a check. Without a token (a route that was opened), claims stand for nothing,
+    /// and only the request's values are judged.
     ///
     /// # Errors
-    /// [`Denial::UnresolvedTemplate`] where a value is missing, ambiguous, empty or unsafe; unusable where the provider's answer is.
-    pub fn resolve(&self, inputs: &Inputs, token: Option<&TokenInfo>) -> Result<String, Refusal> {
+    /// [`Denial::UnresolvedTemplate`] where a value is missing, ambiguous, empty or unsafe;
+    /// unusable where the provider's answer is.
+    pub(crate) fn resolve(&self, inputs: &Inputs, token: Option<&TokenInfo>) -> Result<String, Refusal> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
@@ -196,12 +201,18 @@ impl Template {
         Ok(text)
     }
 
-    /// The value of an identity header; `None` where a value is missing or empty, or an array or object.
+    /// The value of an identity header; `None` where a value is missing or empty, or an array or
+    /// object.
     ///
     /// # Errors
-    /// [`Denial::UnusableIdentity`] where the value cannot be carried unaltered, [`Denial::UnresolvedTemplate`] where one is ambiguous;
-    /// unusable where the provider's answer is.
-    pub fn header_value(&self, inputs: &Inputs, token: &TokenInfo) -> Result<Option<Vec<u8>>, Refusal> {
+    /// [`Denial::UnusableIdentity`] where the value cannot be carried unaltered,
+    /// [`Denial::UnresolvedTemplate`] where one is ambiguous; unusable where the provider's answer
+    /// is.
+    pub(crate) fn header_value(
+        &self,
+        inputs: &Inputs,
+        token: &TokenInfo,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
         let mut bytes = Vec::new();
         for part in &self.parts {
             match part {
@@ -221,7 +232,8 @@ impl Template {
     }
 }
 
-/// A value that may become part of a check: nothing that could end one part of it and begin another.
+/// A value that may become part of a check: nothing that could end one part of it and begin
+/// another.
 fn safe(value: &[u8]) -> Result<&str, Denial> {
     let plain = |b: &u8| (0x21..=0x7e).contains(b) && !b":#@/*%,?".contains(b);
     if value.is_empty() || !value.iter().all(plain) {
@@ -230,7 +242,8 @@ fn safe(value: &[u8]) -> Result<&str, Denial> {
     std::str::from_utf8(value).map_err(|_| Denial::UnresolvedTemplate)
 }
 
-/// Whether every hop hands the value on as it is: receivers trim white space at the ends, and refuse or cut at controls.
+/// Whether every hop hands the value on as it is: receivers trim white space at the ends, and
+/// refuse or cut at controls.
 fn is_carried_unaltered(value: &[u8]) -> bool {
     match std::str::from_utf8(value) {
         Ok(text) => {

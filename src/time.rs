@@ -4,7 +4,8 @@ use std::time::Duration;
 
 /// Nanoseconds since the Unix epoch, as the host's clock tells them.
 ///
-/// The host's clock may go backwards; every operation saturates, so that no order of readings can panic.
+/// The host's clock may go backwards; every operation saturates, so that no order of readings can
+/// panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 

@@ -1,10 +1,12 @@
-//! What the provider has said, kept for a while: a table per worker, and slots that all workers of a process share.
+//! What the provider has said, kept for a while: a table per worker, and slots that all workers of
+//! a process share.
 //!
-//! A fact keeps the time at which its callout was *started*, since that is what the provider's knowledge is not older than. Nothing that
-//! reads a fact extends it: whether it still counts is judged at each reading, by the lifetimes of the route that reads.
+//! A fact keeps the time at which its callout was *started*, since that is what the provider's
+//! knowledge is not older than. Nothing that reads a fact extends it: whether it still counts is
+//! judged at each reading, by the lifetimes of the route that reads.
 
 mod second_chance;
-pub mod shared;
+pub(crate) mod shared;
 
 use crate::hash::FactKey;
 use crate::time::Timestamp;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 /// How long facts count, as one route has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lifetime {
+pub(crate) struct Lifetime {
     /// How old a yes may be; zero: none is read.
     pub ttl: Duration,
     /// How old a no may be; zero: none is read.
@@ -26,21 +28,22 @@ pub struct Lifetime {
 ///
 /// The two have quotas of their own, so that no flood of bad tokens can push good ones out.
 #[derive(Clone, Debug)]
-pub struct Cache<V> {
+pub(crate) struct Cache<V> {
     yes: SecondChance<V>,
     no: SecondChance<()>,
 }
 
 /// A fact that counts.
 #[derive(Debug)]
-pub enum Lookup<'c, V> {
+pub(crate) enum Lookup<'c, V> {
     /// Yes, with its value.
     Positive {
         /// The value.
         value: &'c mut V,
         /// When its callout was started.
         started: Timestamp,
-        /// Whether it is so old that it should be asked for again, in the background. Said once, and again after a while.
+        /// Whether it is so old that it should be asked for again, in the background. Said once,
+        /// and again after a while.
         needs_refresh: bool,
     },
     /// No.
@@ -49,23 +52,30 @@ pub enum Lookup<'c, V> {
 
 impl<V> Cache<V> {
     /// An empty cache for so many answers.
-    pub fn new(max_entries: usize) -> Self {
+    pub(crate) fn new(max_entries: usize) -> Self {
         let mut cache = Self { yes: SecondChance::default(), no: SecondChance::default() };
         cache.resize(max_entries);
         cache
     }
 
     /// Takes another bound.
-    pub fn resize(&mut self, max_entries: usize) {
+    pub(crate) fn resize(&mut self, max_entries: usize) {
         self.yes.resize(max_entries, max_entries.saturating_mul(BYTES_PER_ENTRY));
         self.no.resize(max_entries.div_ceil(4), usize::MAX);
     }
 
-    /// Takes an answer in: `Some(value, bytes)` for a yes with what its value costs, `None` for a no. `started`: when its callout was.
+    /// Takes an answer in: `Some(value, bytes)` for a yes with what its value costs, `None` for a
+    /// no. `started`: when its callout was.
     ///
-    /// An answer never replaces one that was asked for later. One from the future, seen before the clock went backwards, is forgotten: it
-    /// could come to life again.
-    pub fn insert(&mut self, key: FactKey, answer: Option<(V, usize)>, started: Timestamp, now: Timestamp) {
+    /// An answer never replaces one that was asked for later. One from the future, seen before the
+    /// clock went backwards, is forgotten: it could come to life again.
+    pub(crate) fn insert(
+        &mut self,
+        key: FactKey,
+        answer: Option<(V, usize)>,
+        started: Timestamp,
+        now: Timestamp,
+    ) {
         // A host without a clock says the end of time, from which nothing would ever age.
         if started == Timestamp::from_nanos(u64::MAX) {
             return;
@@ -73,7 +83,8 @@ impl<V> Cache<V> {
         self.yes.forget_if(key, |at| at > now);
         self.no.forget_if(key, |at| at > now);
         let newest = self.yes.started(key).max(self.no.started(key));
-        // A no is never outlived by what was known before it came, although that may have been asked for later: it is asked again.
+        // A no is never outlived by what was known before it came, although that may have been
+        // asked for later: it is asked again.
         if answer.is_none() {
             self.yes.forget_if(key, |_| true);
         }
@@ -93,7 +104,7 @@ impl<V> Cache<V> {
     }
 
     /// The answer to a question, if one is kept that this route may read.
-    pub fn get(&mut self, key: FactKey, lifetime: &Lifetime, now: Timestamp) -> Option<Lookup<'_, V>> {
+    pub(crate) fn get(&mut self, key: FactKey, lifetime: &Lifetime, now: Timestamp) -> Option<Lookup<'_, V>> {
         let counts = |started: Timestamp, ttl: Duration| {
             !ttl.is_zero() && started <= now && now.saturating_since(started) <= ttl
         };
@@ -112,7 +123,7 @@ impl<V> Cache<V> {
     }
 
     /// A yes that counts while the provider is away.
-    pub fn stale(
+    pub(crate) fn stale(
         &mut self,
         key: FactKey,
         lifetime: &Lifetime,
@@ -127,21 +138,22 @@ impl<V> Cache<V> {
     }
 
     /// What was heard last, however old: the value of a yes, or a no.
-    pub fn last_known(&mut self, key: FactKey) -> Option<Option<&V>> {
+    pub(crate) fn last_known(&mut self, key: FactKey) -> Option<Option<&V>> {
         if self.no.started(key).is_some() {
             return Some(None);
         }
         self.yes.touch(key).map(|kept| Some(&kept.value))
     }
 
-    /// Forgets what is from the future: the clock has gone backwards, and it would come to life again.
-    pub fn forget_after(&mut self, now: Timestamp) {
+    /// Forgets what is from the future: the clock has gone backwards, and it would come to life
+    /// again.
+    pub(crate) fn forget_after(&mut self, now: Timestamp) {
         self.yes.retain(|started| started <= now);
         self.no.retain(|started| started <= now);
     }
 
     /// When the callout was started that brought what is kept, however old.
-    pub fn known_since(&self, key: FactKey) -> Option<Timestamp> {
+    pub(crate) fn known_since(&self, key: FactKey) -> Option<Timestamp> {
         self.yes.started(key).max(self.no.started(key))
     }
 }

@@ -1,7 +1,9 @@
-//! A bounded table that forgets what was not read lately: CLOCK (Corbató, 1968), the second-chance queue.
+//! A bounded table that forgets what was not read lately: CLOCK (Corbató, 1968), the second-chance
+//! queue.
 //!
-//! It resists scans as far as an entry that is read between two rounds of the hand stays, and one that is not goes. Its weakness: it keeps no
-//! count, so where more entries are read once per round than fit, it does no better than a queue.
+//! It resists scans as far as an entry that is read between two rounds of the hand stays, and one
+//! that is not goes. Its weakness: it keeps no count, so where more entries are read once per round
+//! than fit, it does no better than a queue.
 
 use crate::hash::{FactKey, TrustedKeyHasher};
 use crate::time::Timestamp;
@@ -102,7 +104,8 @@ impl<V> SecondChance<V> {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Moves the hand on to an entry that was not read since it last passed, and removes it. Two rounds at most.
+    /// Moves the hand on to an entry that was not read since it last passed, and removes it. Two
+    /// rounds at most.
     fn evict(&mut self) {
         loop {
             if self.hand >= self.ring.len() {
@@ -134,7 +137,8 @@ impl<V> SecondChance<V> {
     }
 }
 
-/// A vector in chunks: it grows without being copied, and leaves no hole where it was. A module's memory never shrinks.
+/// A vector in chunks: it grows without being copied, and leaves no hole where it was. A module's
+/// memory never shrinks.
 #[derive(Clone, Debug)]
 struct Ring<T> {
     chunks: Vec<Vec<T>>,

@@ -1,8 +1,11 @@
-//! The second level: facts in slots that all workers of a process share, and that other plugins may write to.
+//! The second level: facts in slots that all workers of a process share, and that other plugins may
+//! write to.
 //!
-//! The slots are few and fixed, since a host never frees one: a fact's key says which one is its. Slot, digest (SipHash-2-4-128) and seal
-//! (HMAC-SHA256) have keys that come from the secret which the gate shows the endpoint, so that nobody else can say which slot a token has, or
-//! make a value that is believed. Whoever can write may put an older value back: a fact's own age bounds what that brings.
+//! The slots are few and fixed, since a host never frees one: a fact's key says which one is its.
+//! Slot, digest (SipHash-2-4-128) and seal (HMAC-SHA256) have keys that come from the secret which
+//! the gate shows the endpoint, so that nobody else can say which slot a token has, or make a value
+//! that is believed. Whoever can write may put an older value back: a fact's own age bounds what
+//! that brings.
 //!
 //! ```text
 //! value = version digest[16] kind started[8] until[8] payload… seal[16]
@@ -18,7 +21,7 @@ use std::time::Duration;
 
 /// The keys of one endpoint's slots.
 #[derive(Clone)]
-pub struct Sealer {
+pub(crate) struct Sealer {
     digests: Seed,
     /// Keyed once, since that costs as much as a short message.
     seals: Hmac<Sha256>,
@@ -32,17 +35,17 @@ impl fmt::Debug for Sealer {
 
 /// Where a question's answer is, if it is anywhere.
 #[derive(Clone, Debug)]
-pub struct SharedKey {
+pub(crate) struct SharedKey {
     sealer: Arc<Sealer>,
     kind: Kind,
     slot: u32,
     digest: [u8; 16],
 }
 
-/// What a question is about. Each kind has slots of its own: a caller chooses what permissions are asked for, and must not so choose which
-/// token's answer is forgotten.
+/// What a question is about. Each kind has slots of its own: a caller chooses what permissions are
+/// asked for, and must not so choose which token's answer is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A token.
     Token,
     /// A permission.
@@ -51,7 +54,7 @@ pub enum Kind {
 
 /// What may stand in a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedEntry {
+pub(crate) struct SharedEntry {
     /// When the callout that brought it was started.
     pub started: Timestamp,
     /// When it may be forgotten.
@@ -62,7 +65,7 @@ pub struct SharedEntry {
 
 /// An answer that workers share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SharedAnswer {
+pub(crate) enum SharedAnswer {
     /// Yes, with the fact's bytes.
     Yes(Vec<u8>),
     /// No: a tombstone, which keeps a yes that was asked for earlier from coming back.
@@ -77,8 +80,9 @@ enum Claim {
 }
 
 impl Sealer {
-    /// The keys for an endpoint. `secret`: what the gate shows it; `fingerprint`: where it is and who the gate is there.
-    pub fn new(secret: &str, fingerprint: Fingerprint) -> Self {
+    /// The keys for an endpoint. `secret`: what the gate shows it; `fingerprint`: where it is and
+    /// who the gate is there.
+    pub(crate) fn new(secret: &str, fingerprint: Fingerprint) -> Self {
         let key = |purpose: &[u8]| {
             tag(keyed(secret.as_bytes()), &[b"avnology_gate 1", purpose, fingerprint.bytes()])
         };
@@ -86,7 +90,7 @@ impl Sealer {
     }
 
     /// Where the answer to the question with these parts is.
-    pub fn key(self: &Arc<Self>, kind: Kind, question: &[&[u8]]) -> SharedKey {
+    pub(crate) fn key(self: &Arc<Self>, kind: Kind, question: &[&[u8]]) -> SharedKey {
         let digest = FactKey::of(self.digests, question.iter().copied()).bytes();
         // The digest's own bits: it is read where the slot is, by whoever can read there.
         let slot = u32::from_le_bytes(digest.first_chunk().copied().unwrap_or_default()) % SLOTS;
@@ -100,7 +104,7 @@ impl Sealer {
 
 impl SharedKey {
     /// The slot's name.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let kind = match self.kind {
             Kind::Token => "token",
             Kind::Permission => "permission",
@@ -109,16 +113,21 @@ impl SharedKey {
     }
 
     /// The answer to this question, if these bytes are one that the gate has sealed.
-    pub fn open(&self, bytes: &[u8]) -> Option<SharedEntry> {
+    pub(crate) fn open(&self, bytes: &[u8]) -> Option<SharedEntry> {
         let (digest, entry) = self.unseal(bytes)?;
         (digest == self.digest).then_some(entry)
     }
 
     /// What to write in the place of these bytes; `None` where they must stay.
     ///
-    /// Only what is later replaces an answer to the same question. A no takes the slot of another question, and keeps it from every yes until
-    /// it may be forgotten.
-    pub fn replace(&self, bytes: Option<&[u8]>, entry: &SharedEntry, now: Timestamp) -> Option<Vec<u8>> {
+    /// Only what is later replaces an answer to the same question. A no takes the slot of another
+    /// question, and keeps it from every yes until it may be forgotten.
+    pub(crate) fn replace(
+        &self,
+        bytes: Option<&[u8]>,
+        entry: &SharedEntry,
+        now: Timestamp,
+    ) -> Option<Vec<u8>> {
         let there = bytes.and_then(|bytes| self.unseal(bytes));
         (self.claim(there, entry, now) == Claim::Write).then(|| self.value(entry))
     }
@@ -161,7 +170,8 @@ impl SharedKey {
     fn unseal(&self, bytes: &[u8]) -> Option<([u8; 16], SharedEntry)> {
         // Nothing of ours is longer, and what is not ours costs no more than a look.
         let (value, seal) = bytes.split_last_chunk::<16>().filter(|_| bytes.len() <= MAX_VALUE)?;
-        // Compared in constant time: whoever can write to the slots must not find a seal byte by byte.
+        // Compared in constant time: whoever can write to the slots must not find a seal byte by
+        // byte.
         let mut mac = self.sealer.seals.clone();
         update(&mut mac, &[&self.slot.to_le_bytes(), value]);
         mac.verify_truncated_left(seal).ok()?;
@@ -182,7 +192,7 @@ impl SharedKey {
 
 impl SharedEntry {
     /// An answer that is worth keeping for this long.
-    pub fn new(answer: SharedAnswer, started: Timestamp, max_ttl: Duration) -> Self {
+    pub(crate) fn new(answer: SharedAnswer, started: Timestamp, max_ttl: Duration) -> Self {
         Self { started, until: started.saturating_add(max_ttl), answer }
     }
 }
@@ -207,11 +217,12 @@ fn tag(mut mac: Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
 /// Of the value's layout and the facts' in it. Another one is a miss.
 const VERSION: u8 = 1;
 
-/// Slots of a process, of each kind. With a thousand tokens about fifteen pairs meet in one; a host spends 100 bytes on a slot beside its value.
+/// Slots of a process, of each kind. With a thousand tokens about fifteen pairs meet in one; a host
+/// spends 100 bytes on a slot beside its value.
 const SLOTS: u32 = 32_768;
 
 /// The longest payload that is shared, in bytes: all slots together stay below a bound.
-pub const MAX_PAYLOAD: usize = 2048;
+pub(crate) const MAX_PAYLOAD: usize = 2048;
 
 /// The longest value: a payload with what stands around it.
 const MAX_VALUE: usize = MAX_PAYLOAD + 64;

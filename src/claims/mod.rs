@@ -1,20 +1,22 @@
 //! The members of a provider's JSON answer, read strictly and kept packed.
 
 mod packed;
+mod parse;
 
-pub use packed::{Items, Value};
+pub(crate) use packed::Value;
 
 use crate::refusal::Unusable;
 use crate::time::Timestamp;
 use packed::Members;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use parse::{MembersVisitor, push_integer};
+use serde::de::Deserializer;
 use std::borrow::Cow;
-use std::fmt;
 use std::time::Duration;
 
 /// The members of an active token's answer; cheap to clone.
 ///
-/// Members that no decision reads are tolerated whatever they are; one that a decision reads must have its type and stand once.
+/// Members that no decision reads are tolerated whatever they are; one that a decision reads must
+/// have its type and stand once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenInfo {
     members: Members,
@@ -55,7 +57,8 @@ impl TokenInfo {
         self.members.bytes()
     }
 
-    /// Takes bytes that [`Self::packed`] gave, perhaps in another worker; `None` where they are anything else.
+    /// Takes bytes that [`Self::packed`] gave, perhaps in another worker; `None` where they are
+    /// anything else.
     pub fn unpack(bytes: &[u8]) -> Option<Self> {
         Members::unpack(bytes).map(|members| Self { members })
     }
@@ -90,7 +93,8 @@ impl TokenInfo {
         time_of(self.members.get(name))
     }
 
-    /// Whether `exp` has passed (RFC 7519 section 4.1.4: not accepted *on or* after), with this leeway. One that cannot be read has not.
+    /// Whether `exp` has passed (RFC 7519 section 4.1.4: not accepted *on or* after), with this
+    /// leeway. One that cannot be read has not.
     pub fn is_past(&self, skew: Duration, now: Timestamp) -> bool {
         let skew = i128::from(skew.as_secs());
         matches!(self.time("exp"), Ok(Some(exp)) if exp.saturating_add(skew) <= i128::from(now.as_secs()))
@@ -104,7 +108,8 @@ impl TokenInfo {
         match self.member("scope")? {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text.split(' ').filter(|s| !s.is_empty()).collect())),
-            // An element with a space would be one scope here and two in the header that the service reads.
+            // An element with a space would be one scope here and two in the header that the
+            // service reads.
             Some(Value::List(list)) => list
                 .map(|v| v.as_text().filter(|scope| !scope.contains(' ')))
                 .collect::<Option<Vec<_>>>()
@@ -144,11 +149,13 @@ impl TokenInfo {
         }
     }
 
-    /// What a template reads of a claim: strings byte for byte, integers and booleans as their JSON text, scopes joined by spaces; `None`
-    /// for what is absent and for arrays, objects and other numbers, which have no one text.
+    /// What a template reads of a claim: strings byte for byte, integers and booleans as their JSON
+    /// text, scopes joined by spaces; `None` for what is absent and for arrays, objects and other
+    /// numbers, which have no one text.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where the claim stands twice, or is one whose type RFC 7662 fixes and has another.
+    /// [`Unusable::BadReply`] where the claim stands twice, or is one whose type RFC 7662 fixes and
+    /// has another.
     pub fn template_text(&self, name: &str) -> Result<Option<Cow<'_, str>>, Unusable> {
         match name {
             "scope" => Ok(self.scope_text()?),
@@ -267,139 +274,8 @@ impl<'m> Value<'m> {
     }
 }
 
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-        let mut members: Vec<(String, Vec<u8>)> = Vec::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let mut packed = Vec::new();
-            map.next_value_seed(Packing { depth: 1, out: Some(&mut packed) })?;
-            if let Some((_, first)) = members.iter_mut().find(|(n, _)| *n == name) {
-                *first = packed::DUPLICATE_VALUE.into();
-            } else if members.len() < MAX_MEMBERS {
-                members.push((name, packed));
-            } else {
-                return Err(serde::de::Error::custom("too many members"));
-            }
-        }
-        Ok(Members::pack(&members))
-    }
-}
-
-/// Reads a value at this depth (the answer itself is at depth 1) and packs it, where anybody can read it.
-struct Packing<'o> {
-    depth: usize,
-    out: Option<&'o mut Vec<u8>>,
-}
-
-impl Packing<'_> {
-    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
-        if self.depth >= MAX_DEPTH {
-            Err(E::custom("nested too deep"))
-        } else {
-            Ok(self.depth.saturating_add(1))
-        }
-    }
-
-    fn pack(self, push: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(out) = self.out {
-            push(out);
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Packing<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Packing<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.pack(packed::push_null);
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, b: bool) -> Result<(), E> {
-        self.pack(|out| packed::push_bool(out, b));
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, n: i64) -> Result<(), E> {
-        self.pack(|out| push_integer(out, n));
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, n: u64) -> Result<(), E> {
-        self.pack(|out| packed::push_whole(out, n));
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, n: f64) -> Result<(), E> {
-        self.pack(|out| packed::push_float(out, n));
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.pack(|out| packed::push_text(out, text));
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let depth = self.deeper()?;
-        let mut items = Vec::new();
-        // A list in a list matches nothing, and is kept as an object, which does not either.
-        let mut item = |items: &mut Vec<u8>| {
-            let before = items.len();
-            let read = seq.next_element_seed(Packing { depth, out: Some(items) })?.is_some();
-            if items.get(before) == Some(&packed::LIST) {
-                items.truncate(before);
-                packed::push_object(items);
-            }
-            Ok(read)
-        };
-        while item(&mut items)? {}
-        self.pack(|out| packed::push_list(out, &items));
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let depth = self.deeper()?;
-        while map.next_key::<serde::de::IgnoredAny>()?.is_some() {
-            map.next_value_seed(Packing { depth, out: None })?;
-        }
-        self.pack(packed::push_object);
-        Ok(())
-    }
-}
-
-fn push_integer(out: &mut Vec<u8>, n: i64) {
-    match u64::try_from(n) {
-        Ok(n) => packed::push_whole(out, n),
-        Err(_) => packed::push_below(out, n.unsigned_abs()),
-    }
-}
-
 /// An answer nested deeper is useless.
-pub const MAX_DEPTH: usize = 128;
-
-/// An answer with more members is useless: looking for a second occurrence must not cost more than reading.
-const MAX_MEMBERS: usize = 256;
+pub(crate) const MAX_DEPTH: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -3,11 +3,13 @@
 //! ```text
 //! members = member*, in the order of their codes
 //! member = name value          name = code | SPELLED length bytes
-//! value  = NULL | FALSE | TRUE | WHOLE n | BELOW n | FLOAT 8 bytes | TEXT length bytes | LIST length value* | OBJECT | DUPLICATE
+//! value  = NULL | FALSE | TRUE | WHOLE n | BELOW n | FLOAT 8 bytes | TEXT length bytes
+//!        | LIST length value* | OBJECT | DUPLICATE
 //! ```
 //!
-//! Numbers and lengths are LEB128. The bytes may come from another worker, so every reader is total: what does not parse ends the run, and
-//! [`Members::unpack`] takes only what parses to its end.
+//! Numbers and lengths are LEB128. The bytes may come from another worker, so every reader is
+//! total: what does not parse ends the run, and [`Members::unpack`] takes only what parses to its
+//! end.
 
 use std::rc::Rc;
 
@@ -107,7 +109,8 @@ impl Members {
         found
     }
 
-    /// Looks at names alone, and no further than it can be: most readings are of one member among a dozen, at every request.
+    /// Looks at names alone, and no further than it can be: most readings are of one member among a
+    /// dozen, at every request.
     pub(super) fn get(&self, name: &str) -> Option<Value<'_>> {
         let wanted = code_of(name).unwrap_or(SPELLED);
         let mut rest = &self.0[..];
@@ -131,7 +134,8 @@ impl Members {
     }
 }
 
-/// Names that most answers hold, as one byte each; those first that every request reads. The order is part of the format that workers share.
+/// Names that most answers hold, as one byte each; those first that every request reads. The order
+/// is part of the format that workers share.
 const KNOWN: [&str; 20] = [
     "exp",
     "nbf",

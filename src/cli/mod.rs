@@ -18,7 +18,8 @@ struct Arguments {
 enum Verb {
     /// Read a plugin configuration (JSON) and report every problem and warning.
     ///
-    /// Ends with 0 where the configuration holds, with 1 where it does not, with 2 where it cannot be read.
+    /// Ends with 0 where the configuration holds, with 1 where it does not, with 2 where it cannot
+    /// be read.
     Check {
         /// The file; `-` is standard input.
         file: PathBuf,

@@ -1,4 +1,5 @@
-//! Problems of a configuration: all of them, each with its place, what was found and what was expected.
+//! Problems of a configuration: all of them, each with its place, what was found and what was
+//! expected.
 
 use std::fmt;
 

@@ -20,7 +20,8 @@ impl JsonValue {
         match self {
             Self::Null => "null".to_owned(),
             Self::Bool(b) => format!("`{b}`"),
-            // An integer is shown; other numbers are not, since to print them costs the module more than it tells.
+            // An integer is shown; other numbers are not, since to print them costs the module more
+            // than it tells.
             #[expect(clippy::cast_possible_truncation, reason = "checked to be small")]
             Self::Number(n) if n.fract() == 0.0 && n.abs() < 1e15 => format!("`{}`", *n as i64),
             Self::Number(_) => "a number".to_owned(),

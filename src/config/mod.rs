@@ -1,4 +1,4 @@
-//! Configuration: JSON in, a compiled [`Policy`] or every problem at once out.
+//! Configuration: JSON in, a compiled policy or every problem at once out.
 
 mod compile;
 mod error;
@@ -19,7 +19,7 @@ use reader::Sink;
 #[derive(Debug)]
 pub struct Loaded {
     /// Its rules.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// What is allowed and probably not meant, a sentence each.
     pub warnings: Vec<String>,
 }

@@ -1,4 +1,5 @@
-//! Reads a JSON document member by member, and goes on after a problem, so that all are reported at once.
+//! Reads a JSON document member by member, and goes on after a problem, so that all are reported at
+//! once.
 
 use super::error::Problems;
 use super::fields::{

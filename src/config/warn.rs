@@ -44,7 +44,8 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
     warnings
 }
 
-/// Routes whose paths differ only in ASCII case or a trailing slash, which frameworks behind the gate may ignore.
+/// Routes whose paths differ only in ASCII case or a trailing slash, which frameworks behind the
+/// gate may ignore.
 fn near_twins(routes: &[Route]) -> Vec<String> {
     let mut seen: HashMap<String, &Route> = HashMap::with_capacity(routes.len());
     let mut twins = Vec::new();

@@ -10,8 +10,9 @@ pub struct Malformed;
 
 /// Reads a serialised header map in place.
 ///
-/// Layout, all integers little-endian `u32`: the number of pairs, then per pair the lengths of name and value,
-/// then per pair name, NUL, value, NUL. Bytes after the last pair are ignored. An empty input is an empty map.
+/// Layout, all integers little-endian `u32`: the number of pairs, then per pair the lengths of name
+/// and value, then per pair name, NUL, value, NUL. Bytes after the last pair are ignored. An empty
+/// input is an empty map.
 ///
 /// # Errors
 /// [`Malformed`] where the counts and lengths do not fit the bytes.

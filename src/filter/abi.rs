@@ -1,21 +1,24 @@
 //! The proxy-wasm 0.2.1 edge: exports, raw host calls, and the only `unsafe` of the crate.
 //!
-//! A call's status stays the number that the host returned: an enum made of a number that it does not know would be undefined behaviour.
-//! What a status means is said in [`super::host`], and nothing is decided here.
+//! A call's status stays the number that the host returned: an enum made of a number that it does
+//! not know would be undefined behaviour. What a status means is said in [`super::host`], and
+//! nothing is decided here.
 //!
-//! Exports are called `gate_*`, and the packing step renames them to `proxy_*`. So a module that was not packed lacks its ABI version and is
-//! refused by the host; with that alone it would load, without callbacks, and let every request pass.
+//! Exports are called `gate_*`, and the packing step renames them to `proxy_*`. So a module that
+//! was not packed lacks its ABI version and is refused by the host; with that alone it would load,
+//! without callbacks, and let every request pass.
 //!
-//! From the SDK, `proxy-wasm`, come types and nothing that runs: its dispatcher loses the callouts of
-//! streams that have gone, and it panics on statuses that this filter meets. The linker drops both,
-//! and the packing step fails where an import shows that they are back.
+//! From the SDK, `proxy-wasm`, come types and nothing that runs: its dispatcher loses the callouts
+//! of streams that have gone, and it panics on statuses that this filter meets. The linker drops
+//! both, and the packing step fails where an import shows that they are back.
 
 #![allow(unsafe_code, reason = "the host takes addresses, and an exported name is a promise to the linker")]
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Host functions, each as a safe one: `name(numbers; slices; numbers, and places for numbers)`, in the order of the ABI.
+/// Host functions, each as a safe one: `name(numbers; slices; numbers, and places for numbers)`, in
+/// the order of the ABI.
 macro_rules! host_calls {
     ($($name:ident($($first:ident: $F:ty),*; $($slice:ident),*; $($last:ident: $L:ty),*);)*) => {$(
         pub(super) fn $name($($first: $F,)* $($slice: &[u8],)* $($last: $L),*) -> u32 {
@@ -25,7 +28,8 @@ macro_rules! host_calls {
                     pub(super) fn $name($($first: $F,)* $($slice: *const u8, _: usize,)* $($last: $L),*) -> u32;
                 }
             }
-            // SAFETY: the host reads each slice within its bounds and writes each place during the call, and keeps no address.
+            // SAFETY: the host reads each slice within its bounds and writes each place during the
+            // call, and keeps no address.
             unsafe { raw::$name($($first,)* $($slice.as_ptr(), $slice.len(),)* $($last),*) }
         }
     )*};
@@ -64,12 +68,14 @@ pub(super) fn random_get(into: &mut [u8]) -> u32 {
 }
 
 thread_local! {
-    /// What the host asked for last. It stays ours: the host is believed about what it wrote, never about where and how much.
+    /// What the host asked for last. It stays ours: the host is believed about what it wrote, never
+    /// about where and how much.
     static HOST_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Makes a host call that hands bytes over: the host asks for room, fills it, and names its address and length. What it names is taken only
-/// if it is exactly the room that it was given. `None` for that, and for a status other than 0.
+/// Makes a host call that hands bytes over: the host asks for room, fills it, and names its address
+/// and length. What it names is taken only if it is exactly the room that it was given. `None` for
+/// that, and for a status other than 0.
 pub(super) fn read_host_buffer(call: impl FnOnce(&mut usize, &mut usize) -> u32) -> Option<Vec<u8>> {
     let (mut address, mut len) = (0, 0);
     let status = call(&mut address, &mut len);
@@ -83,7 +89,8 @@ pub(super) fn read_host_buffer(call: impl FnOnce(&mut usize, &mut usize) -> u32)
     }
 }
 
-/// Room for bytes that the host is about to hand over; null, which the host takes for a failure, where there is none.
+/// Room for bytes that the host is about to hand over; null, which the host takes for a failure,
+/// where there is none.
 fn allocate(size: usize) -> *mut u8 {
     let mut fresh = Vec::new();
     if size > MAX_HOST_BUFFER || fresh.try_reserve_exact(size).is_err() {
@@ -98,7 +105,8 @@ fn allocate(size: usize) -> *mut u8 {
     kept.ok().flatten().unwrap_or(std::ptr::null_mut())
 }
 
-/// More than anything that is asked of a host: one body may be as long as a worker's whole allowance for bodies.
+/// More than anything that is asked of a host: one body may be as long as a worker's whole
+/// allowance for bodies.
 const MAX_HOST_BUFFER: usize = 64 * 1024 * 1024;
 
 fn initialize() {

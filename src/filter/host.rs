@@ -1,6 +1,7 @@
 //! Every host call as a safe function over bytes, with what its status means.
 //!
-//! Calls act on the *effective context*: the callback's own until [`set_effective_context`] names another.
+//! Calls act on the *effective context*: the callback's own until [`set_effective_context`] names
+//! another.
 
 use super::abi;
 use crate::envoy::{callout, header_map};
@@ -14,12 +15,14 @@ use proxy_wasm::types::{LogLevel, MetricType, Status, StreamType};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused;
 
-/// A whole header map, serialised as [`header_map::parse`] reads it. The host shows a map that it no longer has as an empty one.
+/// A whole header map, serialised as [`header_map::parse`] reads it. The host shows a map that it
+/// no longer has as an empty one.
 pub(super) fn map(map: MapType) -> Option<Vec<u8>> {
     abi::read_host_buffer(|address, len| abi::proxy_get_header_map_pairs(map as u32, address, len))
 }
 
-/// Exactly `len` bytes of a buffer. The host answers a range past the end with fewer, down to none, and calls it a success.
+/// Exactly `len` bytes of a buffer. The host answers a range past the end with fewer, down to none,
+/// and calls it a success.
 pub(super) fn bytes(buffer: BufferType, from: usize, len: usize) -> Option<Vec<u8>> {
     if len == 0 {
         return Some(Vec::new());
@@ -42,7 +45,8 @@ pub(super) fn edit(edits: &[Edit]) -> Result<(), Refused> {
     })
 }
 
-/// Removes names from the request's trailers, until one is refused. A name that is not there is no refusal.
+/// Removes names from the request's trailers, until one is refused. A name that is not there is no
+/// refusal.
 pub(super) fn remove_trailers(names: &[Vec<u8>]) -> Result<(), Refused> {
     let map = MapType::HttpRequestTrailers as u32;
     names.iter().try_for_each(|name| ok(abi::proxy_remove_header_map_value(map, name)))
@@ -57,20 +61,21 @@ pub(super) fn respond(reply: &LocalReply) -> Result<(), Refused> {
     ok(abi::proxy_send_local_response(reply.status.into(), details, body, &headers, grpc_status))
 }
 
-/// Lets a waiting request go on, once the running callback has returned. Never the one whose callback is running: its return value says
-/// so, and a request with a body that is resumed and then paused hangs.
+/// Lets a waiting request go on, once the running callback has returned. Never the one whose
+/// callback is running: its return value says so, and a request with a body that is resumed and
+/// then paused hangs.
 pub(super) fn resume() -> Result<(), Refused> {
     ok(abi::proxy_continue_stream(StreamType::HttpRequest as u32))
 }
 
-/// Makes `context` the effective one. Where the host refuses, the previous one stays in effect, and the next call would rewrite or release
-/// somebody else's request.
+/// Makes `context` the effective one. Where the host refuses, the previous one stays in effect, and
+/// the next call would rewrite or release somebody else's request.
 pub(super) fn set_effective_context(context: u32) -> Result<(), Refused> {
     ok(abi::proxy_set_effective_context(context))
 }
 
-/// Sends a callout; its answer comes to the effective context's root, under this token. An unknown cluster, no healthy endpoint and an open
-/// circuit breaker are refusals.
+/// Sends a callout; its answer comes to the effective context's root, under this token. An unknown
+/// cluster, no healthy endpoint and an open circuit breaker are refusals.
 pub(super) fn dispatch(callout: &Callout) -> Result<u32, Refused> {
     let headers = callout::headers(callout);
     let trailers = header_map::encode::<&str, &str>(&[]);
@@ -85,7 +90,8 @@ pub(super) fn set_tick(millis: u32) -> Result<(), Refused> {
     ok(abi::proxy_set_tick_period_milliseconds(millis))
 }
 
-/// Bytes of the request that have arrived, head included: the host goes on counting where it makes no body callback.
+/// Bytes of the request that have arrived, head included: the host goes on counting where it makes
+/// no body callback.
 pub(super) fn request_total_size() -> Option<u64> {
     let size =
         abi::read_host_buffer(|address, len| abi::proxy_get_property(b"request\0total_size", address, len))?;
@@ -151,7 +157,8 @@ impl SharedStore for Slots {
     }
 
     fn compare_and_set(&self, slot: &str, value: &[u8], cas: Option<u32>) -> bool {
-        // Where the key is absent every number writes; where it is not, one that no value ever had does not. 0 would overwrite blindly.
+        // Where the key is absent every number writes; where it is not, one that no value ever had
+        // does not. 0 would overwrite blindly.
         let cas = cas.unwrap_or(u32::MAX);
         cas != 0 && ok(abi::proxy_set_shared_data(slot.as_bytes(), value, cas)).is_ok()
     }

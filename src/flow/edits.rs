@@ -65,7 +65,8 @@ pub(super) fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> 
     edits
 }
 
-/// A preflight carries no credential (Fetch); one that does is not from a browser, and its credential was not looked at.
+/// A preflight carries no credential (Fetch); one that does is not from a browser, and its
+/// credential was not looked at.
 pub(super) fn without_any_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
     let mut names = vec!["authorization", "cookie"];
     names.extend(sources.iter().filter_map(Source::header_name));

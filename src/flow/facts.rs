@@ -1,70 +1,25 @@
 //! What is known: both cache levels, and what is made of what they hold.
 
 use super::calls::Flight;
+use super::fact_kind::Caches;
+pub(super) use super::fact_kind::{FactKind, PermissionFact, TokenFact};
 use super::header_cache::HeaderCache;
 use super::query::ProviderQuery;
 use super::store::SharedStore;
 use crate::cache::shared::{MAX_PAYLOAD, SharedAnswer, SharedEntry, SharedKey};
-use crate::cache::{Cache, Lifetime, Lookup};
+use crate::cache::{Cache, Lookup};
 use crate::claims::TokenInfo;
 use crate::hash::{FactKey, Seed};
 use crate::http::Header;
 use crate::introspect::Identity;
 use crate::policy::{Bound, Bounds, Policy, TokenRules};
 use crate::rate_limit::RecentTokens;
-use crate::refusal::{Denial, Refusal};
+use crate::refusal::Refusal;
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use std::cmp::Ordering;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// A kind of fact. All kinds take one path from the caches to the answer; here is what differs.
-pub(super) trait FactKind {
-    /// What a positive answer holds.
-    type Value: Clone;
-
-    fn cache(caches: &mut Caches) -> &mut Cache<Self::Value>;
-
-    fn bound(bounds: &Bounds) -> Bound;
-
-    fn lifetime(rules: &TokenRules) -> &Lifetime;
-
-    /// The value of bytes that [`Self::payload`] gave, perhaps in another worker.
-    fn unpack(payload: &[u8]) -> Option<Self::Value>;
-
-    /// What the other workers are given; `None` where the value cannot be judged, and so is not
-    /// worth keeping.
-    fn payload(value: &Self::Value) -> Option<&[u8]>;
-
-    /// Whether a positive answer within its lifetime still counts.
-    fn counts(_value: &Self::Value, _started: Timestamp, _rules: &TokenRules, _now: Timestamp) -> bool {
-        true
-    }
-
-    /// Whether a positive answer beyond its lifetime may count.
-    fn may_be_stale(_value: &Self::Value, _now: Timestamp) -> bool {
-        true
-    }
-
-    /// Why a route that opens does not open for what was heard last.
-    fn forbids_opening(
-        _last: Option<Option<&Self::Value>>,
-        _rules: &TokenRules,
-        _now: Timestamp,
-    ) -> Option<Denial> {
-        None
-    }
-
-    /// Notes what was heard about a key.
-    fn note(_recent: &mut RecentTokens, _key: FactKey, _is_positive: bool) {}
-}
-
-/// Facts about tokens, of introspections and of sessions.
-pub(super) enum TokenFact {}
-
-/// Facts about permissions.
-pub(super) enum PermissionFact {}
 
 /// A fact as it was found.
 #[derive(Clone, Debug)]
@@ -77,13 +32,6 @@ pub(super) struct CachedFact<T> {
     pub(super) cache_key: Option<FactKey>,
     /// Whether it is older than its lifetime.
     pub(super) is_stale: bool,
-}
-
-/// This worker's caches.
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Caches {
-    tokens: Cache<TokenInfo>,
-    permissions: Cache<()>,
 }
 
 /// Everything that is known, for all roots alike.
@@ -304,86 +252,6 @@ impl Facts {
             self.header_cache.put(key, fact.started, policy.id, Rc::clone(&headers));
         }
         Ok(headers)
-    }
-}
-
-impl FactKind for TokenFact {
-    type Value = TokenInfo;
-
-    fn cache(caches: &mut Caches) -> &mut Cache<TokenInfo> {
-        &mut caches.tokens
-    }
-
-    fn bound(bounds: &Bounds) -> Bound {
-        bounds.tokens
-    }
-
-    fn lifetime(rules: &TokenRules) -> &Lifetime {
-        &rules.token_lifetime
-    }
-
-    fn unpack(payload: &[u8]) -> Option<TokenInfo> {
-        TokenInfo::unpack(payload)
-    }
-
-    fn payload(info: &TokenInfo) -> Option<&[u8]> {
-        let is_readable = info.time("exp").is_ok() && info.time("nbf").is_ok();
-        is_readable.then(|| info.packed())
-    }
-
-    /// A fact that has outlived its token is none. A provider that calls a token active which had
-    /// expired already is believed about the latter, and not asked at every request.
-    fn counts(info: &TokenInfo, started: Timestamp, rules: &TokenRules, now: Timestamp) -> bool {
-        let skew = rules.requirement.clock_skew;
-        if !info.is_past(skew, now) {
-            return true;
-        }
-        let is_recent = now.saturating_since(started) <= rules.token_lifetime.negative_ttl;
-        is_recent && info.is_past(skew, started)
-    }
-
-    fn may_be_stale(info: &TokenInfo, now: Timestamp) -> bool {
-        !info.is_past(Duration::ZERO, now)
-    }
-
-    fn forbids_opening(
-        last: Option<Option<&TokenInfo>>,
-        rules: &TokenRules,
-        now: Timestamp,
-    ) -> Option<Denial> {
-        match last? {
-            None => Some(Denial::TokenInactive),
-            Some(info) if info.is_past(rules.requirement.clock_skew, now) => Some(Denial::TokenExpired),
-            Some(_) => None,
-        }
-    }
-
-    fn note(recent: &mut RecentTokens, key: FactKey, is_positive: bool) {
-        if is_positive { recent.note(key) } else { recent.forget(key) }
-    }
-}
-
-impl FactKind for PermissionFact {
-    type Value = ();
-
-    fn cache(caches: &mut Caches) -> &mut Cache<()> {
-        &mut caches.permissions
-    }
-
-    fn bound(bounds: &Bounds) -> Bound {
-        bounds.permissions
-    }
-
-    fn lifetime(rules: &TokenRules) -> &Lifetime {
-        &rules.permission_lifetime
-    }
-
-    fn unpack(_: &[u8]) -> Option<()> {
-        Some(())
-    }
-
-    fn payload((): &()) -> Option<&[u8]> {
-        Some(&[])
     }
 }
 

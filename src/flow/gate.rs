@@ -1,6 +1,7 @@
 //! The gate: what each callback may answer in each phase of a stream, as one table.
 //!
-//! INVARIANT(gate): no byte of a request passes before its stream is [`Phase::Open`], and a stream is decided once.
+//! INVARIANT(gate): no byte of a request passes before its stream is [`Phase::Open`], and a stream
+//! is decided once.
 
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,8 +56,9 @@ pub(crate) const fn gate(phase: Phase, callback: Callback) -> Gate {
         (Phase::Unknown, Callback::Headers) => Gate::Begin,
         (Phase::Receiving, Callback::Body | Callback::Trailers) => Gate::Feed,
         (Phase::Open, _) => Gate::Continue,
-        // A stream that waits is held by its header callback's status, and no other callback should come. They pause all the same: a host
-        // that called them and heard "continue" would release the request undecided.
+        // A stream that waits is held by its header callback's status, and no other callback should
+        // come. They pause all the same: a host that called them and heard "continue" would release
+        // the request undecided.
         (Phase::Unknown | Phase::Waiting | Phase::Receiving | Phase::Answered, _) => Gate::Pause,
     }
 }

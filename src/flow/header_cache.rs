@@ -1,5 +1,5 @@
-//! Identity headers as they were rendered last, for the tokens that are used most: their values are a fact's texts once more, so only so many
-//! are kept.
+//! Identity headers as they were rendered last, for the tokens that are used most: their values are
+//! a fact's texts once more, so only so many are kept.
 
 use crate::hash::FactKey;
 use crate::http::Header;

@@ -1,11 +1,14 @@
 //! The engine: one per VM, fed by the host's callbacks, with no clock, socket or proxy of its own.
 //!
-//! Every method may leave [`Output`]s; whoever drives the engine drains [`Engine::poll`] after each call. A callback about a stream that is
-//! not known, or about a flight that has landed, is harmless.
+//! Every method may leave [`Output`]s; whoever drives the engine drains [`Engine::poll`] after each
+//! call. A callback about a stream that is not known, or about a flight that has landed, is
+//! harmless.
 
 mod calls;
+mod counts;
 mod edits;
 mod engine;
+mod fact_kind;
 mod facts;
 pub(crate) mod gate;
 mod header_cache;
@@ -32,7 +35,8 @@ use crate::verdict::Verdict;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
-/// A configured plugin, as the host numbers them. Two of them may share a VM, and an update's stands beside the old one for a while.
+/// A configured plugin, as the host numbers them. Two of them may share a VM, and an update's
+/// stands beside the old one for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RootId(pub u32);
 
@@ -69,7 +73,8 @@ pub enum Level {
 #[cfg_attr(test, derive(Clone))]
 #[must_use]
 pub enum Output {
-    /// Send this under the root's context; its answer goes to [`Engine::landed`], a refusal to send it too, at once.
+    /// Send this under the root's context; its answer goes to [`Engine::landed`], a refusal to send
+    /// it too, at once.
     Dispatch {
         /// Which flight it is.
         flight: FlightId,
@@ -78,7 +83,8 @@ pub enum Output {
         /// What to send.
         callout: Callout,
     },
-    /// Apply a verdict. For the stream whose callback is running it becomes that callback's return value.
+    /// Apply a verdict. For the stream whose callback is running it becomes that callback's return
+    /// value.
     Decide {
         /// The stream.
         stream: StreamId,

@@ -1,10 +1,10 @@
 //! What a request may use of the engine while it takes a step, and the one path to an answer.
 
 use super::calls::{Calls, Start, WaitReason, Waiter};
+use super::counts::Counts;
 use super::facts::{CachedFact, FactKind, Facts};
 use super::outputs::Outputs;
 use super::query::{ProviderQuery, QueryKind};
-use super::requests::Counts;
 use super::timers::Timers;
 use super::{RootId, StreamId};
 use crate::breaker::Purpose;

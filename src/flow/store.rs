@@ -2,16 +2,19 @@
 
 use crate::hash::{FactKey, Seed};
 
-/// A store with compare-and-set, shared by all workers. Keys must come from a small fixed set: a host never frees one.
+/// A store with compare-and-set, shared by all workers. Keys must come from a small fixed set: a
+/// host never frees one.
 pub trait SharedStore {
     /// The slot's value and its version; `None` where it was never written.
     fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)>;
 
-    /// Writes if the version is still this one, or if the slot is absent where it is `None`. Returns whether it wrote.
+    /// Writes if the version is still this one, or if the slot is absent where it is `None`.
+    /// Returns whether it wrote.
     fn compare_and_set(&self, slot: &str, value: &[u8], version: Option<u32>) -> bool;
 }
 
-/// Whether these warnings were not said before, in this process: every worker reads the same configuration.
+/// Whether these warnings were not said before, in this process: every worker reads the same
+/// configuration.
 pub(super) fn is_first_to_say(slots: &dyn SharedStore, warnings: &[String]) -> bool {
     if warnings.is_empty() {
         return false;

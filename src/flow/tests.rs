@@ -337,7 +337,8 @@ struct History {
 }
 
 impl History {
-    /// One report more. Holds the engine to the gate's invariant: no byte before the stream is open, and one decision.
+    /// One report more. Holds the engine to the gate's invariant: no byte before the stream is
+    /// open, and one decision.
     fn then(&self, request: &Headers, report: Report) -> Self {
         let mut next = self.clone();
         next.reports.push(report);

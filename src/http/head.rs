@@ -59,8 +59,9 @@ impl<'a> RequestHead<'a> {
 
     /// The value under this exact name, if nothing else could be read as it.
     ///
-    /// Servers that hand headers on as environment variables (CGI, WSGI) read every non-alphanumeric byte of a name as the same one, so
-    /// `x_token` and `x-token` are a second occurrence of each other.
+    /// Servers that hand headers on as environment variables (CGI, WSGI) read every
+    /// non-alphanumeric byte of a name as the same one, so `x_token` and `x-token` are a second
+    /// occurrence of each other.
     pub fn read(&self, name: &str) -> Reading<'a> {
         let mut found = Reading::Missing;
         let mut seen = false;
@@ -96,14 +97,16 @@ impl<'a> RequestHead<'a> {
 
     /// Whether this is a gRPC request: `application/grpc`, alone or with a suffix.
     ///
-    /// Exactly what Envoy takes for one: its local replies are made trailers-only for these and no others.
+    /// Exactly what Envoy takes for one: its local replies are made trailers-only for these and no
+    /// others.
     pub fn is_grpc(&self) -> bool {
         let rest =
             self.values("content-type").next().and_then(|value| value.strip_prefix(b"application/grpc"));
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
     }
 
-    /// Whether `Connection` names a header that the next hop would then delete (RFC 9110 section 7.6.1).
+    /// Whether `Connection` names a header that the next hop would then delete (RFC 9110 section
+    /// 7.6.1).
     pub fn connection_nominates(&self) -> bool {
         const HARMLESS: [&str; 5] = ["upgrade", "keep-alive", "close", "te", "http2-settings"];
         self.values("connection").flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii).any(

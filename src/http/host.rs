@@ -5,19 +5,21 @@ use crate::refusal::Denial;
 
 /// A host name: lower case, without port and trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Host(String);
+pub(crate) struct Host(String);
 
 impl Host {
     /// The one host that the request names.
     ///
     /// # Errors
-    /// [`Denial::InvalidHost`] where it names none, several, or one that two servers could read differently.
-    pub fn of(head: &RequestHead<'_>) -> Result<Self, Denial> {
+    /// [`Denial::InvalidHost`] where it names none, several, or one that two servers could read
+    /// differently.
+    pub(crate) fn of(head: &RequestHead<'_>) -> Result<Self, Denial> {
         let mut authorities = head.values(":authority");
         let (Some(authority), None) = (authorities.next(), authorities.next()) else {
             return Err(Denial::InvalidHost);
         };
-        // Envoy moves `Host` to `:authority`; one that is still there would be a second name for the service.
+        // Envoy moves `Host` to `:authority`; one that is still there would be a second name for
+        // the service.
         if head.has("host") {
             return Err(Denial::InvalidHost);
         }
@@ -25,7 +27,7 @@ impl Host {
     }
 
     /// Reads `host[:port]`.
-    pub fn parse(authority: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(authority: &[u8]) -> Option<Self> {
         if authority.first() == Some(&b'[') {
             return ipv6(authority);
         }
@@ -48,7 +50,7 @@ impl Host {
     }
 
     /// The host in lower case.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

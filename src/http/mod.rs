@@ -1,9 +1,9 @@
 //! HTTP as data: what the core reads of a request and what it asks its host to do.
 
 pub mod head;
-pub mod host;
-pub mod path;
-pub mod query;
+pub(crate) mod host;
+pub(crate) mod path;
+pub(crate) mod query;
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,14 +1,15 @@
-//! The path of a request, decoded once, with everything refused that two servers could read differently.
+//! The path of a request, decoded once, with everything refused that two servers could read
+//! differently.
 
 use crate::refusal::Denial;
 use std::borrow::Cow;
 
 /// A path as decoded segments. `/a/b/` is `["a", "b", ""]`, `/` is `[""]`.
 ///
-/// INVARIANT(canonical): no segment is a dot segment or holds `/`, `\`, `;`, a control character or what a second decoding would change, and
-/// only the last may be empty.
+/// INVARIANT(canonical): no segment is a dot segment or holds `/`, `\`, `;`, a control character or
+/// what a second decoding would change, and only the last may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CanonicalPath<'a> {
+pub(crate) struct CanonicalPath<'a> {
     segments: Vec<Cow<'a, str>>,
 }
 
@@ -16,9 +17,11 @@ impl<'a> CanonicalPath<'a> {
     /// Reads a request target (`:path`, query included).
     ///
     /// # Errors
-    /// [`Denial::InvalidPath`] for everything ambiguous. Envoy's own normalisation is not relied on: it may be off, and some of these pass it.
-    pub fn parse(target: &'a [u8]) -> Result<Self, Denial> {
-        // A fragment never belongs on the wire (RFC 9110 section 7.1), in the query no more than in the path.
+    /// [`Denial::InvalidPath`] for everything ambiguous. Envoy's own normalisation is not relied
+    /// on: it may be off, and some of these pass it.
+    pub(crate) fn parse(target: &'a [u8]) -> Result<Self, Denial> {
+        // A fragment never belongs on the wire (RFC 9110 section 7.1), in the query no more than in
+        // the path.
         if target.contains(&b'#') {
             return Err(Denial::InvalidPath);
         }
@@ -38,7 +41,7 @@ impl<'a> CanonicalPath<'a> {
     }
 
     /// The decoded segments; never none.
-    pub fn segments(&self) -> &[Cow<'a, str>] {
+    pub(crate) fn segments(&self) -> &[Cow<'a, str>] {
         &self.segments
     }
 }
@@ -70,8 +73,9 @@ fn segment(raw: &[u8]) -> Option<Cow<'_, str>> {
     is_plain_segment(&decoded).then_some(decoded)
 }
 
-/// Whether a decoded segment reads the same to every server: also the grammar of literals in patterns.
-pub fn is_plain_segment(decoded: &str) -> bool {
+/// Whether a decoded segment reads the same to every server: also the grammar of literals in
+/// patterns.
+pub(crate) fn is_plain_segment(decoded: &str) -> bool {
     decoded != "."
         && decoded != ".."
         && !decoded.contains(|c: char| c.is_control() || matches!(c, '/' | '\\' | ';'))
@@ -83,7 +87,8 @@ fn decodes_again(bytes: &[u8]) -> bool {
     bytes.windows(3).any(|w| matches!(w, [b'%', a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
 }
 
-/// RFC 3986 section 3.3, without `%` (read apart) and without `;` (a parameter to some servers, a letter to others).
+/// RFC 3986 section 3.3, without `%` (read apart) and without `;` (a parameter to some servers, a
+/// letter to others).
 fn is_pchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(

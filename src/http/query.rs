@@ -4,16 +4,17 @@ use super::head::{self, Reading};
 use std::borrow::Cow;
 
 /// The query's bytes, without the `?`; `None` where the target has none.
-pub fn of(target: &[u8]) -> Option<&[u8]> {
+pub(crate) fn of(target: &[u8]) -> Option<&[u8]> {
     target.iter().position(|b| *b == b'?').and_then(|at| target.get(at.saturating_add(1)..))
 }
 
 /// The decoded value of the pair of this exact name, if no other pair could be read as it.
 ///
-/// Frameworks differ in which of two pairs wins, and in what they take for one name: another case, `name[]`, `[name]`, `name]`, `user.id`
-/// for `user_id`, and `;` between pairs. A second pair that any of them reads as this one makes the name ambiguous, and so does a value with
-/// a raw `;` in it, which some of them cut short.
-pub fn read<'a>(query: &'a [u8], name: &str) -> Reading<'a> {
+/// Frameworks differ in which of two pairs wins, and in what they take for one name: another case,
+/// `name[]`, `[name]`, `name]`, `user.id` for `user_id`, and `;` between pairs. A second pair that
+/// any of them reads as this one makes the name ambiguous, and so does a value with a raw `;` in
+/// it, which some of them cut short.
+pub(crate) fn read<'a>(query: &'a [u8], name: &str) -> Reading<'a> {
     let mut found = Reading::Missing;
     let mut seen = false;
     for pair in query.split(|b| *b == b'&') {
@@ -34,8 +35,9 @@ pub fn read<'a>(query: &'a [u8], name: &str) -> Reading<'a> {
     found
 }
 
-/// The target without every pair that could be read as one of `names`; `None` where there is none to cut.
-pub fn cut(target: &[u8], names: &[&str]) -> Option<Vec<u8>> {
+/// The target without every pair that could be read as one of `names`; `None` where there is none
+/// to cut.
+pub(crate) fn cut(target: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let query = of(target)?;
     // A pair with a `;` is cut as a whole: what some take for a value is a pair to others.
     let is_named = |pair: &[u8]| {
@@ -72,8 +74,8 @@ fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     percent_encoding::percent_decode(raw).into()
 }
 
-/// Whether some framework reads a decoded name as the other: without case, every other byte alike, cut at the first bracket or NUL, or with
-/// its brackets left out.
+/// Whether some framework reads a decoded name as the other: without case, every other byte alike,
+/// cut at the first bracket or NUL, or with its brackets left out.
 fn names_fold(name: &[u8], other: &str) -> bool {
     let leading = name.iter().take_while(|b| b"[] ".contains(b)).count();
     let name = name.get(leading..).unwrap_or_default();

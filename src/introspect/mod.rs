@@ -1,12 +1,12 @@
 //! Token introspection (RFC 7662): the question, the answer, and what a route requires of it.
 
-pub mod reply;
-pub mod requirement;
+pub(crate) mod reply;
+pub(crate) mod requirement;
 mod session;
 
-pub use reply::Introspection;
-pub use requirement::{Identity, Requirement};
-pub use session::SessionEndpoint;
+pub(crate) use reply::Introspection;
+pub(crate) use requirement::{Identity, Requirement};
+pub(crate) use session::SessionEndpoint;
 
 use crate::http::Callout;
 use crate::provider::{Endpoint, Provider};
@@ -17,15 +17,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// An introspection endpoint with the credentials that the gate shows it.
 #[derive(Clone, Debug)]
-pub struct IntrospectionEndpoint {
+pub(crate) struct IntrospectionEndpoint {
     /// Where it is, and as whom it knows the gate.
     pub endpoint: Endpoint,
     credentials: ClientAuthentication,
 }
 
-/// How the gate authenticates to the introspection endpoint (RFC 6749 section 2.3.1, RFC 7662 section 2.1).
+/// How the gate authenticates to the introspection endpoint (RFC 6749 section 2.3.1, RFC 7662
+/// section 2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientAuthentication {
+pub(crate) enum ClientAuthentication {
     /// `client_id` and `client_secret` in the form.
     Post {
         /// The client.
@@ -63,18 +64,18 @@ impl ClientAuthentication {
 
 impl IntrospectionEndpoint {
     /// The endpoint at this path of the provider's.
-    pub fn new(provider: Provider, path: String, credentials: ClientAuthentication) -> Self {
+    pub(crate) fn new(provider: Provider, path: String, credentials: ClientAuthentication) -> Self {
         let endpoint = Endpoint::new(provider, "introspection", path, &credentials.parts());
         Self { endpoint, credentials }
     }
 
     /// Whether both are one: who asks both asks the same client of the same endpoint.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.endpoint.fingerprint() == other.endpoint.fingerprint()
     }
 
     /// The question whether a token is active.
-    pub fn call(&self, token: &Token) -> Callout {
+    pub(crate) fn call(&self, token: &Token) -> Callout {
         let mut form = format!("token={}&token_type_hint=access_token", form_encode(token.reveal()));
         let authorization = match &self.credentials {
             ClientAuthentication::Post { client_id, client_secret } => {
@@ -85,7 +86,8 @@ impl IntrospectionEndpoint {
                 None
             }
             ClientAuthentication::Basic { client_id, client_secret } => {
-                // RFC 6749 section 2.3.1: form-encoded before they are joined, so that a colon in the id cannot move the border.
+                // RFC 6749 section 2.3.1: form-encoded before they are joined, so that a colon in
+                // the id cannot move the border.
                 let pair = format!("{}:{}", form_encode(client_id), form_encode(client_secret.reveal()));
                 Some(format!("Basic {}", BASE64_STANDARD.encode(pair)))
             }

@@ -5,7 +5,7 @@ use crate::refusal::Unusable;
 
 /// A fact about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Introspection {
+pub(crate) enum Introspection {
     /// The provider vouches for the token.
     Active(TokenInfo),
     /// It does not: expired, revoked, unknown, or issued to another client.
@@ -16,8 +16,9 @@ impl Introspection {
     /// Reads the body of a 200.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `active`, or is nested deeper than [`MAX_DEPTH`](crate::claims::MAX_DEPTH).
-    pub fn parse(body: &[u8]) -> Result<Self, Unusable> {
+    /// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `active`, or is
+    /// nested deeper than [`MAX_DEPTH`](crate::claims::MAX_DEPTH).
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Unusable> {
         let info = TokenInfo::parse(body)?;
         match info.member("active")? {
             Some(Value::Bool(true)) => Ok(Self::Active(info)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The rules of one route about the token itself.
 #[derive(Clone, Debug, Default)]
-pub struct Requirement {
+pub(crate) struct Requirement {
     /// Every one of these scopes.
     pub scopes_all: Vec<String>,
     /// At least one of these scopes; empty: no rule.
@@ -25,7 +25,8 @@ pub struct Requirement {
     pub clock_skew: Duration,
 }
 
-/// Proof that a token was introspected and meets a route's requirement. Made by [`Requirement::admit`] only.
+/// Proof that a token was introspected and meets a route's requirement. Made by
+/// [`Requirement::admit`] only.
 #[derive(Clone, Debug)]
 pub struct Identity {
     info: TokenInfo,
@@ -42,9 +43,9 @@ impl Requirement {
     /// Judges what is known about a token; `None`: it is not active.
     ///
     /// # Errors
-    /// The first rule that does not hold, in the order token, issuer and audience, scopes, client and claims; unusable where a member that a
-    /// rule reads is not what it must be.
-    pub fn admit(
+    /// The first rule that does not hold, in the order token, issuer and audience, scopes, client
+    /// and claims; unusable where a member that a rule reads is not what it must be.
+    pub(crate) fn admit(
         &self,
         token: Option<&TokenInfo>,
         inputs: &Inputs,
@@ -73,7 +74,8 @@ impl Requirement {
         {
             return Err(Denial::TokenType.into());
         }
-        // RFC 7800 section 3.1: the presenter must prove possession of a key, which cannot be checked here yet.
+        // RFC 7800 section 3.1: the presenter must prove possession of a key, which cannot be
+        // checked here yet.
         if standard.cnf()?.is_some() {
             return Err(Denial::TokenBound.into());
         }
@@ -109,7 +111,7 @@ impl Requirement {
     }
 
     /// The scopes that a challenge names: all of the rule's.
-    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes_all.iter().chain(&self.scopes_any).map(String::as_str)
     }
 }

@@ -1,4 +1,5 @@
-//! Session tokens: no OAuth tokens, and so not introspected but shown to the provider as the session's own credential.
+//! Session tokens: no OAuth tokens, and so not introspected but shown to the provider as the
+//! session's own credential.
 
 use super::Introspection;
 use crate::claims::{TokenInfo, Value};
@@ -11,30 +12,32 @@ use time::format_description::well_known::Rfc3339;
 
 /// The endpoint that tells whose session a token is. No secret of the gate's goes to it.
 #[derive(Clone, Debug)]
-pub struct SessionEndpoint {
+pub(crate) struct SessionEndpoint {
     /// Where it is.
     pub endpoint: Endpoint,
 }
 
 impl SessionEndpoint {
     /// The endpoint at this path of the provider's.
-    pub fn new(provider: Provider, path: String) -> Self {
+    pub(crate) fn new(provider: Provider, path: String) -> Self {
         Self { endpoint: Endpoint::new(provider, "session", path, &[]) }
     }
 
     /// The question whose session it is.
-    pub fn call(&self, token: &Token) -> Callout {
+    pub(crate) fn call(&self, token: &Token) -> Callout {
         let authorization = format!("Bearer {}", token.reveal());
         self.endpoint.callout("GET", [("authorization", authorization)], Vec::new())
     }
 }
 
 impl Introspection {
-    /// Reads the body of a session endpoint's 200 as what an introspection would say: `sub`, `exp` and `aal`, and no other claim.
+    /// Reads the body of a session endpoint's 200 as what an introspection would say: `sub`, `exp`
+    /// and `aal`, and no other claim.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it is no JSON object with one `identity_id`, or a member that is read has another type.
-    pub fn parse_session(body: &[u8]) -> Result<Self, Unusable> {
+    /// [`Unusable::BadReply`] where it is no JSON object with one `identity_id`, or a member that
+    /// is read has another type.
+    pub(crate) fn parse_session(body: &[u8]) -> Result<Self, Unusable> {
         let session = TokenInfo::parse(body)?;
         match session.member("active")? {
             None | Some(Value::Bool(true)) => {}

@@ -11,7 +11,7 @@ use crate::template::{Inputs, Template};
 
 /// The permission endpoint with the key that the gate shows it.
 #[derive(Clone, Debug)]
-pub struct PermissionEndpoint {
+pub(crate) struct PermissionEndpoint {
     /// Where it is, and as whom it knows the gate.
     pub endpoint: Endpoint,
     api_key: Secret<String>,
@@ -19,7 +19,7 @@ pub struct PermissionEndpoint {
 
 /// A check of one route, before the request's values are in it.
 #[derive(Clone, Debug)]
-pub struct CheckTemplate {
+pub(crate) struct CheckTemplate {
     /// The kind of object, as the provider names it.
     pub namespace: String,
     /// The object.
@@ -32,7 +32,7 @@ pub struct CheckTemplate {
 
 /// One relationship that the provider is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     namespace: String,
     object: String,
     relation: String,
@@ -44,7 +44,7 @@ impl CheckTemplate {
     ///
     /// # Errors
     /// Denied where a template has no safe value; unusable where the provider's answer is.
-    pub fn resolve(&self, inputs: &Inputs, identity: &Identity) -> Result<Check, Refusal> {
+    pub(crate) fn resolve(&self, inputs: &Inputs, identity: &Identity) -> Result<Check, Refusal> {
         Ok(Check {
             namespace: self.namespace.clone(),
             object: self.object.resolve(inputs, Some(identity.info()))?,
@@ -57,7 +57,7 @@ impl CheckTemplate {
     ///
     /// # Errors
     /// Denied where a template has no safe value of the request.
-    pub fn validate_inputs(&self, inputs: &Inputs) -> Result<(), Refusal> {
+    pub(crate) fn validate_inputs(&self, inputs: &Inputs) -> Result<(), Refusal> {
         self.object.resolve(inputs, None)?;
         self.subject.resolve(inputs, None)?;
         Ok(())
@@ -65,26 +65,21 @@ impl CheckTemplate {
 }
 
 impl Check {
-    /// Whom it is about.
-    pub fn subject(&self) -> &str {
-        &self.subject
-    }
-
     /// What tells it from every other check.
-    pub fn parts(&self) -> [&[u8]; 4] {
+    pub(crate) fn parts(&self) -> [&[u8]; 4] {
         [&self.namespace, &self.object, &self.relation, &self.subject].map(String::as_bytes)
     }
 }
 
 impl PermissionEndpoint {
     /// The endpoint at this path of the provider's.
-    pub fn new(provider: Provider, path: String, api_key: Secret<String>) -> Self {
+    pub(crate) fn new(provider: Provider, path: String, api_key: Secret<String>) -> Self {
         let endpoint = Endpoint::new(provider, "permission", path, &[api_key.reveal()]);
         Self { endpoint, api_key }
     }
 
     /// The question whether the relationship exists.
-    pub fn call(&self, check: &Check) -> Callout {
+    pub(crate) fn call(&self, check: &Check) -> Callout {
         let authorization = format!("Bearer {}", self.api_key.reveal());
         let headers = [("content-type", "application/json".to_owned()), ("authorization", authorization)];
         // Four strings: their JSON cannot fail.
@@ -93,7 +88,7 @@ impl PermissionEndpoint {
     }
 
     /// What identifies whom the check is about.
-    pub fn subject_key(&self, seed: Seed, check: &Check) -> FactKey {
+    pub(crate) fn subject_key(&self, seed: Seed, check: &Check) -> FactKey {
         self.endpoint.key(seed, &[check.subject.as_bytes()])
     }
 }
@@ -102,20 +97,21 @@ impl PermissionEndpoint {
 ///
 /// # Errors
 /// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `allowed`.
-pub fn parse(body: &[u8]) -> Result<bool, Unusable> {
+pub(crate) fn parse(body: &[u8]) -> Result<bool, Unusable> {
     match TokenInfo::parse(body)?.member("allowed")? {
         Some(Value::Bool(allowed)) => Ok(allowed),
         _ => Err(Unusable::BadReply),
     }
 }
 
-/// Proof that every permission a route asks for was granted, or that it asks for none. Made by [`Checks::outcome`] only.
+/// Proof that every permission a route asks for was granted, or that it asks for none. Made by
+/// [`Checks::outcome`] only.
 #[derive(Clone, Debug)]
 pub struct Granted(());
 
 /// The checks of one request, some of them still open.
 #[derive(Clone, Debug)]
-pub struct Checks {
+pub(crate) struct Checks {
     all: Vec<CheckState>,
     any: Vec<CheckState>,
 }
@@ -129,7 +125,7 @@ enum CheckState {
 
 /// Which check of a request an answer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckIndex {
+pub(crate) enum CheckIndex {
     /// One of those that must all hold.
     All(usize),
     /// One of those of which one must hold.
@@ -138,12 +134,12 @@ pub enum CheckIndex {
 
 impl Checks {
     /// So many open checks that must all hold, and so many of which one must.
-    pub fn open(all: usize, any: usize) -> Self {
+    pub(crate) fn open(all: usize, any: usize) -> Self {
         Self { all: vec![CheckState::Open; all], any: vec![CheckState::Open; any] }
     }
 
     /// Notes an answer; the first one to a check counts. Returns whether this was it.
-    pub fn note(&mut self, slot: CheckIndex, answer: Result<bool, Refusal>) -> bool {
+    pub(crate) fn note(&mut self, slot: CheckIndex, answer: Result<bool, Refusal>) -> bool {
         let place = match slot {
             CheckIndex::All(nth) => self.all.get_mut(nth),
             CheckIndex::Any(nth) => self.any.get_mut(nth),
@@ -155,8 +151,9 @@ impl Checks {
 
     /// The decision, as soon as the answers so far are decisive; `None` while they are not.
     ///
-    /// A clear no outranks a failure: a caller who is not permitted hears so although another check broke.
-    pub fn outcome(&self) -> Option<Result<Granted, Refusal>> {
+    /// A clear no outranks a failure: a caller who is not permitted hears so although another check
+    /// broke.
+    pub(crate) fn outcome(&self) -> Option<Result<Granted, Refusal>> {
         let no = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Ok(false))));
         let yes = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Ok(true))));
         let is_open = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Open));
@@ -170,7 +167,8 @@ impl Checks {
         if is_open(&self.all) || (!any_holds && !any_failed) {
             return None;
         }
-        // An unusable answer must not hide behind an outage, or a route that opens on outages would open on what a caller can provoke.
+        // An unusable answer must not hide behind an outage, or a route that opens on outages would
+        // open on what a caller can provoke.
         let counted = self.all.iter().chain(if any_holds { &[][..] } else { &self.any });
         let failures: Vec<&Refusal> = counted
             .filter_map(|a| match a {

@@ -1,15 +1,15 @@
 //! Which route a request is on: host, then path segment by segment, then method.
 
-pub mod pattern;
-pub mod table;
+pub(crate) mod pattern;
+pub(crate) mod table;
 mod trie;
 
-pub use pattern::{Pattern, PatternError};
-pub use table::{Found, RouteTable};
+pub(crate) use pattern::Pattern;
+pub(crate) use table::{Found, RouteTable};
 
 /// The methods that a route names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Methods {
+pub(crate) enum Methods {
     /// Every method.
     Any,
     /// These; `GET` covers `HEAD` (RFC 9110 section 9.3.2).
@@ -18,7 +18,7 @@ pub enum Methods {
 
 impl Methods {
     /// Whether the route takes this method. Methods are case-sensitive (RFC 9110 section 9.1).
-    pub fn covers(&self, method: &str) -> bool {
+    pub(crate) fn covers(&self, method: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Only(names) => names.iter().any(|n| n == method || (n == "GET" && method == "HEAD")),
@@ -26,7 +26,7 @@ impl Methods {
     }
 
     /// Whether some method is covered by both.
-    pub fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) | (_, Self::Any) => true,
             (Self::Only(a), Self::Only(b)) => {
@@ -38,10 +38,11 @@ impl Methods {
 
 /// Which hosts a route names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HostPattern {
+pub(crate) enum HostPattern {
     /// This host.
     Exact(String),
-    /// Every host that ends with this suffix, which begins with a dot (`*.example.com` is `.example.com`).
+    /// Every host that ends with this suffix, which begins with a dot (`*.example.com` is
+    /// `.example.com`).
     Suffix(String),
     /// Every host.
     Any,
@@ -49,7 +50,7 @@ pub enum HostPattern {
 
 impl HostPattern {
     /// Reads `api.example.com` or `*.example.com`; `None` where it is neither.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let host =
             |text: &str| crate::http::host::Host::parse(text.as_bytes()).map(|h| h.as_str().to_owned());
         let no_port = text.starts_with('[') || !text.contains(':');

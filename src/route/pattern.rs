@@ -5,13 +5,13 @@ use std::fmt;
 
 /// A path pattern such as `/orgs/{org_id}/{*rest}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     segments: Vec<Segment>,
 }
 
 /// One segment of a [`Pattern`], most specific first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
+pub(crate) enum Segment {
     /// Exactly this decoded text; empty only as the last segment (a trailing slash).
     Literal(String),
     /// One segment that is not empty.
@@ -25,7 +25,7 @@ const MAX_SEGMENTS: usize = 63;
 
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PatternError(&'static str);
+pub(crate) struct PatternError(&'static str);
 
 impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,7 +35,7 @@ impl fmt::Display for PatternError {
 
 impl Segment {
     /// The text of a literal.
-    pub fn literal(&self) -> Option<&str> {
+    pub(crate) fn literal(&self) -> Option<&str> {
         match self {
             Self::Literal(text) => Some(text),
             Self::Param(_) | Self::Rest(_) => None,
@@ -48,7 +48,7 @@ impl Pattern {
     ///
     /// # Errors
     /// [`PatternError`] says what a pattern must look like.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         let rest = text.strip_prefix('/').ok_or(PatternError("a path that begins with `/`"))?;
         let raws: Vec<&str> = rest.split('/').collect();
         if raws.len() > MAX_SEGMENTS {
@@ -103,17 +103,17 @@ impl Pattern {
     }
 
     /// The segments, in order.
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
     /// The names of its parameters, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(Segment::name)
     }
 
     /// Whether it ends in `{*rest}`.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.segments.last(), Some(Segment::Rest(_)))
     }
 }

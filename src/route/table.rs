@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 /// The routes of a policy, found by host, path and method. `R`: what stands for a route.
 #[derive(Debug)]
-pub struct RouteTable<R> {
+pub(crate) struct RouteTable<R> {
     exact: HashMap<String, Tree<R>, TrustedKeyHasher>,
     /// Keyed by the suffix with its leading dot.
     suffixes: HashMap<String, Tree<R>, TrustedKeyHasher>,
@@ -25,17 +25,17 @@ impl<R> Default for RouteTable<R> {
 
 /// What [`RouteTable::find`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found<R> {
+pub(crate) enum Found<R> {
     /// This route, with the values of its pattern's parameters in order.
     Route(R, Vec<String>),
-    /// A server that ignores case or a trailing slash would read the path as that of a more specific
-    /// pattern. It is refused, whatever the default for unnamed requests is.
+    /// A server that ignores case or a trailing slash would read the path as that of a more
+    /// specific pattern. It is refused, whatever the default for unnamed requests is.
     Ambiguous {
         /// A route of that pattern.
         with: R,
     },
-    /// A pattern names the host and path, and no route of it the method. It is refused, whatever the
-    /// default for unnamed requests is.
+    /// A pattern names the host and path, and no route of it the method. It is refused, whatever
+    /// the default for unnamed requests is.
     NoMethod,
     /// No pattern names the host and path.
     Nothing,
@@ -44,7 +44,7 @@ pub enum Found<R> {
 impl<R> RouteTable<R> {
     /// The first route that names a request which one with this host, pattern and these methods
     /// would name too.
-    pub fn conflict(&self, host: &HostPattern, pattern: &Pattern, methods: &Methods) -> Option<&R> {
+    pub(crate) fn conflict(&self, host: &HostPattern, pattern: &Pattern, methods: &Methods) -> Option<&R> {
         let tree = match host {
             HostPattern::Exact(name) => self.exact.get(name),
             HostPattern::Suffix(suffix) => self.suffixes.get(suffix),
@@ -55,7 +55,7 @@ impl<R> RouteTable<R> {
     }
 
     /// Adds a route. Of two that name the same request the first one counts.
-    pub fn insert(&mut self, route: R, host: &HostPattern, pattern: &Pattern, methods: &Methods) {
+    pub(crate) fn insert(&mut self, route: R, host: &HostPattern, pattern: &Pattern, methods: &Methods) {
         let tree = match host {
             HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
             HostPattern::Suffix(suffix) => self.suffixes.entry(suffix.clone()).or_default(),
@@ -66,19 +66,22 @@ impl<R> RouteTable<R> {
 
     /// Finds the route of a request.
     ///
-    /// The first host and path pattern decides, in the order: exact host, longest suffix, no host; then segment by segment literal before
-    /// parameter before rest. Frameworks behind the gate may ignore ASCII case and a trailing slash, so a path that would then reach a
-    /// *more specific* pattern is barred: the wider rule must not open what the narrower one guards.
-    pub fn find(&self, host: &Host, path: &CanonicalPath<'_>, method: &str) -> Found<&R> {
+    /// The first host and path pattern decides, in the order: exact host, longest suffix, no host;
+    /// then segment by segment literal before parameter before rest. Frameworks behind the gate may
+    /// ignore ASCII case and a trailing slash, so a path that would then reach a *more specific*
+    /// pattern is barred: the wider rule must not open what the narrower one guards.
+    pub(crate) fn find(&self, host: &Host, path: &CanonicalPath<'_>, method: &str) -> Found<&R> {
         let segments = path.segments();
         // A route of a closer host whose pattern the path nearly has.
         let mut twin: Option<&R> = None;
         for tree in self.trees(host.as_str()) {
             let exact = tree.find(segments);
             let folded = match &exact {
-                // Nothing is more specific than literals all the way, and no tree of a closer host matched.
+                // Nothing is more specific than literals all the way, and no tree of a closer host
+                // matched.
                 Some(found) if found.rank.is_literal() && twin.is_none() => None,
-                // No other reading of this path finds anything else, and nothing where this one found nothing.
+                // No other reading of this path finds anything else, and nothing where this one
+                // found nothing.
                 _ if tree.has_one_reading(segments) => None,
                 _ => tree.folded(segments),
             };

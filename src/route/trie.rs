@@ -9,9 +9,11 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(super) struct Tree<R> {
     root: TrieNode<R>,
-    /// Whether some pattern has an upper-case letter, so that ignoring case can find another one for a lower-case path.
+    /// Whether some pattern has an upper-case letter, so that ignoring case can find another one
+    /// for a lower-case path.
     has_upper_case: bool,
-    /// Whether some pattern ends with a slash or goes on, so that a slash more can find another one.
+    /// Whether some pattern ends with a slash or goes on, so that a slash more can find another
+    /// one.
     has_open_end: bool,
 }
 
@@ -53,9 +55,11 @@ pub(super) struct Match<'t, R> {
     pub(super) captures: Vec<String>,
 }
 
-/// How specific a pattern is, compared segment by segment: two bits for each, the first segment's highest. A trailing slash counts as nothing.
+/// How specific a pattern is, compared segment by segment: two bits for each, the first segment's
+/// highest. A trailing slash counts as nothing.
 ///
-/// A pattern that fits ends with [`Kind::End`] or a rest, so the zeros after that are no segment of any other.
+/// A pattern that fits ends with [`Kind::End`] or a rest, so the zeros after that are no segment of
+/// any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank(u128);
 
@@ -77,7 +81,8 @@ impl Rank {
     /// Whether it is literals all the way.
     pub(super) fn is_literal(self) -> bool {
         let end = Kind::End as u128;
-        // Rest is zero, and so is everything after the end: what is left of the last bits that are set must be an end, and all before it literals.
+        // Rest is zero, and so is everything after the end: what is left of the last bits that are
+        // set must be an end, and all before it literals.
         let shift = self.0.trailing_zeros() & !1;
         let kinds = self.0.checked_shr(shift).unwrap_or_default();
         if kinds & Self::LITERAL != end {

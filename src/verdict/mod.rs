@@ -1,4 +1,5 @@
-//! From an outcome to what the host does: the only home of failure mode, shadow mode, answers and header edits.
+//! From an outcome to what the host does: the only home of failure mode, shadow mode, answers and
+//! header edits.
 
 mod context;
 mod fail_open;
@@ -24,7 +25,8 @@ pub struct Verdict {
 /// The part of a [`Verdict`] that the host carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Apply these edits, in order, and let the request go on. If one cannot be applied, the request must not go on.
+    /// Apply these edits, in order, and let the request go on. If one cannot be applied, the
+    /// request must not go on.
     Forward(Vec<Edit>),
     /// Answer in the service's place.
     Respond {
@@ -109,7 +111,8 @@ fn forward_permitted(context: RequestContext, permit: &Permit) -> Vec<Edit> {
     edits
 }
 
-/// A request that passes without a permit carries the facts that were verified about it, and no others.
+/// A request that passes without a permit carries the facts that were verified about it, and no
+/// others.
 fn forward_bypassed(context: RequestContext, _: &Bypass) -> Vec<Edit> {
     forward(context)
 }

@@ -23,7 +23,8 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
     } else {
         let (media_type, body) = body(answer, context.policy.format);
         headers.push(("content-type".to_owned(), media_type.to_owned()));
-        // For HEAD too: the host leaves the content out (RFC 9110 section 9.3.2), and keeps the headers that describe it.
+        // For HEAD too: the host leaves the content out (RFC 9110 section 9.3.2), and keeps the
+        // headers that describe it.
         body
     };
     LocalReply {
@@ -73,7 +74,8 @@ fn challenge(answer: &Answer, context: &RequestContext) -> Option<String> {
     }
 }
 
-/// A quoted-string (RFC 9110 section 5.6.4) of visible ASCII and spaces; the configuration has refused everything else.
+/// A quoted-string (RFC 9110 section 5.6.4) of visible ASCII and spaces; the configuration has
+/// refused everything else.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars().filter(|c| (' '..='~').contains(c)) {
@@ -118,7 +120,8 @@ struct Problem {
     error: &'static str,
 }
 
-/// Whole seconds, at least one: the provider's own wish on 429, at most [`MAX_PAUSE`], and what a breaker or a budget still has to wait.
+/// Whole seconds, at least one: the provider's own wish on 429, at most [`MAX_PAUSE`], and what a
+/// breaker or a budget still has to wait.
 fn retry_after(refusal: &Refusal) -> u64 {
     let wait = match refusal {
         Refusal::Unusable(Unusable::RateLimited(Some(wish))) => (*wish).min(MAX_PAUSE),

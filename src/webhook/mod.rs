@@ -1,8 +1,8 @@
 //! Webhook signatures: the head is checked at once, the body is hashed as it arrives.
 
-pub mod scheme;
+pub(crate) mod scheme;
 
-pub use scheme::Scheme;
+pub(crate) use scheme::Scheme;
 
 use crate::http::head::{Reading, RequestHead};
 use crate::refusal::Denial;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// One configured webhook.
 #[derive(Clone, Debug)]
-pub struct Webhook {
+pub(crate) struct Webhook {
     /// Its name in the configuration.
     pub name: String,
     /// How its provider signs.
@@ -34,7 +34,7 @@ pub struct Webhook {
 
 /// A delivery whose head holds and whose body is being hashed.
 #[derive(Clone)]
-pub struct Verification {
+pub(crate) struct Verification {
     signature: [u8; 32],
     macs: Vec<Hmac<Sha256>>,
     timestamp: Option<String>,
@@ -51,9 +51,10 @@ impl Webhook {
     /// Judges the head of a delivery.
     ///
     /// # Errors
-    /// [`Denial::InvalidSignature`] where a header is missing, damaged or doubled; [`Denial::StaleTimestamp`] where the signed time is out of
-    /// tolerance; [`Denial::BodyTooLarge`] where the announced length is too long.
-    pub fn begin(&self, head: &RequestHead<'_>, now: Timestamp) -> Result<Verification, Denial> {
+    /// [`Denial::InvalidSignature`] where a header is missing, damaged or doubled;
+    /// [`Denial::StaleTimestamp`] where the signed time is out of tolerance;
+    /// [`Denial::BodyTooLarge`] where the announced length is too long.
+    pub(crate) fn begin(&self, head: &RequestHead<'_>, now: Timestamp) -> Result<Verification, Denial> {
         let Reading::One(signature) = head.read(self.scheme.signature) else {
             return Err(Denial::InvalidSignature);
         };
@@ -64,7 +65,8 @@ impl Webhook {
         }
         let mut macs = Vec::with_capacity(self.secrets.len());
         for secret in &self.secrets {
-            // HMAC takes keys of any length; an error would be ours, and must not let anything pass.
+            // HMAC takes keys of any length; an error would be ours, and must not let anything
+            // pass.
             let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.reveal())
                 .map_err(|_| Denial::InvalidSignature)?;
             for piece in self.scheme.prefix {
@@ -101,7 +103,7 @@ impl Webhook {
 
 impl Verification {
     /// Hashes the next bytes of the body.
-    pub fn feed(&mut self, chunk: &[u8]) {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) {
         for mac in &mut self.macs {
             mac.update(chunk);
         }
@@ -111,7 +113,7 @@ impl Verification {
     ///
     /// # Errors
     /// [`Denial::InvalidSignature`] where no secret made this signature.
-    pub fn finish(self) -> Result<Verified, Denial> {
+    pub(crate) fn finish(self) -> Result<Verified, Denial> {
         let mut found = None;
         for (nth, mac) in self.macs.into_iter().enumerate() {
             let holds = mac.verify_slice(&self.signature).is_ok();

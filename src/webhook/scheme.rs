@@ -2,7 +2,7 @@
 
 /// How a provider signs its deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scheme {
+pub(crate) struct Scheme {
     /// The header with the signature.
     pub signature: &'static str,
     /// How the signature is written.
@@ -15,14 +15,14 @@ pub struct Scheme {
 
 /// How signature bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     /// Lower-case hexadecimal, nothing else.
     LowerHex,
 }
 
 /// A piece of what is signed before the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signed {
+pub(crate) enum Signed {
     /// The timestamp header's value.
     Timestamp,
     /// These bytes.
@@ -30,7 +30,7 @@ pub enum Signed {
 }
 
 /// Avnology: HMAC-SHA256 over `<timestamp>.<body>`.
-pub const AVNOLOGY: Scheme = Scheme {
+pub(crate) const AVNOLOGY: Scheme = Scheme {
     signature: "x-avnology-signature",
     encoding: Encoding::LowerHex,
     timestamp: Some("x-avnology-timestamp"),
@@ -38,12 +38,12 @@ pub const AVNOLOGY: Scheme = Scheme {
 };
 
 /// Avnology's helpers that sign the body alone.
-pub const AVNOLOGY_BODY_ONLY: Scheme =
+pub(crate) const AVNOLOGY_BODY_ONLY: Scheme =
     Scheme { signature: "x-avnology-signature", encoding: Encoding::LowerHex, timestamp: None, prefix: &[] };
 
 impl Encoding {
     /// The 32 bytes of an HMAC-SHA256; `None` where the text is not exactly their encoding.
-    pub fn decode(self, text: &[u8]) -> Option<[u8; 32]> {
+    pub(crate) fn decode(self, text: &[u8]) -> Option<[u8; 32]> {
         let Self::LowerHex = self;
         let nibble = |b: u8| match b {
             b'0'..=b'9' => Some(b.wrapping_sub(b'0')),

@@ -16,8 +16,9 @@ const CROWD: usize = 1000;
 /// Whether an answer is right.
 type Right = fn(&Reply) -> bool;
 
-/// A new token, for everybody at once: one that holds, one that does not, one of which nothing is heard in time, and one that holds while
-/// there is no service to go to. However a crowd leaves, it leaves at once, and the module must survive that.
+/// A new token, for everybody at once: one that holds, one that does not, one of which nothing is
+/// heard in time, and one that holds while there is no service to go to. However a crowd leaves, it
+/// leaves at once, and the module must survive that.
 pub(crate) fn one_new_token(row: &mut Row) -> Result<(), String> {
     // Nobody's deadline passes while everybody arrives.
     let stage = Stage::start(json!({"provider": {"timeout": "3s", "retries": 0}}))?;
@@ -33,7 +34,8 @@ pub(crate) fn one_new_token(row: &mut Row) -> Result<(), String> {
     Ok(())
 }
 
-/// A thousand ask with this token and wait until all are there; then the provider answers, or does not.
+/// A thousand ask with this token and wait until all are there; then the provider answers, or does
+/// not.
 fn crowd(
     row: &mut Row,
     stage: &Stage,

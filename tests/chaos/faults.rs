@@ -1,4 +1,5 @@
-//! The provider is stopped, late, breaks off, or has had enough: the answers of the contract, in time.
+//! The provider is stopped, late, breaks off, or has had enough: the answers of the contract, in
+//! time.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,8 @@ fn slowest(replies: &[Reply]) -> Duration {
     replies.iter().map(|reply| reply.took).max().unwrap_or_default()
 }
 
-/// A round of questions, judged: what they are called, how long they may take, and what each answer must be.
+/// A round of questions, judged: what they are called, how long they may take, and what each answer
+/// must be.
 struct Round {
     about: &'static str,
     within: Duration,
@@ -86,7 +88,8 @@ impl Round {
     }
 }
 
-/// A real outage: refused in time, then at once; who is known gets in all the while; afterwards everybody does.
+/// A real outage: refused in time, then at once; who is known gets in all the while; afterwards
+/// everybody does.
 pub(crate) fn outage(row: &mut Row, outage: Outage) -> Result<(), String> {
     let stage = Stage::start(json!({
         "provider": {
@@ -150,7 +153,8 @@ fn recovers(
 /// How long the provider wants to be left alone, in seconds.
 const ALONE: u64 = 3;
 
-/// 429 is no outage: nobody is let in for it, first-time tokens are not asked about for a while, and known ones still are.
+/// 429 is no outage: nobody is let in for it, first-time tokens are not asked about for a while,
+/// and known ones still are.
 pub(crate) fn too_many(row: &mut Row) -> Result<(), String> {
     let stage = Stage::start(json!({
         "provider": {"timeout": "500ms", "retries": 1},

@@ -25,7 +25,8 @@ const ONE_IN: u64 = 20;
 /// The policy's `ttl`: a flood is many times as long.
 const TTL: Duration = Duration::from_secs(5);
 
-/// The policy's budget for tokens that nobody has seen: enough to push everything out of a cache that lets itself be pushed.
+/// The policy's budget for tokens that nobody has seen: enough to push everything out of a cache
+/// that lets itself be pushed.
 const PER_SECOND: u64 = 500;
 const BURST: u64 = 1000;
 
@@ -117,7 +118,8 @@ fn judge(row: &mut Row, tally: &Tally, requests: u64) {
     row.must(share >= 99_900 && hits > 0, || format!("{misses} of {} good tokens refused", hits + misses));
 }
 
-/// What the provider was asked: good tokens once in their TTL, or once per worker; random ones within their budget.
+/// What the provider was asked: good tokens once in their TTL, or once per worker; random ones
+/// within their budget.
 fn asked(row: &mut Row, stage: &Stage, took: Duration) {
     let refreshes = (0..VALID).map(|number| stage.provider.of(&valid(number))).sum::<u64>();
     let random = stage.provider.introspections() - refreshes;

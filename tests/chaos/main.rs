@@ -1,7 +1,9 @@
-//! What must hold when everything happens at once: a real Envoy with two workers, a provider that misbehaves, and more clients than are welcome.
+//! What must hold when everything happens at once: a real Envoy with two workers, a provider that
+//! misbehaves, and more clients than are welcome.
 //!
-//! `make chaos` runs this; `cargo test` alone does not. It takes minutes and both of a small machine's processors. Every answer is judged: its
-//! status, its error, and what the service saw of the caller. The last thing printed is a table; the exit code tells whether all rows pass.
+//! `make chaos` runs this; `cargo test` alone does not. It takes minutes and both of a small
+//! machine's processors. Every answer is judged: its status, its error, and what the service saw of
+//! the caller. The last thing printed is a table; the exit code tells whether all rows pass.
 
 #![allow(
     clippy::arithmetic_side_effects,

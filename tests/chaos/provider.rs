@@ -11,8 +11,8 @@ use crate::stub::{Does, Request, Serve, Stub, lock, reply};
 /// How long a held answer waits for its release at most.
 const HELD: Duration = Duration::from_secs(60);
 
-/// What is known of a token, which its name says: `tok_7_profile` is active and user 7's, with that scope, or those
-/// between dots; every other name is inactive.
+/// What is known of a token, which its name says: `tok_7_profile` is active and user 7's, with that
+/// scope, or those between dots; every other name is inactive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     number: u64,

@@ -1,4 +1,5 @@
-//! One token on two routes that ask different scopes of it: what is remembered is the token, never the decision.
+//! One token on two routes that ask different scopes of it: what is remembered is the token, never
+//! the decision.
 
 use serde_json::json;
 

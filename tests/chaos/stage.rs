@@ -29,7 +29,8 @@ pub(crate) struct Stage {
     _service: Stub,
 }
 
-/// The policy of all scenarios: the shipped provider, routes for what is asked here, and what the scenario changes at the top.
+/// The policy of all scenarios: the shipped provider, routes for what is asked here, and what the
+/// scenario changes at the top.
 pub(crate) fn policy(changes: Value) -> Value {
     let shipped = sample::policy();
     let mut policy = json!({
@@ -128,7 +129,8 @@ impl Stage {
             .collect()
     }
 
-    /// Opens so many connections, as the kernel shares them out; each worker gets an eighth of them at the least.
+    /// Opens so many connections, as the kernel shares them out; each worker gets an eighth of them
+    /// at the least.
     pub(crate) fn many(&self, count: usize) -> Result<Vec<Wire>, String> {
         let before: Vec<u64> = self.accepted();
         let wires: Vec<Wire> = (0..count).map(|_| Wire::open(self.port.address)).collect::<Result<_, _>>()?;
@@ -160,7 +162,8 @@ impl Stage {
         line.trim().trim_end_matches(" kB").parse().map_err(|_| format!("VmRSS: {line}"))
     }
 
-    /// What must hold after every scenario: the module is whole, and the provider was asked for nothing strange.
+    /// What must hold after every scenario: the module is whole, and the provider was asked for
+    /// nothing strange.
     pub(crate) fn sound(&self, row: &mut Row) {
         if let Err(problem) = self.envoy.sound() {
             row.fails(problem);
@@ -173,7 +176,8 @@ impl Stage {
 /// What one client asks: method, path, token.
 pub(crate) type Question = (&'static str, &'static str, String);
 
-/// Asks on all connections at the same time, each from a thread of its own so that all times are true; answers in the connections' order.
+/// Asks on all connections at the same time, each from a thread of its own so that all times are
+/// true; answers in the connections' order.
 pub(crate) fn at_once(
     wires: &mut [Wire],
     question: impl Fn(usize) -> Question + Sync,

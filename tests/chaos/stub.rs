@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 server, fast enough for a flood: a thread per connection, which is what Envoy's pools keep few.
+//! A small HTTP/1.1 server, fast enough for a flood: a thread per connection, which is what Envoy's
+//! pools keep few.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -11,7 +12,8 @@ use std::time::Duration;
 use harness::control::until;
 use socket2::SockRef;
 
-/// What connections' threads need; the system's own choice would be two megabytes for each of a thousand.
+/// What connections' threads need; the system's own choice would be two megabytes for each of a
+/// thousand.
 const STACK: usize = 256 * 1024;
 
 /// What answers.
@@ -165,9 +167,11 @@ fn serve(shared: &Shared, mut stream: TcpStream) {
             }
             Does::Breaks(bytes) => {
                 let _ = stream.write_all(&bytes);
-                // A reset overtakes what the other side has not read yet, and nothing tells whether it has.
+                // A reset overtakes what the other side has not read yet, and nothing tells whether
+                // it has.
                 std::thread::sleep(Duration::from_millis(20));
-                // With no time to linger, closing is a reset: that of the last handle, which the caller has.
+                // With no time to linger, closing is a reset: that of the last handle, which the
+                // caller has.
                 let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
                 return;
             }
@@ -175,7 +179,8 @@ fn serve(shared: &Shared, mut stream: TcpStream) {
     }
 }
 
-/// A whole request at the beginning of the buffer, and how long it is. Envoy announces the length of every body here.
+/// A whole request at the beginning of the buffer, and how long it is. Envoy announces the length
+/// of every body here.
 fn request(buffer: &[u8]) -> Option<(Request<'_>, usize)> {
     let end = head_end(buffer)?;
     let head = std::str::from_utf8(&buffer[..end]).ok()?;

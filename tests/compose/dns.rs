@@ -83,7 +83,8 @@ impl Drop for Names {
     }
 }
 
-/// Where the question of a packet ends, and whether it is for an IPv4 address; `None` unless it is a question for the name.
+/// Where the question of a packet ends, and whether it is for an IPv4 address; `None` unless it is
+/// a question for the name.
 fn question(packet: &[u8], name: &str) -> Option<(usize, bool)> {
     let mut at = 12;
     let mut labels = Vec::new();
@@ -100,10 +101,12 @@ fn question(packet: &[u8], name: &str) -> Option<(usize, bool)> {
     labels.join(".").eq_ignore_ascii_case(name).then_some((at + 4, kind[..2] == [0, 1]))
 }
 
-/// An answer: the question, and the address that stands for it for a second, if there is one of the kind that was asked for.
+/// An answer: the question, and the address that stands for it for a second, if there is one of the
+/// kind that was asked for.
 fn reply(question: &[u8], address: Option<Ipv4Addr>) -> Vec<u8> {
     let mut out = question.to_vec();
-    // An answer, recursion desired and available, no error; one question, one answer or none, nothing else.
+    // An answer, recursion desired and available, no error; one question, one answer or none,
+    // nothing else.
     out[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
     if let Some(address) = address {
         out.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);

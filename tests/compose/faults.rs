@@ -1,6 +1,7 @@
 //! What happens to the provider's container, and what clients of the gate see of it.
 //!
-//! All with the shipped configuration, but that no answer is kept: otherwise nobody would notice most of it. One has the shipped lifetimes.
+//! All with the shipped configuration, but that no answer is kept: otherwise nobody would notice
+//! most of it. One has the shipped lifetimes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -161,7 +162,8 @@ fn kept(table: &Table) -> Outcome {
     Ok(())
 }
 
-/// Lets the fault happen under load, and something else while it lasts. What everybody saw, which was right.
+/// Lets the fault happen under load, and something else while it lasts. What everybody saw, which
+/// was right.
 fn suffer(
     project: &Project,
     fault: &Fault,
@@ -280,9 +282,11 @@ fn same_process(project: &Project, before: &str) -> Outcome {
     Ok(())
 }
 
-/// The provider goes away, another one takes its place under its name, and whoever is asked for the name takes his time.
+/// The provider goes away, another one takes its place under its name, and whoever is asked for the
+/// name takes his time.
 ///
-/// The containers' own resolver cannot be slowed down, so Envoy is told of one of ours, on this machine.
+/// The containers' own resolver cannot be slowed down, so Envoy is told of one of ours, on this
+/// machine.
 fn moved(table: &Table) -> Outcome {
     let mut project = shipped(&["tests/compose/moved.yaml"])?;
     project.up(&["avnology", "avnology-1", "upstream"])?;

@@ -1,4 +1,5 @@
-//! The containers of `envoy/docker-compose.yaml`: the corpus over their published ports, and what only separate hosts can show.
+//! The containers of `envoy/docker-compose.yaml`: the corpus over their published ports, and what
+//! only separate hosts can show.
 //!
 //! `make compose-test` builds the images and runs this; `cargo test` alone does not.
 
@@ -108,7 +109,8 @@ fn shipped(files: &[&str]) -> Result<Project, String> {
     Ok(project)
 }
 
-/// Has the project use a copy of the shipped configuration with another policy, in its own directory, where a trial may change it.
+/// Has the project use a copy of the shipped configuration with another policy, in its own
+/// directory, where a trial may change it.
 fn copy_configuration(project: &mut Project, policy: &Value) -> Outcome {
     let directory = project.directory().to_owned();
     let listener = listener_with(&policy.to_string());

@@ -155,7 +155,8 @@ fn swapped(notes: &Notes) -> Outcome {
         }
     }
     spans.push((policy, since, load.now()));
-    // One more answer to those who were away all the time: the old policy's, with the news that they should connect anew, or a closed connection.
+    // One more answer to those who were away all the time: the old policy's, with the news that
+    // they should connect anew, or a closed connection.
     let mut late = Vec::new();
     for mut connection in idle {
         match connection.ask(&Ask::new("GET", "/both", HOST).bearer("tok_alice")) {
@@ -224,7 +225,8 @@ fn tail(project: &Project) -> String {
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
-/// A container that is started anew takes its connections with it; nobody gets an answer that he should not have.
+/// A container that is started anew takes its connections with it; nobody gets an answer that he
+/// should not have.
 fn restarted(project: &Project, notes: &Notes) -> Outcome {
     let gate = project.published("envoy", 10_000)?;
     let clients = [

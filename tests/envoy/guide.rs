@@ -1,5 +1,6 @@
-//! `seed_guide_flows`: the three things that Avnology's FastAPI guide has a service do itself, done by the gate in front of one: the bearer
-//! dependency (profile), the permission dependency (project editor) and the webhook endpoint. All with the shipped policy.
+//! `seed_guide_flows`: the three things that Avnology's FastAPI guide has a service do itself, done
+//! by the gate in front of one: the bearer dependency (profile), the permission dependency (project
+//! editor) and the webhook endpoint. All with the shipped policy.
 
 use std::sync::Arc;
 
@@ -51,7 +52,8 @@ fn header<'v>(echo: &'v Value, name: &str) -> Option<&'v str> {
     pairs.iter().find(|pair| pair[0] == name)?[1].as_str()
 }
 
-/// The guide's first flow: introspect, 401 when inactive, else user id, scopes and organisation go on to the handler.
+/// The guide's first flow: introspect, 401 when inactive, else user id, scopes and organisation go
+/// on to the handler.
 fn profile(envoy: &Arc<Envoy>) -> Outcome {
     let scene = Scene::with(envoy, "guide-profile", &sample::forgetful_policy())?;
     for version in [Version::Http1, Version::Http2] {
@@ -88,7 +90,8 @@ fn profile(envoy: &Arc<Envoy>) -> Outcome {
     Ok(())
 }
 
-/// The second one: `subject=user:{sub}`, a relation, an object built from the path; 403 when denied.
+/// The second one: `subject=user:{sub}`, a relation, an object built from the path; 403 when
+/// denied.
 fn project_editor(envoy: &Arc<Envoy>) -> Outcome {
     let scene = Scene::with(envoy, "guide-editor", &sample::forgetful_policy())?;
     for version in [Version::Http1, Version::Http2] {

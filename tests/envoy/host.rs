@@ -1,4 +1,5 @@
-//! What only a real host can show: the order of its callbacks, its buffers, its updates, its connections that break.
+//! What only a real host can show: the order of its callbacks, its buffers, its updates, its
+//! connections that break.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::{Fleet, Outcome, Run, ensure, trial};
 const BOTH: [Version; 2] = [Version::Http1, Version::Http2];
 const HOST: &str = "api.example.com";
 
-/// The trials; each runs on the first worker of a one-worker Envoy, with requests of both HTTP versions.
+/// The trials; each runs on the first worker of a one-worker Envoy, with requests of both HTTP
+/// versions.
 pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
     let all: &[(&str, Run)] = &[
         ("host/bytes_that_are_no_text_in_every_header", bytes_that_are_no_text),
@@ -36,8 +38,8 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
     all.iter().map(|(name, run)| trial(fleet, name, 1, *run)).collect()
 }
 
-/// A policy with one route `/any` for any active token, and the shipped webhook. Its timeout is far longer than the delays of these tests,
-/// however busy the machine.
+/// A policy with one route `/any` for any active token, and the shipped webhook. Its timeout is far
+/// longer than the delays of these tests, however busy the machine.
 fn any_token() -> Value {
     let mut policy = sample::forgetful_policy();
     policy["provider"]["timeout"] = json!("10s");
@@ -84,8 +86,8 @@ fn bytes_that_are_no_text(envoy: &Arc<Envoy>) -> Outcome {
     policy["routes"][1]["require"] = json!({"claims": {"sub": "{header.x-wanted}"}});
     let scene = Scene::with(envoy, "no-text", &policy)?;
     let bytes: &[u8] = b"\xA1\xB1\xFF\x80";
-    // Each name stands for code that reads it; the value is what a string type would choke on. Behind it, the status that must come of it
-    // where the request is otherwise a good one.
+    // Each name stands for code that reads it; the value is what a string type would choke on.
+    // Behind it, the status that must come of it where the request is otherwise a good one.
     let headers: &[(&str, u16)] = &[
         ("x-token", 400),
         ("x-wanted", 403),
@@ -152,7 +154,8 @@ fn bytes_that_are_no_text(envoy: &Arc<Envoy>) -> Outcome {
     Ok(())
 }
 
-/// A body and trailers arrive long before the provider answers, and more of them than Envoy's buffer holds.
+/// A body and trailers arrive long before the provider answers, and more of them than Envoy's
+/// buffer holds.
 fn a_body_waits(envoy: &Arc<Envoy>, knob: bool) -> Outcome {
     let mut scene = Scene::new(envoy, "body-waits", standin::Seed::embedded())?;
     scene.shape.knob = knob;
@@ -278,7 +281,8 @@ fn everybody_leaves(envoy: &Arc<Envoy>) -> Outcome {
         scene.wait_for_lines(lines.saturating_add(200))?;
         let calls = scene.provider.calls()?.len();
         ensure!(calls == 1, "{version}: {calls} introspections");
-        // This one joins the flight that nobody waits for any more, or finds it over: either way it is decided.
+        // This one joins the flight that nobody waits for any more, or finds it over: either way it
+        // is decided.
         still_decides(&scene)?;
         let seen = scene.upstream.seen()?;
         ensure!(seen.iter().all(|seen| seen.method == "GET"), "{version}: {seen:?}");
@@ -318,7 +322,8 @@ fn clients_reset(envoy: &Arc<Envoy>) -> Outcome {
     nothing_under_way(&scene)
 }
 
-/// The old listener's introspection is under way when its successor gets a request with the same token: two roots, two flights, one VM.
+/// The old listener's introspection is under way when its successor gets a request with the same
+/// token: two roots, two flights, one VM.
 fn replaced_while_asking(envoy: &Arc<Envoy>) -> Outcome {
     let mut scene = Scene::with(envoy, "replaced", &any_token())?;
     let mut stricter = any_token();
@@ -413,7 +418,8 @@ fn two_plugins(envoy: &Arc<Envoy>) -> Outcome {
                 "{version} {path}: {}",
                 answer.text()
             );
-            // Which of the two refused: the outer one knows no other method than GET, the inner one no other path.
+            // Which of the two refused: the outer one knows no other method than GET, the inner one
+            // no other path.
             if request.method == b"PUT" {
                 let seen = line.gate.unwrap_or_default();
                 ensure!(
@@ -438,7 +444,8 @@ fn a_struct(envoy: &Arc<Envoy>) -> Outcome {
     }
 }
 
-/// Both protocols have a buffer limit of their own in Envoy, and both must be larger than what the gate lets a webhook have.
+/// Both protocols have a buffer limit of their own in Envoy, and both must be larger than what the
+/// gate lets a webhook have.
 fn the_largest_webhook(envoy: &Arc<Envoy>) -> Outcome {
     let scene = Scene::with(envoy, "largest-webhook", &sample::policy())?;
     let limit = sample::policy().pointer("/webhooks/avnology/max_body_bytes").and_then(Value::as_u64);

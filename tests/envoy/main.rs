@@ -1,4 +1,5 @@
-//! A real Envoy with the packed module: the corpus over HTTP/1 and HTTP/2 with one and two workers, and what only a real host can show.
+//! A real Envoy with the packed module: the corpus over HTTP/1 and HTTP/2 with one and two workers,
+//! and what only a real host can show.
 
 #![allow(
     clippy::indexing_slicing,
@@ -22,7 +23,8 @@ use harness::envoy::{Envoy, Options};
 use harness::{envoy_driver, sample};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Trials mostly wait, for answers and for Envoy, so more of them run at once than there are processors.
+/// Trials mostly wait, for answers and for Envoy, so more of them run at once than there are
+/// processors.
 const THREADS: usize = 8;
 
 /// What a trial comes to: nothing, or what is wrong.

@@ -1,4 +1,5 @@
-//! Every way in which a callout ends in Envoy without an answer that counts: always 503, always with its own reason, never a hanging request.
+//! Every way in which a callout ends in Envoy without an answer that counts: always 503, always
+//! with its own reason, never a hanging request.
 
 use std::net::TcpListener;
 use std::sync::Arc;

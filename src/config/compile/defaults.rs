@@ -82,8 +82,8 @@ fn rate(limits::Rate { per_second, burst }: limits::Rate) -> Option<Rate> {
 }
 
 impl Caches {
-    /// The lifetimes of introspections and of permissions: the route's own word, else the top's, else
-    /// the default.
+    /// The lifetimes of introspections and of permissions: the route's own word, else the top's,
+    /// else the default.
     pub(super) fn lifetimes(self, route: Option<Self>) -> (Lifetime, Lifetime) {
         let route = route.unwrap_or_default();
         (

@@ -1,4 +1,5 @@
-//! What was written: the document as plain values, every field known and of its type, nothing compared yet.
+//! What was written: the document as plain values, every field known and of its type, nothing
+//! compared yet.
 
 pub(super) mod limits;
 mod provider;

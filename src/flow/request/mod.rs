@@ -15,6 +15,7 @@ pub(super) use checking::Checking;
 pub(super) use introspecting::Introspecting;
 pub(super) use receiving::{BodyProgress, Receiving};
 
+use super::counts::{Class, Taken};
 use super::services::Services;
 use crate::policy::TokenRules;
 use crate::refusal::{Outage, Refusal, Unusable};
@@ -45,17 +46,6 @@ pub(super) enum Next {
     Decided(RequestContext, Result<Passage, Refusal>),
 }
 
-/// Whose limits a request is counted under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Those that wait with a token which was not seen active lately.
-    New,
-    /// All others that wait for the provider.
-    Known,
-    /// Those whose body is received.
-    Receiving,
-}
-
 /// A request that presents a token, from state to state.
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Bearer {
@@ -83,28 +73,22 @@ impl Request {
         }
     }
 
-    pub(super) fn class(&self) -> Class {
+    /// What it takes while it waits.
+    pub(super) fn taken(&self) -> Taken {
         match self {
-            Self::Introspecting(state) if state.is_new() => Class::New,
-            Self::Introspecting(_) | Self::Checking(_) => Class::Known,
-            Self::Receiving(_) => Class::Receiving,
-        }
-    }
-
-    /// Roughly how many bytes it keeps here.
-    pub(super) fn memory_cost(&self) -> usize {
-        match self {
-            Self::Introspecting(state) => state.bearer().memory_cost(),
-            Self::Checking(state) => state.bearer().memory_cost(),
-            Self::Receiving(state) => state.context().memory_cost(),
-        }
-    }
-
-    /// How many bytes of its body the host holds.
-    pub(super) fn held_bytes(&self) -> usize {
-        match self {
-            Self::Receiving(state) => state.held(),
-            Self::Introspecting(_) | Self::Checking(_) => 0,
+            Self::Introspecting(state) => {
+                let class = if state.is_new() { Class::New } else { Class::Known };
+                Taken { class, parked_bytes: state.bearer().memory_cost(), held_bytes: 0 }
+            }
+            Self::Checking(state) => {
+                let parked_bytes = state.bearer().memory_cost();
+                Taken { class: Class::Known, parked_bytes, held_bytes: 0 }
+            }
+            Self::Receiving(state) => Taken {
+                class: Class::Receiving,
+                parked_bytes: state.context().memory_cost(),
+                held_bytes: state.held(),
+            },
         }
     }
 

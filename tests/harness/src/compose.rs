@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::control::until;
 use crate::sample;
 
-/// Containers under a project name of their own. Dropping it removes them, with their networks and volumes.
+/// Containers under a project name of their own. Dropping it removes them, with their networks and
+/// volumes.
 pub struct Project {
     name: String,
     directory: PathBuf,
@@ -53,7 +54,8 @@ impl Project {
         self.environment.push((name.to_owned(), value.as_ref().to_string_lossy().into_owned()));
     }
 
-    /// Starts the services, or all of them, and waits until those that others depend on are healthy.
+    /// Starts the services, or all of them, and waits until those that others depend on are
+    /// healthy.
     pub fn up(&self, services: &[&str]) -> Result<(), String> {
         self.compose(&[&["up", "--detach"], services].concat()).map(|_| ())
     }
@@ -127,7 +129,8 @@ fn living() -> std::sync::MutexGuard<'static, Vec<(String, Vec<PathBuf>)>> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes all projects that are there: for the end of a process that does not come to dropping them.
+/// Removes all projects that are there: for the end of a process that does not come to dropping
+/// them.
 pub fn abandon() {
     for (name, files) in living().drain(..) {
         remove(&name, &files);
@@ -169,7 +172,8 @@ fn output(mut command: Command) -> Result<String, String> {
     Err(format!("`{}` failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
 }
 
-/// So many ports of 127.0.0.1 that are free at this moment, outside the range from which the kernel takes ports for clients.
+/// So many ports of 127.0.0.1 that are free at this moment, outside the range from which the kernel
+/// takes ports for clients.
 pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
     // Different processes begin at different places.
     let mut next = 20_000 + u16::try_from(std::process::id() % 12_000).unwrap_or_default();

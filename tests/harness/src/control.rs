@@ -1,4 +1,5 @@
-//! The stand-in provider and the example upstream, as seen from outside: over HTTP only, so that containers can be driven the same way.
+//! The stand-in provider and the example upstream, as seen from outside: over HTTP only, so that
+//! containers can be driven the same way.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

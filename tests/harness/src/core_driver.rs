@@ -1,11 +1,14 @@
 //! Runs a case against the core alone, in virtual time.
 //!
-//! Plays the host: workers, streams, root contexts, callouts with their delays and failures, ticks, bodies in pieces. What Envoy does
-//! before its filters (refusing, normalising, stripping) is not played; the few things that change what the filter is handed are: repeated
-//! `authorization` and `host` lines are joined, HTTP/2 cookie crumbs too, and `connection` is dropped where there is no upgrade.
+//! Plays the host: workers, streams, root contexts, callouts with their delays and failures, ticks,
+//! bodies in pieces. What Envoy does before its filters (refusing, normalising, stripping) is not
+//! played; the few things that change what the filter is handed are: repeated `authorization` and
+//! `host` lines are joined, HTTP/2 cookie crumbs too, and `connection` is dropped where there is no
+//! upgrade.
 //!
-//! Besides what the case expects, every step is held to what no case needs to say: one decision per stream, no byte upstream before it, no
-//! callout to a foreign cluster or with a line break in a header, no secret in a log line, no deadline that a tick does not move.
+//! Besides what the case expects, every step is held to what no case needs to say: one decision per
+//! stream, no byte upstream before it, no callout to a foreign cluster or with a line break in a
+//! header, no secret in a log line, no deadline that a tick does not move.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -313,7 +316,8 @@ impl<'c> World<'c> {
         StepInFlight { step, label: self.label.clone(), expect, streams, worker, calls_before }
     }
 
-    /// Runs on until the provider has been asked on behalf of the step, its requests are decided, or all that they will ever send has come.
+    /// Runs on until the provider has been asked on behalf of the step, its requests are decided,
+    /// or all that they will ever send has come.
     fn until_asked(&mut self, step_in_flight: &StepInFlight<'c>) -> Result<(), String> {
         let (worker, streams, before) =
             (step_in_flight.worker, step_in_flight.streams.clone(), step_in_flight.calls_before);

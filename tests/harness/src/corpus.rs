@@ -1,7 +1,8 @@
 //! The corpus: behaviour as files, for every driver alike.
 //!
-//! A case says what the gate must do; a driver makes the requests and hands over what it observed. What an expectation means is decided
-//! here, in [`Expect::check`], so that no driver can read a case more kindly than another. `tests/cases/README.md` is the format's manual.
+//! A case says what the gate must do; a driver makes the requests and hands over what it observed.
+//! What an expectation means is decided here, in [`Expect::check`], so that no driver can read a
+//! case more kindly than another. `tests/cases/README.md` is the format's manual.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -146,8 +147,8 @@ pub struct Document {
 pub struct Listener {
     /// `allow_on_headers_stop_iteration`.
     pub knob: bool,
-    /// Nothing normalises, refuses or strips before the gate: no path normalisation, slashes and underscores as they come, no
-    /// `use_remote_address`, no port and dot stripping.
+    /// Nothing normalises, refuses or strips before the gate: no path normalisation, slashes and
+    /// underscores as they come, no `use_remote_address`, no port and dot stripping.
     pub raw: bool,
     /// `per_connection_buffer_limit_bytes`.
     pub buffer_limit: Option<u32>,
@@ -187,21 +188,24 @@ pub struct Step {
     pub sign: Option<Sign>,
     /// The same request so many times at once; every answer must meet `expect`.
     pub parallel: Option<usize>,
-    /// The first of the parallel clients goes away while the provider is being asked; nothing is expected of it.
+    /// The first of the parallel clients goes away while the provider is being asked; nothing is
+    /// expected of it.
     pub disconnect_first: bool,
     /// Every client goes away while the provider is being asked; only the calls can be expected.
     pub disconnect_all: bool,
-    /// The case goes on once the provider has been asked, or an incomplete body has been sent; the answer must meet `expect` at the next
-    /// `join`, or at the case's end.
+    /// The case goes on once the provider has been asked, or an incomplete body has been sent; the
+    /// answer must meet `expect` at the next `join`, or at the case's end.
     pub background: bool,
-    /// Wait for the background requests; `expect` may say how often the provider was asked since the first of them began.
+    /// Wait for the background requests; `expect` may say how often the provider was asked since
+    /// the first of them began.
     pub join: bool,
     /// Time passes (`250ms`, `31s`).
     #[serde(deserialize_with = "duration")]
     pub wait: Option<Duration>,
     /// The host never tells how a callout ended. Core driver only.
     pub lose_callouts: bool,
-    /// The host calls body and trailer callbacks while the request waits, which it should not. Core driver only.
+    /// The host calls body and trailer callbacks while the request waits, which it should not. Core
+    /// driver only.
     pub eager: bool,
     /// What must come of it.
     pub expect: Option<Expect>,
@@ -231,7 +235,8 @@ pub struct Request {
     pub version: Option<Version>,
     /// The last byte of the body is withheld.
     pub incomplete: bool,
-    /// The exact bytes on an HTTP/1 connection instead of all of the above, `\xNN`, `\r` and `\n` as escapes. Envoy only.
+    /// The exact bytes on an HTTP/1 connection instead of all of the above, `\xNN`, `\r` and `\n`
+    /// as escapes. Envoy only.
     pub bytes: Option<String>,
 }
 
@@ -301,7 +306,8 @@ pub struct Sign {
     pub body_only: bool,
     /// Over this instead of the body.
     pub over: Option<Text>,
-    /// The headers to add, with `{timestamp}`, `{hex}`, `{HEX}` and `{base64}`; unless written, Avnology's two.
+    /// The headers to add, with `{timestamp}`, `{hex}`, `{HEX}` and `{base64}`; unless written,
+    /// Avnology's two.
     pub headers: Option<Vec<(String, String)>>,
 }
 
@@ -373,7 +379,8 @@ pub struct Expect {
     pub grpc_status: Option<u8>,
     /// The reason's id.
     pub reason: Option<String>,
-    /// The decision; unless written, `deny` where the upstream must not see the request and `allow` where it must.
+    /// The decision; unless written, `deny` where the upstream must not see the request and `allow`
+    /// where it must.
     pub decision: Option<Decision>,
     /// The route's name.
     pub route: Option<String>,
@@ -381,8 +388,8 @@ pub struct Expect {
     pub subject: Option<String>,
     /// Whether the filter state is set; for refusals it always must be.
     pub filter_state: Option<bool>,
-    /// Whether the upstream sees the request; unless written, it must where the decision lets it pass or the status is a 2xx without a
-    /// gRPC refusal, and must not otherwise.
+    /// Whether the upstream sees the request; unless written, it must where the decision lets it
+    /// pass or the status is a 2xx without a gRPC refusal, and must not otherwise.
     pub upstream: Option<bool>,
     /// Headers at the upstream, as `headers`.
     pub upstream_headers: BTreeMap<String, Wanted>,
@@ -548,7 +555,8 @@ fn expand(mut step: Value, nth: usize) -> Result<Vec<(String, Value)>, String> {
         .collect())
 }
 
-/// Lays one value over another: objects member by member, everything else (a null too) in the place of what was there.
+/// Lays one value over another: objects member by member, everything else (a null too) in the place
+/// of what was there.
 ///
 /// No merge patch, since a step holds patches itself, whose nulls are to stay.
 fn overlay(target: &mut Value, over: &Value) {

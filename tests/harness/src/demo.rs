@@ -1,4 +1,5 @@
-//! `make run` and `make demo`: the shipped configuration in a real Envoy, with the requests that show every kind of decision.
+//! `make run` and `make demo`: the shipped configuration in a real Envoy, with the requests that
+//! show every kind of decision.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -12,7 +13,8 @@ use crate::envoy::{Envoy, Options, Refused};
 use crate::port::Reserved;
 use crate::sample::{self, Policy, Shape};
 
-/// The ports that a transcript shows, whatever they were: the gate's usual one, and one for the stand-in's control port.
+/// The ports that a transcript shows, whatever they were: the gate's usual one, and one for the
+/// stand-in's control port.
 const SHOWN: [u16; 2] = [10_000, 10_001];
 
 /// The gate with everything around it. Dropping it stops all of it.
@@ -110,7 +112,8 @@ const SHOWS: &[Show] = &[
 ];
 
 impl Demo {
-    /// Starts everything; `port` 0 takes any free one. With `narrate`, Envoy's access log goes to standard output.
+    /// Starts everything; `port` 0 takes any free one. With `narrate`, Envoy's access log goes to
+    /// standard output.
     pub fn start(port: u16, narrate: bool) -> Result<Self, String> {
         let port = Reserved::new(port).map_err(|error| {
             format!("cannot listen on 127.0.0.1:{port}: {error}; GATE_PORT chooses another port")
@@ -243,7 +246,8 @@ impl Show {
     }
 }
 
-/// An answer as the demonstration shows it: what the gate says of itself, or what the service saw of the request.
+/// An answer as the demonstration shows it: what the gate says of itself, or what the service saw
+/// of the request.
 fn render(answer: &Answer) -> String {
     let mut out = String::new();
     let reason = match answer.status {

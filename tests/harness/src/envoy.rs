@@ -64,7 +64,8 @@ struct Tables {
     written: [String; 2],
 }
 
-/// The child, in the care of a thread of its own: the kernel ends the child when that thread ends, and it ends with this process.
+/// The child, in the care of a thread of its own: the kernel ends the child when that thread ends,
+/// and it ends with this process.
 struct Process {
     /// Dropping it asks the thread to end the child.
     stop: mpsc::Sender<()>,
@@ -218,7 +219,8 @@ impl Envoy {
         }
     }
 
-    /// The counters and gauges whose names match a regular expression, without those that are zero or were never used.
+    /// The counters and gauges whose names match a regular expression, without those that are zero
+    /// or were never used.
     pub fn stats(&self, filter: &str) -> BTreeMap<String, u64> {
         let text = self.get(&format!("/stats?usedonly&filter={filter}")).unwrap_or_default();
         let pairs = text.lines().filter_map(|line| line.split_once(": "));
@@ -238,7 +240,8 @@ impl Envoy {
         Ok(())
     }
 
-    /// Adds or replaces a listener and waits until it serves. A refused one changes nothing: what was there before goes on.
+    /// Adds or replaces a listener and waits until it serves. A refused one changes nothing: what
+    /// was there before goes on.
     pub fn put_listener(&self, shape: &Shape) -> Result<(), Refused> {
         self.put_raw_listener(&shape.name, sample::listener(shape, &self.module))
     }
@@ -288,8 +291,9 @@ impl Envoy {
         Ok(())
     }
 
-    /// Waits until Envoy has taken this version of a resource, or a later one, or has refused it. A listener is known by its label:
-    /// Envoy keeps the old version number where it replaces filter chains only, and tells none of what it refused.
+    /// Waits until Envoy has taken this version of a resource, or a later one, or has refused it. A
+    /// listener is known by its label: Envoy keeps the old version number where it replaces filter
+    /// chains only, and tells none of what it refused.
     fn taken(&self, kind: &str, name: &str, version: u64, label: Option<&str>) -> Result<(), Refused> {
         let path = match kind {
             "listeners" => format!("/config_dump?resource=dynamic_listeners&name_regex=%5E{name}%24"),
@@ -329,8 +333,9 @@ impl Envoy {
 
     /// Opens a connection that a certain worker has accepted.
     ///
-    /// The kernel chooses the worker, and only the listener's statistics tell which one it was, so one connection is opened at a time
-    /// until the right worker took one. `stat_prefix` names the listener.
+    /// The kernel chooses the worker, and only the listener's statistics tell which one it was, so
+    /// one connection is opened at a time until the right worker took one. `stat_prefix` names the
+    /// listener.
     pub fn connect_to(
         &self,
         address: SocketAddr,
@@ -346,7 +351,8 @@ impl Envoy {
         let wanted = format!("worker_{worker}.");
         let end = Instant::now() + PATIENCE;
         let mut before = accepted();
-        // The others stay open until the right one is found: the kernel must choose anew, not repeat itself.
+        // The others stay open until the right one is found: the kernel must choose anew, not
+        // repeat itself.
         let mut others = Vec::new();
         while Instant::now() < end {
             let stream = self.open(address).map_err(|error| error.to_string())?;
@@ -405,7 +411,8 @@ impl Process {
                     return;
                 }
             }
-            // A child that has ended in this moment cannot be killed, and is waited for all the same.
+            // A child that has ended in this moment cannot be killed, and is waited for all the
+            // same.
             let _ = child.kill();
             let _ = child.wait();
         });

@@ -1,7 +1,8 @@
 //! Runs a case against a real Envoy.
 //!
-//! A case runs once per HTTP version and number of workers. What it expects is compared by the corpus itself; this driver makes the
-//! requests and collects what came of them: the answer, the access log line, what the service and the provider saw, the counters.
+//! A case runs once per HTTP version and number of workers. What it expects is compared by the
+//! corpus itself; this driver makes the requests and collects what came of them: the answer, the
+//! access log line, what the service and the provider saw, the counters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +41,8 @@ pub fn variants(case: &Case) -> Vec<Variant> {
     }
     let pinned = case.workers().and_then(|workers| u32::try_from(workers).ok());
     for workers in WORKERS {
-        // A case that names its workers runs with so many; one that needs a second one cannot do with one.
+        // A case that names its workers runs with so many; one that needs a second one cannot do
+        // with one.
         if pinned.is_some_and(|pinned| pinned != workers) {
             continue;
         }
@@ -120,7 +122,8 @@ struct Exchange {
     sent: Outgoing,
     connection: Connection,
     port: u16,
-    /// How many log lines are of earlier connections with this port: the system may give it again once those are closed.
+    /// How many log lines are of earlier connections with this port: the system may give it again
+    /// once those are closed.
     earlier: usize,
     began: Instant,
 }
@@ -248,8 +251,8 @@ impl<'c> Stage<'c> {
         {
             *cluster = json!(local);
         }
-        // What a worker knows of an endpoint outlives a trial, and the next one may have the same clusters: each asks under a port of its
-        // own. The realm stays what the case expects.
+        // What a worker knows of an endpoint outlives a trial, and the next one may have the same
+        // clusters: each asks under a port of its own. The realm stays what the case expects.
         if let Some(authority) = document.pointer_mut("/provider/authority")
             && let Some(name) = authority.as_str().map(str::to_owned)
             && !name.contains(':')
@@ -267,10 +270,12 @@ impl<'c> Stage<'c> {
     /// Sends a step's requests.
     fn begin(&self, step: &'c Step, expect: &'c Expect) -> Result<Begun<'c>, String> {
         let calls_before = self.scene.provider.calls()?.len();
-        // Requests that are to meet on a worker meet on the first one, unless the case names another.
+        // Requests that are to meet on a worker meet on the first one, unless the case names
+        // another.
         let meets = step.parallel.is_some() || self.case.steps.iter().any(|step| step.background);
         let worker = step.worker.or(meets.then_some(0)).and_then(|worker| u32::try_from(worker).ok());
-        // Where some of them leave again, that must happen before the answer, and there is no time to lose.
+        // Where some of them leave again, that must happen before the answer, and there is no time
+        // to lose.
         let stay = !step.disconnect_first && !step.disconnect_all;
         let arrived = step.parallel.filter(|_| stay).map(|_| self.scene.requests());
         let mut exchanges = Vec::new();
@@ -283,7 +288,8 @@ impl<'c> Stage<'c> {
             let earlier = lines.iter().filter(|line| line.is_of(port)).count();
             exchanges.push(Exchange { sent, connection, port, earlier, began: Instant::now() });
         }
-        // All connections first, then all requests: they are to be under way at the same time, which no other crowd may slow down.
+        // All connections first, then all requests: they are to be under way at the same time,
+        // which no other crowd may slow down.
         let _crowd = (exchanges.len() > 1).then(scene::crowd);
         let small = |exchange: &Exchange| exchange.sent.body.as_ref().is_none_or(|body| body.len() <= SMALL);
         let sent: Vec<Result<(), Failure>> = if exchanges.iter().all(small) {
@@ -306,8 +312,8 @@ impl<'c> Stage<'c> {
         Ok(Begun { step, label: self.label.clone(), expect, exchanges, calls_before, configuration })
     }
 
-    /// Waits until the provider has been asked. Where earlier requests are still waiting, this one may join their call and never make one of
-    /// its own: then it is enough that the gate has it.
+    /// Waits until the provider has been asked. Where earlier requests are still waiting, this one
+    /// may join their call and never make one of its own: then it is enough that the gate has it.
     fn until_asked(&self, begun: &Begun<'c>, arrived: u64, may_join: bool) -> Result<(), String> {
         if !may_join {
             return self.scene.provider.wait_for_more_calls_than(begun.calls_before);
@@ -404,7 +410,8 @@ impl<'c> Stage<'c> {
         seen: &Observation,
     ) -> Result<Option<Line>, String> {
         let raw = exchange.sent.bytes.is_some() || expect.decided() == Decision::None || seen.closed;
-        // An upgraded connection is one long request: its line comes when it ends, see `Exchange::answer`.
+        // An upgraded connection is one long request: its line comes when it ends, see
+        // `Exchange::answer`.
         let patience = if raw { Duration::from_millis(200) } else { LINE };
         let line = self.scene.line(exchange.port, exchange.earlier, patience)?;
         if line.is_none() && !raw {
@@ -444,7 +451,8 @@ impl<'c> Stage<'c> {
 
     /// What must hold once everything is over.
     fn settle(&mut self) -> Result<(), String> {
-        // Everything that reached the service was looked at: what arrives there late, or under another id, was not.
+        // Everything that reached the service was looked at: what arrives there late, or under
+        // another id, was not.
         let seen = self.scene.upstream.seen()?;
         if seen.len() != self.forwarded && self.problems.is_empty() {
             let paths: Vec<_> = seen.iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port of 127.0.0.1 that nobody else gets while this lives, but on which an Envoy of the same user can listen.
+/// A port of 127.0.0.1 that nobody else gets while this lives, but on which an Envoy of the same
+/// user can listen.
 ///
-/// Envoy's listeners share their port among its workers, and the kernel would give two such listeners, asked for any free port, the same
-/// one. So the port is bound here first, for itself alone, and opened to sharing afterwards; nothing listens on this end.
+/// Envoy's listeners share their port among its workers, and the kernel would give two such
+/// listeners, asked for any free port, the same one. So the port is bound here first, for itself
+/// alone, and opened to sharing afterwards; nothing listens on this end.
 pub struct Reserved {
     /// The address.
     pub address: SocketAddr,

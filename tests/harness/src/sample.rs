@@ -29,7 +29,8 @@ pub fn module() -> Result<PathBuf, String> {
 /// What the gate's plugin entry is configured with.
 #[derive(Clone, Debug)]
 pub enum Policy {
-    /// The document, in the StringValue that the shipped file has; in a BytesValue where it is not UTF-8.
+    /// The document, in the StringValue that the shipped file has; in a BytesValue where it is not
+    /// UTF-8.
     Document(Vec<u8>),
     /// The document as a `google.protobuf.Struct`.
     Struct(Value),
@@ -54,7 +55,8 @@ pub struct Shape {
     pub label: String,
     /// `allow_on_headers_stop_iteration`.
     pub knob: bool,
-    /// Leave out what normalises and refuses requests before the gate sees them, and let CONNECT through to it.
+    /// Leave out what normalises and refuses requests before the gate sees them, and let CONNECT
+    /// through to it.
     pub raw: bool,
     /// `per_connection_buffer_limit_bytes`, where it differs.
     pub buffer_limit: Option<u64>,
@@ -93,7 +95,8 @@ pub fn shipped(name: &str) -> Value {
     serde_json::to_value(value).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The place of a pointer that the shipped file must have: an edit that finds nothing is a mistake, not a no-op.
+/// The place of a pointer that the shipped file must have: an edit that finds nothing is a mistake,
+/// not a no-op.
 fn place<'v>(value: &'v mut Value, pointer: &str) -> &'v mut Value {
     value.pointer_mut(pointer).unwrap_or_else(|| panic!("the shipped configuration has no {pointer}"))
 }
@@ -105,8 +108,8 @@ fn remove(value: &mut Value, pointer: &str, names: &[&str]) {
     }
 }
 
-/// The shipped bootstrap, with its admin port chosen by the machine, and with listeners and clusters from the given files.
-/// It has no clusters of its own: each case brings its own pair.
+/// The shipped bootstrap, with its admin port chosen by the machine, and with listeners and
+/// clusters from the given files. It has no clusters of its own: each case brings its own pair.
 pub fn bootstrap(listeners: &Path, clusters: &Path) -> Value {
     let mut bootstrap = shipped("envoy.yaml");
     *place(&mut bootstrap, "/admin/address/socket_address/port_value") = json!(0);
@@ -222,7 +225,8 @@ pub fn uncached_policy() -> Value {
     policy
 }
 
-/// The shipped policy, but nothing is kept, retried or left alone: what happens is what the provider just did.
+/// The shipped policy, but nothing is kept, retried or left alone: what happens is what the
+/// provider just did.
 pub fn forgetful_policy() -> Value {
     let mut policy = uncached_policy();
     policy["provider"]["retries"] = json!(0);
@@ -230,7 +234,8 @@ pub fn forgetful_policy() -> Value {
     policy
 }
 
-/// The label of a listener that [`listener`] made: Envoy keeps an old version number over some updates, so this tells them apart.
+/// The label of a listener that [`listener`] made: Envoy keeps an old version number over some
+/// updates, so this tells them apart.
 pub fn label(listener: &Value) -> Option<&str> {
     listener.pointer(&format!("{MANAGER}/access_log/0/typed_config/log_format/json_format/label"))?.as_str()
 }

@@ -1,4 +1,5 @@
-//! One listener of a running Envoy with everything that belongs to it: its own stand-in, its own upstream, its own clusters.
+//! One listener of a running Envoy with everything that belongs to it: its own stand-in, its own
+//! upstream, its own clusters.
 //!
 //! Scenes share the process, its workers and their VMs, and nothing else, so that many run at once.
 
@@ -241,8 +242,8 @@ impl Scene {
         read_lines(&self.shape.access_log)
     }
 
-    /// The access log line of the `nth` request on a connection with this client port, once it is there. Lines are written when the
-    /// request is over for Envoy too.
+    /// The access log line of the `nth` request on a connection with this client port, once it is
+    /// there. Lines are written when the request is over for Envoy too.
     pub fn line(&self, port: u16, nth: usize, patience: Duration) -> Result<Option<Line>, String> {
         let end = Instant::now() + patience;
         loop {
@@ -294,7 +295,8 @@ impl Drop for Scene {
 /// How long a log line may take.
 pub const LINE: Duration = PATIENCE;
 
-/// Held while many requests are sent that are to meet: crowds of different scenes would make each other late.
+/// Held while many requests are sent that are to meet: crowds of different scenes would make each
+/// other late.
 pub fn crowd() -> MutexGuard<'static, ()> {
     static CROWD: Mutex<()> = Mutex::new(());
     CROWD.lock().unwrap_or_else(PoisonError::into_inner)

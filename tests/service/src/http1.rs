@@ -1,7 +1,7 @@
 //! The server's half of HTTP/1.1, read from a socket that stays ours.
 //!
-//! A library would tidy up what the tests are about: the order and repetition of headers, odd request targets,
-//! and answers that break off.
+//! A library would tidy up what the tests are about: the order and repetition of headers, odd
+//! request targets, and answers that break off.
 
 use std::io;
 
@@ -120,7 +120,8 @@ impl Connection {
         }
     }
 
-    /// The next request, or `None` when the client is done. A malformed one is an error of kind `InvalidData`.
+    /// The next request, or `None` when the client is done. A malformed one is an error of kind
+    /// `InvalidData`.
     pub async fn head(&mut self) -> io::Result<Option<(Head, Body)>> {
         loop {
             if let Some((head, length)) = parse_head(&self.buffer)? {
@@ -206,7 +207,8 @@ impl Connection {
         self.fill().await
     }
 
-    /// Writes an answer, with `content-length` unless `headers` has one. `body` may be shorter than `length` says.
+    /// Writes an answer, with `content-length` unless `headers` has one. `body` may be shorter than
+    /// `length` says.
     pub async fn answer(
         &mut self,
         status: u16,

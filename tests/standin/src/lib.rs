@@ -1,7 +1,9 @@
-//! A stand-in for Avnology ID: token introspection, permission checks, sessions and webhook delivery.
+//! A stand-in for Avnology ID: token introspection, permission checks, sessions and webhook
+//! delivery.
 //!
-//! [`Provider`] is the pure model: no I/O and no clock, so that a test in virtual time can drive it.
-//! [`serve`] and [`Running`] put it on a socket, with a control port that scripts answers and failures.
+//! [`Provider`] is the pure model: no I/O and no clock, so that a test in virtual time can drive
+//! it. [`serve`] and [`Running`] put it on a socket, with a control port that scripts answers and
+//! failures.
 
 pub mod form;
 mod model;

@@ -11,7 +11,8 @@ use crate::form;
 use crate::rule::{Fault, Rule};
 use crate::seed::{self, Check, Seed};
 
-/// Recorded calls are bounded, so that a long load run does not eat the machine: over this, the older half goes.
+/// Recorded calls are bounded, so that a long load run does not eat the machine: over this, the
+/// older half goes.
 const MAX_CALLS: usize = 200_000;
 
 /// A request, as the provider sees it.
@@ -32,8 +33,8 @@ pub struct Request<'a> {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// Headers, names in lower case. `content-length` is there only where a rule wrote one: the carrier adds it
-    /// otherwise.
+    /// Headers, names in lower case. `content-length` is there only where a rule wrote one: the
+    /// carrier adds it otherwise.
     pub headers: Vec<(String, String)>,
     /// The whole body, also where `fault` keeps some of it back.
     pub body: Vec<u8>,
@@ -104,7 +105,8 @@ impl Provider {
         Provider { seed, ..Provider::default() }
     }
 
-    /// Answers a request at `now_unix_secs`: as the first matching rule says, else as seeded. Records the call.
+    /// Answers a request at `now_unix_secs`: as the first matching rule says, else as seeded.
+    /// Records the call.
     pub fn respond(&mut self, request: &Request<'_>, now_unix_secs: u64) -> Answer {
         let call = record(request);
         let mut answer = self.seeded(request, &call, now_unix_secs);
@@ -340,7 +342,8 @@ fn bearer<'a>(request: &Request<'a>) -> Option<&'a str> {
     (headers.next().is_none() && scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// Client id and secret of a Basic credential: form-encoded, then joined, then base64 (RFC 6749 section 2.3.1).
+/// Client id and secret of a Basic credential: form-encoded, then joined, then base64 (RFC 6749
+/// section 2.3.1).
 fn basic(credentials: &str) -> Option<(String, String)> {
     let decoded = STANDARD.decode(credentials).ok()?;
     let colon = decoded.iter().position(|&byte| byte == b':')?;

@@ -13,8 +13,8 @@ const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 
 /// A scripted answer: which calls it is for, and what it changes about the seeded answer.
 ///
-/// What a rule does not name stays as seeded, with two exceptions: a `status` without a body means an empty body,
-/// and a body without a `status` means 200.
+/// What a rule does not name stays as seeded, with two exceptions: a `status` without a body means
+/// an empty body, and a body without a `status` means 200.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Rule {
@@ -32,10 +32,12 @@ pub struct Rule {
     /// The status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Headers, each replacing those of the same name. `content-length` is sent as written, true or not.
+    /// Headers, each replacing those of the same name. `content-length` is sent as written, true or
+    /// not.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, HeaderValues>,
-    /// A body: a string verbatim, any other value as JSON; both as `application/json` unless `headers` says otherwise.
+    /// A body: a string verbatim, any other value as JSON; both as `application/json` unless
+    /// `headers` says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
     /// A body of repeated text.

@@ -39,7 +39,8 @@ impl Seed {
     }
 }
 
-/// Parses a JSON object into a struct. Serde alone would take an array for one too, member by member.
+/// Parses a JSON object into a struct. Serde alone would take an array for one too, member by
+/// member.
 pub(crate) fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     if json.trim_ascii_start().first() == Some(&b'[') {
         return Err(serde::de::Error::custom("expected an object, found an array"));

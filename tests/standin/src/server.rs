@@ -136,7 +136,8 @@ async fn api_port(
     }
 }
 
-/// Holds an address without listening: connections are refused, and no other process is given the port meanwhile.
+/// Holds an address without listening: connections are refused, and no other process is given the
+/// port meanwhile.
 fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -215,7 +216,8 @@ async fn carry_out(
         }
         None => {
             let length = answer.body.len();
-            // A length that a rule made up leaves the client and us with different ideas of where the answer ends.
+            // A length that a rule made up leaves the client and us with different ideas of where
+            // the answer ends.
             let framed = answer
                 .headers
                 .iter()
@@ -317,7 +319,8 @@ async fn controlled(handle: &Handle, method: &str, path: &str, body: &[u8]) -> C
     }
 }
 
-/// A server on its own thread, for tests that are not asynchronous. Dropping it stops it and closes all connections.
+/// A server on its own thread, for tests that are not asynchronous. Dropping it stops it and closes
+/// all connections.
 pub struct Running {
     /// The API port.
     pub api: SocketAddr,

@@ -74,7 +74,8 @@ pub struct Delivered {
     pub body: String,
 }
 
-/// Signs and sends a webhook. An error of kind `InvalidInput` means that the delivery itself makes no sense.
+/// Signs and sends a webhook. An error of kind `InvalidInput` means that the delivery itself makes
+/// no sense.
 pub async fn deliver(delivery: &Delivery) -> io::Result<Delivered> {
     let (authority, request) = request(delivery)?;
     tokio::time::timeout(TIMEOUT, send(&authority, request))
@@ -133,7 +134,8 @@ async fn send(authority: &str, request: hyper::Request<Full<Bytes>>) -> io::Resu
     tokio::pin!(connection, exchange);
     tokio::select! {
         delivered = &mut exchange => delivered,
-        // The connection may end as soon as the answer is complete: the exchange still has to hand it over.
+        // The connection may end as soon as the answer is complete: the exchange still has to hand
+        // it over.
         _ = &mut connection => exchange.await,
     }
     .map_err(io::Error::other)

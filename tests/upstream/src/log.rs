@@ -13,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 /// How much of a body is kept as text.
 const KEPT_BODY: usize = 4096;
 
-/// The log is bounded, so that a long load run does not eat the machine: over this, the oldest goes.
+/// The log is bounded, so that a long load run does not eat the machine: over this, the oldest
+/// goes.
 const MAX_SEEN: usize = 200_000;
 
 /// A request as the upstream received it.
@@ -27,7 +28,8 @@ pub struct Seen {
     pub path: String,
     /// `:authority` of HTTP/2. Over HTTP/1.1 the host is an ordinary header.
     pub authority: Option<String>,
-    /// The headers in order, names in lower case, without pseudo-headers; bytes that are not UTF-8 are replaced.
+    /// The headers in order, names in lower case, without pseudo-headers; bytes that are not UTF-8
+    /// are replaced.
     pub headers: Vec<(String, String)>,
     /// The trailers, likewise.
     pub trailers: Vec<(String, String)>,
@@ -59,7 +61,8 @@ impl Log {
         self.inner.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All requests since the start or the last [`clear`](Log::clear), in the order in which their heads arrived.
+    /// All requests since the start or the last [`clear`](Log::clear), in the order in which their
+    /// heads arrived.
     pub fn seen(&self) -> Vec<Seen> {
         self.entries().seen.iter().cloned().collect()
     }

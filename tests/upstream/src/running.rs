@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::log::{Log, Seen};
 use crate::server::serve;
 
-/// A server on its own thread, for tests that are not asynchronous. Dropping it stops it and closes all connections.
+/// A server on its own thread, for tests that are not asynchronous. Dropping it stops it and closes
+/// all connections.
 pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,

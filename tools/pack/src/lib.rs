@@ -1,10 +1,12 @@
 //! Turns the compiled filter into the module that a proxy loads.
 //!
-//! The compiler's output exports the callbacks as `gate_*`, beside whatever else was linked. What leaves here exports `proxy_*` callbacks
-//! and nothing that the proxy does not need, imports exactly what was agreed to, and carries no custom sections.
+//! The compiler's output exports the callbacks as `gate_*`, beside whatever else was linked. What
+//! leaves here exports `proxy_*` callbacks and nothing that the proxy does not need, imports
+//! exactly what was agreed to, and carries no custom sections.
 //!
-//! Both directions are checked, because a proxy does not: it skips a callback that a module lacks, which for this filter is an open gate,
-//! and a new import is a new thing that the filter can do, or that an older proxy cannot.
+//! Both directions are checked, because a proxy does not: it skips a callback that a module lacks,
+//! which for this filter is an open gate, and a new import is a new thing that the filter can do,
+//! or that an older proxy cannot.
 
 mod link;
 
@@ -97,8 +99,9 @@ fn keep_exports(module: &mut Module) -> Result<(), Error> {
     if missing.is_empty() { Ok(()) } else { Err(Error::MissingExports(missing)) }
 }
 
-/// What an export of the raw module is called in the packed one; `None` where it is dropped. A function that is called `proxy_*` already
-/// is not ours: a linked SDK brings such ones, and they would take the place of the filter.
+/// What an export of the raw module is called in the packed one; `None` where it is dropped. A
+/// function that is called `proxy_*` already is not ours: a linked SDK brings such ones, and they
+/// would take the place of the filter.
 fn final_name(export: &Export) -> Option<String> {
     let is_memory = matches!(export.item, ExportItem::Memory(_));
     EXPORTS
@@ -155,7 +158,8 @@ mod tests {
     use super::*;
     use walrus::{FunctionBuilder, FunctionId, RawCustomSection};
 
-    /// A module with every raw export, a function that only a surplus export reaches, and one import for each of the two.
+    /// A module with every raw export, a function that only a surplus export reaches, and one
+    /// import for each of the two.
     fn raw(leave_out: &str) -> Vec<u8> {
         let mut module = Module::with_config(ModuleConfig::new());
         let ty = module.types.add(&[], &[]);
@@ -201,7 +205,8 @@ mod tests {
         assert_eq!(exports, BTreeSet::from(EXPORTS));
         assert_eq!(module.customs.iter().count(), 0);
         assert!(module.funcs.iter().all(|function| function.name.is_none()));
-        // What only the surplus exports reached is gone, the import included: none of them took the place of ours.
+        // What only the surplus exports reached is gone, the import included: none of them took the
+        // place of ours.
         assert_eq!(list_imports(&packed.imports), "env.proxy_log\n");
         assert_eq!(module.imports.iter().count(), 1);
     }

@@ -1,4 +1,5 @@
-//! What the kernel knows: cores, threads, their time on a core, memory; and the description of the machine.
+//! What the kernel knows: cores, threads, their time on a core, memory; and the description of the
+//! machine.
 
 use std::fs;
 use std::io;
@@ -15,7 +16,8 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// Divides the cores that this process may use, and leaves the worker's to it: what is started from now on runs on the others.
+    /// Divides the cores that this process may use, and leaves the worker's to it: what is started
+    /// from now on runs on the others.
     pub(crate) fn divide() -> Result<Self, String> {
         let mut rest = allowed().map_err(|error| format!("sched_getaffinity: {error}"))?;
         let worker = rest.pop().ok_or("no core to run on")?;
@@ -28,7 +30,8 @@ impl Cores {
 }
 
 fn allowed() -> io::Result<Vec<usize>> {
-    // SAFETY: a `cpu_set_t` is a bit field, for which all zeroes is a value; the call writes no more than the size that it is told.
+    // SAFETY: a `cpu_set_t` is a bit field, for which all zeroes is a value; the call writes no
+    // more than the size that it is told.
     let (result, set) = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         (libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set), set)
@@ -41,9 +44,11 @@ fn allowed() -> io::Result<Vec<usize>> {
     Ok((0..size).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect())
 }
 
-/// Lets a thread run on these cores only; 0 is this one. Threads and processes that it starts inherit that.
+/// Lets a thread run on these cores only; 0 is this one. Threads and processes that it starts
+/// inherit that.
 fn pin(thread: i32, cores: &[usize]) -> Result<(), String> {
-    // SAFETY: all zeroes is the empty set, the cores came from the kernel's own set, and the call only reads.
+    // SAFETY: all zeroes is the empty set, the cores came from the kernel's own set, and the call
+    // only reads.
     let result = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         for core in cores {

@@ -1,7 +1,9 @@
-//! What a request through the gate costs Envoy's worker, next to what other filters cost it: `make bench`.
+//! What a request through the gate costs Envoy's worker, next to what other filters cost it: `make
+//! bench`.
 //!
-//! One Envoy with one worker, which has a core to itself; wrk, the provider and Envoy's other threads run on the other cores. The figure is
-//! the time that the worker's thread was on its core, for one request: requests per second swing with the neighbours.
+//! One Envoy with one worker, which has a core to itself; wrk, the provider and Envoy's other
+//! threads run on the other cores. The figure is the time that the worker's thread was on its core,
+//! for one request: requests per second swing with the neighbours.
 //!
 //! `ROUNDS` (5) and `SECONDS` (3) say how much is measured, `ONLY` which listeners
 //! (`none,cached,jwt_authn`), `AGAINST` which other module stands in the same rounds (see

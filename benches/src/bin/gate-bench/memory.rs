@@ -54,7 +54,8 @@ enum Keeps {
     Shared,
 }
 
-/// Sends the tokens twice through a fresh Envoy each: the second time they are all cached where they are kept, or the run fails.
+/// Sends the tokens twice through a fresh Envoy each: the second time they are all cached where
+/// they are kept, or the run fails.
 pub(crate) fn measure(provider: &Provider, cores: &Cores) -> Result<Memory, String> {
     let control = grow(provider, cores, Keeps::Nothing)?.grown;
     let shared = grow(provider, cores, Keeps::Shared)?.grown;

@@ -1,7 +1,8 @@
-//! A provider that answers everything with yes, at once: introspection, permission checks, and the check of `ext_authz`.
+//! A provider that answers everything with yes, at once: introspection, permission checks, and the
+//! check of `ext_authz`.
 //!
-//! The gate and `ext_authz` ask the same one, so neither is measured against a slower provider. One thread a connection, nothing parsed
-//! that is not needed, every answer made beforehand.
+//! The gate and `ext_authz` ask the same one, so neither is measured against a slower provider. One
+//! thread a connection, nothing parsed that is not needed, every answer made beforehand.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -29,7 +29,8 @@ pub(crate) struct Sample {
     pub cpu: f64,
     /// Requests per second, which swing with the neighbours.
     pub rate: f64,
-    /// The part of the round that the worker was on its core: much less than all of it, and it waited for its clients.
+    /// The part of the round that the worker was on its core: much less than all of it, and it
+    /// waited for its clients.
     pub busy: f64,
     /// The median latency in microseconds.
     pub p50: f64,
@@ -79,7 +80,8 @@ impl Bench<'_> {
         Ok(rounds)
     }
 
-    /// Sends requests for a while and measures nothing: caches fill, connections open, code gets compiled.
+    /// Sends requests for a while and measures nothing: caches fill, connections open, code gets
+    /// compiled.
     pub(crate) fn warm(&self, variant: &Variant) -> Result<(), String> {
         let many = variant.kind.asks() != Asks::Nothing;
         let report = self.wrk.run(variant.address, many, 16, 1)?;

@@ -1,4 +1,5 @@
-//! From samples to a table. A ratio is taken within a round, where both sides had the same neighbours; then the median over rounds.
+//! From samples to a table. A ratio is taken within a round, where both sides had the same
+//! neighbours; then the median over rounds.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! The listeners that are compared: the same HTTP connection manager each time, one filter or none, and an answer from Envoy itself.
+//! The listeners that are compared: the same HTTP connection manager each time, one filter or none,
+//! and an answer from Envoy itself.
 
 use std::net::SocketAddr;
 use std::path::Path;

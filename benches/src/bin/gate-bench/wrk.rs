@@ -60,7 +60,8 @@ impl Wrk {
         Ok(wrk)
     }
 
-    /// Sends requests over some connections for some seconds, all with one token or each with the next of many.
+    /// Sends requests over some connections for some seconds, all with one token or each with the
+    /// next of many.
     pub(crate) fn run(
         &self,
         address: SocketAddr,

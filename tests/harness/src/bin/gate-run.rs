@@ -1,6 +1,8 @@
-//! Runs the gate in a real Envoy, with a stand-in for Avnology and an example service, until it is interrupted.
+//! Runs the gate in a real Envoy, with a stand-in for Avnology and an example service, until it is
+//! interrupted.
 //!
-//! `gate-run` prints requests to try, `gate-run --demo` sends them itself and stops. `GATE_PORT` chooses the port.
+//! `gate-run` prints requests to try, `gate-run --demo` sends them itself and stops. `GATE_PORT`
+//! chooses the port.
 
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
 //! HTTP/2 without TLS, one request at a time, written frame by frame.
 //!
-//! A library would refuse to send half of what the cases need (paths that are no URIs, names and values that are no text, requests
-//! without `:path`), so only the reading side of HPACK is borrowed.
+//! A library would refuse to send half of what the cases need (paths that are no URIs, names and
+//! values that are no text, requests without `:path`), so only the reading side of HPACK is
+//! borrowed.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -168,7 +169,8 @@ impl Connection {
         self.write(&out)
     }
 
-    /// Sends body bytes, as far as the peer's windows let us; reads what it says while we wait for more.
+    /// Sends body bytes, as far as the peer's windows let us; reads what it says while we wait for
+    /// more.
     fn data(&mut self, mut bytes: &[u8], ends: bool) -> Result<(), Failure> {
         let deadline = Deadline::after(PATIENCE);
         loop {
@@ -205,7 +207,8 @@ impl Connection {
         // CANCEL.
         frame(&mut out, RST_STREAM, 0, self.current, &8_u32.to_be_bytes());
         self.write(&out)?;
-        // Closing with frames unread would turn the end into a reset of the connection, and the reset of the stream might get lost.
+        // Closing with frames unread would turn the end into a reset of the connection, and the
+        // reset of the stream might get lost.
         self.stream.shutdown(std::net::Shutdown::Write)?;
         let deadline = Deadline::after(Duration::from_secs(5));
         while self.read_frame(&deadline).unwrap_or(false) {}
@@ -288,7 +291,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Takes a whole header block into the answer. Blocks of other streams are decoded too: the table is the connection's.
+    /// Takes a whole header block into the answer. Blocks of other streams are decoded too: the
+    /// table is the connection's.
     fn decode(&mut self, ours: bool) -> Result<(), Failure> {
         let block = std::mem::take(&mut self.reply.fragments);
         let fields: Fields = self

@@ -1,7 +1,8 @@
-//! A client that sends exactly what a case says: duplicate headers, raw bytes, withheld bytes, broken framing.
+//! A client that sends exactly what a case says: duplicate headers, raw bytes, withheld bytes,
+//! broken framing.
 //!
-//! Ready-made HTTP clients normalise what they send, which is just what the gate's cases must not have. Everything here blocks, with a
-//! deadline on every wait.
+//! Ready-made HTTP clients normalise what they send, which is just what the gate's cases must not
+//! have. Everything here blocks, with a deadline on every wait.
 
 mod http1;
 mod http2;
@@ -11,7 +12,8 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long a client waits for anything before the test is called stuck. Longer than any wait that a case asks for.
+/// How long a client waits for anything before the test is called stuck. Longer than any wait that
+/// a case asks for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The version of HTTP that is spoken.
@@ -223,7 +225,8 @@ impl Connection {
         Ok(stream.local_addr()?.port())
     }
 
-    /// Sends a request. A peer that answers early may stop reading: that shows in [`Connection::answer`], not here.
+    /// Sends a request. A peer that answers early may stop reading: that shows in
+    /// [`Connection::answer`], not here.
     pub fn send(&mut self, ask: &Ask) -> Result<(), Failure> {
         match self {
             Self::Http1(connection) => connection.send(ask),
@@ -262,7 +265,8 @@ impl Connection {
         self.answer(PATIENCE)
     }
 
-    /// Whether the peer has said that it takes no further requests on this connection (HTTP/2 only: HTTP/1 says so in an answer's headers).
+    /// Whether the peer has said that it takes no further requests on this connection (HTTP/2 only:
+    /// HTTP/1 says so in an answer's headers).
     pub fn leaving(&self) -> bool {
         match self {
             Self::Http1(_) => false,

@@ -12,7 +12,8 @@ use super::host::{Landing, UNREACHABLE, landing, synthetic};
 use super::{HostEvent, Stream, World};
 
 impl World<'_> {
-    /// Takes everything that the engine wants; the decision for `current`, if there is one, is the running callback's return value.
+    /// Takes everything that the engine wants; the decision for `current`, if there is one, is the
+    /// running callback's return value.
     pub(super) fn drain(&mut self, worker: usize, current: Option<StreamId>) -> Option<Verdict> {
         let mut returned = None;
         while let Some(output) = self.workers[worker].engine.poll() {

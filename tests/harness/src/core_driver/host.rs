@@ -1,4 +1,5 @@
-//! What the host makes of things: header maps, bodies in pieces, the shapes of failed callouts, edits, local replies.
+//! What the host makes of things: header maps, bodies in pieces, the shapes of failed callouts,
+//! edits, local replies.
 
 use std::time::Duration;
 
@@ -93,7 +94,8 @@ pub(super) fn pieces(sent: &Outgoing, version: Version) -> Vec<Piece> {
         out.push(Piece::Trailers);
         return out;
     }
-    // A chunked HTTP/1 body ends with an empty piece of its own; other bodies end with their last byte.
+    // A chunked HTTP/1 body ends with an empty piece of its own; other bodies end with their last
+    // byte.
     match (sent.chunks, version, out.last_mut()) {
         (None, _, Some(Piece::Bytes { last, .. }))
         | (Some(_), Version::H2, Some(Piece::Bytes { last, .. })) => *last = true,

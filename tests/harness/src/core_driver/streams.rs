@@ -82,7 +82,8 @@ impl World<'_> {
         let knob = self.case.listener.knob;
         let Some(stream) = self.workers[worker].streams.get_mut(&id) else { return };
         stream.arrived += 1;
-        // Without a callback the piece stays with the host, to be handed over when the request is let pass.
+        // Without a callback the piece stays with the host, to be handed over when the request is
+        // let pass.
         let calls_back = match stream.state {
             State::Receiving => knob,
             State::Waiting => stream.eager,
@@ -225,7 +226,8 @@ impl World<'_> {
         }
     }
 
-    /// Hands the rest of the bodies of streams that were let pass to the gate, and then the streams to the upstream.
+    /// Hands the rest of the bodies of streams that were let pass to the gate, and then the streams
+    /// to the upstream.
     pub(super) fn open(&mut self, worker: usize) {
         while let Some(id) = self.workers[worker].opened.pop() {
             while self.workers[worker]
@@ -277,7 +279,8 @@ impl World<'_> {
         self.workers[worker].streams.entry(id).and_modify(|stream| stream.state = state);
     }
 
-    /// Drops roots that were replaced and whose last stream has ended, with their callouts, as Envoy does.
+    /// Drops roots that were replaced and whose last stream has ended, with their callouts, as
+    /// Envoy does.
     pub(super) fn retire(&mut self, worker: usize) {
         let host = &mut self.workers[worker];
         let over: Vec<RootId> = host

@@ -263,7 +263,8 @@ impl Expect {
                 ));
             }
         }
-        // What holds on every path: nothing that the client sent under an owned name arrives, in headers or trailers.
+        // What holds on every path: nothing that the client sent under an owned name arrives, in
+        // headers or trailers.
         for (name, value) in saw.headers.iter().filter(|(name, _)| !mentions(&self.upstream_headers, name)) {
             if is_override(name) {
                 wrong.push(format!("override header {name} reached the upstream"));
@@ -354,7 +355,8 @@ fn mentions(expected: &BTreeMap<String, Wanted>, name: &str) -> bool {
     expected.keys().any(|key| key.eq_ignore_ascii_case(name))
 }
 
-/// A header's name as a server reads it that takes every byte but letters and digits for the same one.
+/// A header's name as a server reads it that takes every byte but letters and digits for the same
+/// one.
 pub fn folded(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }

@@ -1,4 +1,5 @@
-//! An Envoy that somebody else started: in a container, with its ports published on this machine and a directory in common.
+//! An Envoy that somebody else started: in a container, with its ports published on this machine
+//! and a directory in common.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -117,8 +118,8 @@ impl Attached {
         }
     }
 
-    /// The bootstrap that an Envoy is to be started with which will be attached; it is `envoy.json` in the directory, with everything that
-    /// it names. The log must go to `envoy.log` there.
+    /// The bootstrap that an Envoy is to be started with which will be attached; it is `envoy.json`
+    /// in the directory, with everything that it names. The log must go to `envoy.log` there.
     pub fn prepare(directory: &Path) -> Result<(), String> {
         let mut bootstrap =
             sample::bootstrap(&directory.join("listeners.json"), &directory.join("clusters.json"));
@@ -166,7 +167,8 @@ impl Envoy {
         Ok(envoy)
     }
 
-    /// A lane for a scene, once there is a free one; none for an Envoy of our own, where scenes make what they need.
+    /// A lane for a scene, once there is a free one; none for an Envoy of our own, where scenes
+    /// make what they need.
     pub fn lease(&self) -> Option<Lease> {
         let pool = &self.attached.as_ref()?.free;
         let mut lanes = pool.lanes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,8 +182,8 @@ impl Envoy {
 
     /// Opens a connection to a listener.
     ///
-    /// A container's port is published by a relay, behind which Envoy would see the relay's port. It is told ours, since access log lines
-    /// are found by it.
+    /// A container's port is published by a relay, behind which Envoy would see the relay's port.
+    /// It is told ours, since access log lines are found by it.
     pub fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut stream = client::connect(address)?;
         if self.attached.is_some() {
@@ -191,7 +193,8 @@ impl Envoy {
         Ok(stream)
     }
 
-    /// A listener as this Envoy must have it: in its lane's place, and reading what [`Envoy::open`] says first.
+    /// A listener as this Envoy must have it: in its lane's place, and reading what [`Envoy::open`]
+    /// says first.
     pub(super) fn fit(&self, name: &str, mut listener: Value) -> (String, Value) {
         let lanes = self.attached.iter().flat_map(|attached| &attached.lanes);
         let address = &listener["address"]["socket_address"]["port_value"];

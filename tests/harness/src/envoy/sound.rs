@@ -21,11 +21,13 @@ impl Envoy {
             "a worker's module was started anew: {failures:?}"
         );
         let log = self.log();
-        // A trap that is no panic has Envoy's words: `Function: proxy_on_delete failed: Uncaught RangeError: …`.
+        // A trap that is no panic has Envoy's words: `Function: proxy_on_delete failed: Uncaught
+        // RangeError: …`.
         let words = ["panicked", "wasm trap", "failed: Uncaught"];
         let panicked = log.lines().find(|line| words.iter().any(|word| line.contains(word)));
         ensure!(panicked.is_none(), "the module panicked: {panicked:?}");
-        // Tokens of the corpus begin like this; refused ones are recognised by their prefix, and are secrets all the same.
+        // Tokens of the corpus begin like this; refused ones are recognised by their prefix, and
+        // are secrets all the same.
         let tokens = ["tok_", "avnl_ses_", "rt_", "ak_live_", "ak_test_", "cs_", "whsec_"];
         let told = log.lines().filter(|line| line.contains("wasm log"));
         let leak = told.into_iter().find(|line| tokens.iter().any(|token| starts_a_word(line, token)));
