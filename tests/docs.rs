@@ -143,3 +143,22 @@ fn relative_links_lead_somewhere() {
         }
     }
 }
+
+/// The words of a page that may be paths.
+fn words(page: &str) -> impl Iterator<Item = &str> {
+    page.split(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c)))
+        .map(|word| word.trim_end_matches(['.', '/']))
+}
+
+#[test]
+fn every_source_that_a_page_names_exists() {
+    for page in ["docs/CONTRIBUTING.md"] {
+        let text = read(page);
+        let named: Vec<&str> = words(&text).filter(|word| word.starts_with("src/")).collect();
+        assert!(!named.is_empty(), "{page} names its sources by their paths");
+        for path in named {
+            let exists = Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists();
+            assert!(exists, "{page} names {path}, which is not there");
+        }
+    }
+}
