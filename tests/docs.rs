@@ -130,6 +130,7 @@ fn relative_links_lead_somewhere() {
         "docs/decisions.md",
         "docs/compose.md",
         "docs/performance.md",
+        "docs/life-of-a-request.md",
         "docs/CONTRIBUTING.md",
         "CHANGELOG.md",
     ] {
@@ -152,7 +153,7 @@ fn words(page: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_source_that_a_page_names_exists() {
-    for page in ["docs/CONTRIBUTING.md"] {
+    for page in ["docs/life-of-a-request.md", "docs/CONTRIBUTING.md", "docs/life-of-a-request.svg"] {
         let text = read(page);
         let named: Vec<&str> = words(&text).filter(|word| word.starts_with("src/")).collect();
         assert!(!named.is_empty(), "{page} names its sources by their paths");
@@ -160,5 +161,16 @@ fn every_source_that_a_page_names_exists() {
             let exists = Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists();
             assert!(exists, "{page} names {path}, which is not there");
         }
+    }
+}
+
+#[test]
+fn every_file_in_the_picture_is_one_of_its_layers() {
+    let picture = read("docs/life-of-a-request.svg");
+    for file in words(&picture).filter(|word| word.ends_with(".rs")) {
+        let exists = ["src/flow", "src/envoy"]
+            .iter()
+            .any(|layer| Path::new(env!("CARGO_MANIFEST_DIR")).join(layer).join(file).exists());
+        assert!(exists, "the picture names {file}, which is in neither src/flow nor src/envoy");
     }
 }
