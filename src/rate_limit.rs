@@ -1,4 +1,4 @@
-//! RateLimiter for calls: token buckets, so that one kind of call cannot use up what another needs.
+//! Token buckets for calls, so that one kind of call cannot use up what another needs.
 
 use crate::breaker::Purpose;
 use crate::hash::{FactKey, TrustedKeyHasher};

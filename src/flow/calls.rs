@@ -1,5 +1,6 @@
 //! Flights: what may be asked, what is under way, and what its end says about the endpoint.
 
+use super::facts::Asked;
 use super::limits::Limits;
 use super::outputs::Outputs;
 use super::query::{ProviderQuery, QueryKind};
@@ -42,8 +43,7 @@ pub(super) struct Flight {
     deadline: Armed,
     pub(super) key: FactKey,
     pub(super) kind: QueryKind,
-    /// Where the workers share the answer.
-    pub(super) shared_key: Option<SharedKey>,
+    shared_key: Option<SharedKey>,
     pub(super) started: Timestamp,
     pub(super) waiters: Vec<Waiter>,
 }
@@ -216,6 +216,14 @@ impl Calls {
     /// The flights of a root, which end with it.
     pub(super) fn of_root(&self, root: RootId) -> Vec<FlightId> {
         self.flights.iter().filter(|(_, flight)| flight.root == root).map(|(id, _)| *id).collect()
+    }
+}
+
+impl Flight {
+    /// What was asked, for the answer to be kept.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let Self { key, shared_key, started, .. } = self;
+        Asked { key: *key, shared_key: shared_key.as_ref(), started: *started }
     }
 }
 

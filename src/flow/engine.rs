@@ -9,10 +9,10 @@ use super::query::QueryKind;
 use super::request::{Bearer, BodyProgress, Introspecting, Next, Receiving, Request};
 use super::requests::Requests;
 use super::roots::Roots;
-use super::services::Services;
+use super::services::{Asking, Services};
 use super::timers::{Timer, Timers};
 use super::triage::{Triage, triage};
-use super::{FlightId, Level, Output, RootId, Seed, SharedStore, Step, StreamId, response, store};
+use super::{FlightId, Output, RootId, Seed, SharedStore, Step, StreamId, answer};
 use crate::breaker::CallOutcome;
 use crate::config::Loaded;
 use crate::http::head::RequestHead;
@@ -49,9 +49,9 @@ impl Engine {
             roots: Roots::default(),
             requests: Requests::new(limits),
             calls: Calls::new(limits),
-            facts: Facts::new(seed, store),
+            facts: Facts::new(seed, Rc::clone(&store)),
             timers: Timers::default(),
-            outputs: Outputs::default(),
+            outputs: Outputs::new(store),
         }
     }
 
@@ -60,11 +60,7 @@ impl Engine {
     /// What is known stays: it belongs to the endpoints that said it, and an endpoint that two
     /// policies name is one.
     pub fn configure(&mut self, root: RootId, loaded: Loaded) {
-        if store::is_first_to_say(self.facts.store(), &loaded.warnings) {
-            for warning in loaded.warnings {
-                self.outputs.log(Level::Warn, format!("avnology_gate: configuration: {warning}"));
-            }
-        }
+        self.outputs.warn_once(&loaded.warnings);
         self.roots.configure(root, loaded.policy);
         self.reconfigured(root);
     }
@@ -149,7 +145,7 @@ impl Engine {
     pub fn landed(&mut self, flight: FlightId, answer: Result<Response<'_>, CallFailure>, now: Timestamp) {
         self.facts.observe_clock(now);
         let Some(flight) = self.calls.land(flight, &mut self.timers) else { return };
-        let body = response::body_of(answer, flight.kind);
+        let body = answer::body_of(answer, flight.kind);
         let outcome = match &body {
             Ok(_) => CallOutcome::Answered,
             Err(refusal) => calls::outcome_of(refusal, flight.kind),
@@ -157,7 +153,7 @@ impl Engine {
         self.calls.note_end(&flight, outcome, &mut self.outputs, now);
         match flight.kind {
             QueryKind::Introspection | QueryKind::Session => {
-                let answer = body.and_then(|body| Ok(response::introspection_of(body, flight.kind)?));
+                let answer = body.and_then(|body| Ok(answer::introspection_of(body, flight.kind)?));
                 self.introspected(&flight, answer, now);
             }
             QueryKind::Permission => {
@@ -176,7 +172,7 @@ impl Engine {
             Introspection::Inactive => None,
         });
         match &answer {
-            Ok(value) => self.facts.insert::<TokenFact>(flight, value.as_ref(), now),
+            Ok(value) => self.facts.insert::<TokenFact>(flight.asked(), value.as_ref(), now),
             Err(refusal) => self.outputs.log_hint(refusal, now),
         }
         for waiter in &flight.waiters {
@@ -192,7 +188,7 @@ impl Engine {
     fn checked(&mut self, flight: &Flight, answer: Result<bool, Refusal>, now: Timestamp) {
         match &answer {
             Ok(is_granted) => {
-                self.facts.insert::<PermissionFact>(flight, is_granted.then_some(&()), now);
+                self.facts.insert::<PermissionFact>(flight.asked(), is_granted.then_some(&()), now);
             }
             Err(refusal) => self.outputs.log_hint(refusal, now),
         }
@@ -267,16 +263,8 @@ impl Engine {
     }
 
     fn services(&mut self, stream: StreamId, root: RootId, now: Timestamp) -> Services<'_> {
-        Services {
-            stream,
-            root,
-            now,
-            facts: &mut self.facts,
-            calls: &mut self.calls,
-            timers: &mut self.timers,
-            outputs: &mut self.outputs,
-            counts: self.requests.counts(),
-        }
+        let Self { facts, calls, timers, outputs, requests, .. } = self;
+        Services::new((stream, root), now, facts, Asking { calls, timers, outputs }, requests.counts())
     }
 
     /// One step of a stream that is undecided and not the one whose callback runs.
@@ -308,7 +296,7 @@ impl Engine {
         Some(self.apply(stream, root, next, now))
     }
 
-    /// What a step leads to. Every step ends here, and every verdict comes from here.
+    /// What a step leads to. Every step ends here, and no other place settles a request.
     fn apply(&mut self, stream: StreamId, root: RootId, next: Next, now: Timestamp) -> Step {
         match next {
             Next::Wait(request) => {

@@ -1,6 +1,5 @@
 //! What is known: both cache levels, and what is made of what they hold.
 
-use super::calls::Flight;
 use super::fact_kind::Caches;
 pub(super) use super::fact_kind::{FactKind, PermissionFact, TokenFact};
 use super::header_cache::HeaderCache;
@@ -48,6 +47,15 @@ pub(super) struct Facts {
     latest: Timestamp,
 }
 
+/// What was asked, for the answer to be kept.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'f> {
+    pub(super) key: FactKey,
+    /// Where the workers share the answer.
+    pub(super) shared_key: Option<&'f SharedKey>,
+    pub(super) started: Timestamp,
+}
+
 impl<T> CachedFact<T> {
     /// A fact straight from the provider.
     pub(super) fn fresh(value: Option<T>, started: Timestamp) -> Self {
@@ -78,11 +86,6 @@ impl Facts {
     /// What keys the questions of this worker.
     pub(super) fn seed(&self) -> Seed {
         self.seed
-    }
-
-    /// What all workers share.
-    pub(super) fn store(&self) -> &dyn SharedStore {
-        &*self.store
     }
 
     /// Whether a token was active lately.
@@ -162,8 +165,9 @@ impl Facts {
         true
     }
 
-    /// Takes a flight's answer in, and gives it to the other workers.
-    pub(super) fn insert<K: FactKind>(&mut self, flight: &Flight, value: Option<&K::Value>, now: Timestamp) {
+    /// Takes an answer in, and gives it to the other workers.
+    pub(super) fn insert<K: FactKind>(&mut self, asked: Asked<'_>, value: Option<&K::Value>, now: Timestamp) {
+        let Asked { key, shared_key, started } = asked;
         let answer = match value {
             Some(value) => {
                 let Some(payload) = K::payload(value) else { return };
@@ -171,13 +175,14 @@ impl Facts {
             }
             None => Some(SharedAnswer::No),
         };
-        self.keep::<K>(flight.key, value.cloned(), flight.started, now);
+        self.keep::<K>(key, value.cloned(), started, now);
         let Bound { max_ttl, max_stale, .. } = K::bound(&self.bounds);
-        let key = flight.shared_key.as_ref().filter(|_| !max_ttl.is_zero());
-        if let (Some(key), Some(answer)) = (key, answer) {
+        let shared_key = shared_key.filter(|_| !max_ttl.is_zero());
+        if let (Some(shared_key), Some(answer)) = (shared_key, answer) {
             // A no stays for as long as another worker might otherwise let its yes count.
             let ttl = if answer == SharedAnswer::No { max_stale } else { max_ttl };
-            write(&*self.store, key, &SharedEntry::new(answer, flight.started, ttl), now);
+            let entry = SharedEntry::new(answer, started, ttl);
+            write(&*self.store, shared_key, &entry, now);
         }
     }
 

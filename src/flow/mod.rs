@@ -4,6 +4,7 @@
 //! call. A callback about a stream that is not known, or about a flight that has landed, is
 //! harmless.
 
+mod answer;
 mod calls;
 mod counts;
 mod edits;
@@ -17,7 +18,6 @@ mod outputs;
 mod query;
 mod request;
 mod requests;
-mod response;
 mod roots;
 mod services;
 mod store;

@@ -1,21 +1,28 @@
 //! What the host is asked to do, in order, and what the operator is told.
 
+use super::store::{self, SharedStore};
 use super::{Level, Output};
 use crate::refusal::{Reason, Refusal};
 use crate::time::Timestamp;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The queue that the host drains.
-#[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Outputs {
+    /// By which workers know what another one has said.
+    store: Rc<dyn SharedStore>,
     queue: VecDeque<Output>,
     /// When a reason was last told to the operator.
     last_logged: HashMap<Reason, Timestamp>,
 }
 
 impl Outputs {
+    pub(super) fn new(store: Rc<dyn SharedStore>) -> Self {
+        Self { store, queue: VecDeque::new(), last_logged: HashMap::new() }
+    }
+
     pub(super) fn push(&mut self, output: Output) {
         self.queue.push_back(output);
     }
@@ -26,6 +33,15 @@ impl Outputs {
 
     pub(super) fn log(&mut self, level: Level, message: String) {
         self.push(Output::Log { level, message });
+    }
+
+    /// Tells the warnings of a configuration once in a process: every worker reads the same one.
+    pub(super) fn warn_once(&mut self, warnings: &[String]) {
+        if store::is_first_to_say(&*self.store, warnings) {
+            for warning in warnings {
+                self.log(Level::Warn, format!("avnology_gate: configuration: {warning}"));
+            }
+        }
     }
 
     /// Tells what can be done about a failure, once a minute for each reason: a caller must not be
@@ -51,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_told_once_a_minute_and_one_without_a_hint_never() {
-        let mut outputs = Outputs::default();
+        let mut outputs = Outputs::new(Rc::new(store::NoStore));
         let at = Timestamp::from_secs;
         for now in [0, 59, 60, 61] {
             outputs.log_hint(&Unusable::TooLarge.into(), at(now));

@@ -13,17 +13,23 @@ use crate::rate_limit::RateLimits;
 use crate::refusal::{Refusal, Unusable};
 use crate::time::Timestamp;
 
-/// The rooms of the engine, as a step of one request sees them.
+/// The rooms of the engine, as a step of one request sees them. A step looks up and asks; it can
+/// neither set a timer nor send anything by itself.
 pub(super) struct Services<'e> {
-    pub(super) stream: StreamId,
-    pub(super) root: RootId,
+    stream: StreamId,
+    root: RootId,
     pub(super) now: Timestamp,
     pub(super) facts: &'e mut Facts,
+    /// The counts without the request that takes the step.
+    pub(super) counts: &'e Counts,
+    asking: Asking<'e>,
+}
+
+/// What it takes to ask.
+pub(super) struct Asking<'e> {
     pub(super) calls: &'e mut Calls,
     pub(super) timers: &'e mut Timers,
     pub(super) outputs: &'e mut Outputs,
-    /// The counts without the request that takes the step.
-    pub(super) counts: &'e Counts,
 }
 
 /// What became of a question.
@@ -37,7 +43,17 @@ pub(super) enum Resolution<T> {
     Unavailable(Refusal),
 }
 
-impl Services<'_> {
+impl<'e> Services<'e> {
+    pub(super) fn new(
+        (stream, root): (StreamId, RootId),
+        now: Timestamp,
+        facts: &'e mut Facts,
+        asking: Asking<'e>,
+        counts: &'e Counts,
+    ) -> Self {
+        Self { stream, root, now, facts, counts, asking }
+    }
+
     /// Looks in the caches, then asks.
     pub(super) fn lookup<K: FactKind>(
         &mut self,
@@ -71,7 +87,7 @@ impl Services<'_> {
     /// Asks again about what is known. Returns whether something newer is known now, since another
     /// worker has asked already.
     fn refresh<K: FactKind>(&mut self, query: &ProviderQuery<'_>, rates: &RateLimits) -> bool {
-        if self.calls.is_under_way(self.root, query.key()) {
+        if self.asking.calls.is_under_way(self.root, query.key()) {
             return false;
         }
         if self.facts.load_shared::<K>(query, self.now) {
@@ -83,7 +99,8 @@ impl Services<'_> {
         };
         let start = Start { root: self.root, query, purpose, rates, waiter: None };
         // Nobody waits for it, so nobody is told why it could not be asked.
-        let _ = self.calls.start(start, self.timers, self.outputs, self.now);
+        let Asking { calls, timers, outputs } = &mut self.asking;
+        let _ = calls.start(start, timers, outputs, self.now);
         false
     }
 
@@ -108,7 +125,8 @@ impl Services<'_> {
         let waiter = Some(Waiter { stream: self.stream, reason });
         let start = Start { root: self.root, query, purpose, rates, waiter };
         let asked = if self.counts.has_room(purpose) {
-            self.calls.join(start, self.timers, self.outputs, self.now)
+            let Asking { calls, timers, outputs } = &mut self.asking;
+            calls.join(start, timers, outputs, self.now)
         } else {
             Err(Unusable::OverLimit.into())
         };

@@ -1,4 +1,4 @@
-//! The one home of status codes, challenges and bodies.
+//! Answers, challenges and bodies, as the catalogue of reasons has them.
 
 use super::RequestContext;
 use crate::breaker::MAX_PAUSE;

@@ -1,5 +1,6 @@
 //! A request whose bearer is admitted, and that waits for the answers about its permissions.
 
+use super::admission::{Admission, admit};
 use super::{Bearer, Next, Request};
 use crate::claims::TokenInfo;
 use crate::flow::calls::WaitReason;
@@ -8,7 +9,7 @@ use crate::flow::query::ProviderQuery;
 use crate::flow::services::{Resolution, Services};
 use crate::hash::FactKey;
 use crate::introspect::Identity;
-use crate::permission::{Check, CheckIndex, CheckTemplate, Checks};
+use crate::permission::{Check, CheckIndex, Checks};
 use crate::refusal::{Outage, Refusal};
 use crate::verdict::Permit;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl Checking {
         fact: CachedFact<TokenInfo>,
         services: &mut Services<'_>,
     ) -> Next {
-        let (identity, all, any) = match admit(&mut bearer, fact, services) {
+        let Admission { identity, all, any } = match admit(&mut bearer, fact, services) {
             Ok(admitted) => admitted,
             Err(refusal) => return bearer.decide(Err(refusal)),
         };
@@ -128,26 +129,4 @@ impl Checking {
             }
         }
     }
-}
-
-/// The bearer's identity and the checks of this request, the identity headers aside.
-fn admit(
-    bearer: &mut Bearer,
-    fact: CachedFact<TokenInfo>,
-    services: &mut Services<'_>,
-) -> Result<(Identity, Vec<Check>, Vec<Check>), Refusal> {
-    let Bearer { context, rules, inputs, .. } = bearer;
-    context.token.clone_from(&fact.value);
-    let identity = rules.requirement.admit(fact.value.as_ref(), inputs, services.now)?;
-    let headers = services.facts.identity_headers(&context.policy, inputs, &identity, &fact)?;
-    let resolve = |templates: &[CheckTemplate]| {
-        templates.iter().map(|t| t.resolve(inputs, &identity)).collect::<Result<Vec<_>, _>>()
-    };
-    let (all, any) = match &rules.permissions {
-        Some(permissions) => (resolve(&permissions.all)?, resolve(&permissions.any)?),
-        None => (Vec::new(), Vec::new()),
-    };
-    context.identity_headers = Some(headers);
-    context.is_stale |= fact.is_stale;
-    Ok((identity, all, any))
 }

@@ -7,6 +7,7 @@
 //!         └──────────────────┴─────────────┘
 //! ```
 
+mod admission;
 mod checking;
 mod introspecting;
 mod receiving;

@@ -4,11 +4,11 @@ use super::*;
 use crate::claims::TokenInfo;
 use crate::config;
 use crate::flow::calls::Calls;
-use crate::flow::counts::Counts;
 use crate::flow::facts::{CachedFact, Facts};
 use crate::flow::limits::Limits;
 use crate::flow::outputs::Outputs;
 use crate::flow::requests::Requests;
+use crate::flow::services::Asking;
 use crate::flow::timers::Timers;
 use crate::flow::triage::{Triage, triage};
 use crate::flow::{NoStore, Output, RootId, Seed, StreamId};
@@ -33,23 +33,15 @@ impl Rooms {
             facts: Facts::new(Seed([7; 16]), Rc::new(NoStore)),
             calls: Calls::new(limits),
             timers: Timers::default(),
-            outputs: Outputs::default(),
+            outputs: Outputs::new(Rc::new(NoStore)),
             requests: Requests::new(limits),
         }
     }
 
     fn services(&mut self) -> Services<'_> {
-        let counts: &Counts = self.requests.counts();
-        Services {
-            stream: StreamId(1),
-            root: RootId(1),
-            now: NOW,
-            facts: &mut self.facts,
-            calls: &mut self.calls,
-            timers: &mut self.timers,
-            outputs: &mut self.outputs,
-            counts,
-        }
+        let Self { facts, calls, timers, outputs, requests } = self;
+        let asking = Asking { calls, timers, outputs };
+        Services::new((StreamId(1), RootId(1)), NOW, facts, asking, requests.counts())
     }
 
     /// How many callouts were asked for.
