@@ -1,9 +1,15 @@
-//! Slots that all workers of a process share. What stands in one may have been written by anybody.
+//! Slots that all workers of a process share.
 
 use crate::hash::{FactKey, Seed};
 
-/// A store with compare-and-set, shared by all workers. Keys must come from a small fixed set: a
-/// host never frees one.
+/// A store with compare-and-set, shared by all workers.
+///
+/// *Cost*: one lock for all threads of the process. In Envoy a read that finds something takes about
+/// 0.6 µs, since the host enters the VM again to allocate; one that finds nothing, and a write, take
+/// about 0.1 µs. Keys must come from a small fixed set: a host never frees one.
+///
+/// *Trust*: none. Other plugins of the process may read every value, replace it, and put an older
+/// one back. Whoever reads has to verify what it reads, and to bound what an older value can do.
 pub trait SharedStore {
     /// The slot's value and its version; `None` where it was never written.
     fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)>;

@@ -72,7 +72,7 @@ impl Receiving {
 
     fn hash(&mut self, progress: BodyProgress<'_>, services: &Services<'_>) -> Result<(), Refusal> {
         let BodyProgress { received, fetch, .. } = progress;
-        // What was hashed is still held: a host that holds less now has let something go.
+        // What was hashed is still held: a host that says it holds less now causes this.
         let new = received.checked_sub(self.held).ok_or(Unusable::Internal)?;
         if received > self.limit {
             return Err(Denial::BodyTooLarge.into());
