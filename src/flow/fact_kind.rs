@@ -5,7 +5,7 @@ use crate::claims::TokenInfo;
 use crate::hash::FactKey;
 use crate::policy::{Bound, Bounds, TokenRules};
 use crate::rate_limit::RecentTokens;
-use crate::refusal::Denial;
+use crate::refusal::{Denial, Refusal};
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -37,14 +37,12 @@ pub(super) trait FactKind {
         true
     }
 
-    /// Why a route that opens does not open for what was heard last.
+    /// Why a route that opens does not open for what was heard last: `Some(None)` is a no.
     fn forbids_opening(
-        _last: Option<Option<&Self::Value>>,
-        _rules: &TokenRules,
-        _now: Timestamp,
-    ) -> Option<Denial> {
-        None
-    }
+        last: Option<Option<&Self::Value>>,
+        rules: &TokenRules,
+        now: Timestamp,
+    ) -> Option<Refusal>;
 
     /// Notes what was heard about a key.
     fn note(_recent: &mut RecentTokens, _key: FactKey, _is_positive: bool) {}
@@ -102,15 +100,16 @@ impl FactKind for TokenFact {
         !info.is_past(Duration::ZERO, now)
     }
 
+    /// An active token may have been no access token, bound to a key, or not valid yet: the provider
+    /// called it active, and no request passed by it.
     fn forbids_opening(
         last: Option<Option<&TokenInfo>>,
         rules: &TokenRules,
         now: Timestamp,
-    ) -> Option<Denial> {
+    ) -> Option<Refusal> {
         match last? {
-            None => Some(Denial::TokenInactive),
-            Some(info) if info.is_past(rules.requirement.clock_skew, now) => Some(Denial::TokenExpired),
-            Some(_) => None,
+            None => Some(Denial::TokenInactive.into()),
+            Some(info) => rules.requirement.validate_token(info, now).err(),
         }
     }
 
@@ -140,5 +139,9 @@ impl FactKind for PermissionFact {
 
     fn payload((): &()) -> Option<&[u8]> {
         Some(&[])
+    }
+
+    fn forbids_opening(last: Option<Option<&()>>, _rules: &TokenRules, _now: Timestamp) -> Option<Refusal> {
+        last?.is_none().then(|| Denial::PermissionDenied.into())
     }
 }

@@ -218,9 +218,9 @@ impl Facts {
         }
         let cache = K::cache(&mut self.caches);
         if rules.open_on_outage
-            && let Some(denial) = K::forbids_opening(cache.last_known(key), rules, now)
+            && let Some(no) = K::forbids_opening(cache.last_known(key), rules, now)
         {
-            return Err(denial.into());
+            return Err(no);
         }
         match cache.stale(key, K::lifetime(rules), now) {
             Some((value, started)) if K::may_be_stale(value, now) => {

@@ -52,11 +52,16 @@ impl Requirement {
         now: Timestamp,
     ) -> Result<Identity, Refusal> {
         let info = token.ok_or(Denial::TokenInactive)?;
-        self.hold(info, inputs, now)?;
+        self.validate_token(info, now)?;
+        self.apply_rules(info, inputs)?;
         Ok(Identity { info: info.clone() })
     }
 
-    fn hold(&self, info: &TokenInfo, inputs: &Inputs, now: Timestamp) -> Result<(), Refusal> {
+    /// Whether the token itself is valid now, whatever the route's rules are.
+    ///
+    /// # Errors
+    /// Denied where it is not; unusable where a member that this reads is not what it must be.
+    pub(crate) fn validate_token(&self, info: &TokenInfo, now: Timestamp) -> Result<(), Refusal> {
         let now = i128::from(now.as_secs());
         let skew = i128::from(self.clock_skew.as_secs());
         // RFC 7519 section 4.1.4: not accepted *on or* after.
@@ -79,6 +84,10 @@ impl Requirement {
         if standard.cnf()?.is_some() {
             return Err(Denial::TokenBound.into());
         }
+        Ok(())
+    }
+
+    fn apply_rules(&self, info: &TokenInfo, inputs: &Inputs) -> Result<(), Refusal> {
         let one_of =
             |text: Option<&str>, allowed: &[String]| text.is_some_and(|t| allowed.iter().any(|a| a == t));
         if !self.issuer.is_empty() && !one_of(info.text("iss")?, &self.issuer) {
