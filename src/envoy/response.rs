@@ -29,6 +29,18 @@ pub fn read<'a>(headers: &'a [u8], body: &'a [u8]) -> Result<Response<'a>, CallF
     Ok(Response { status, retry_after: head.values("retry-after").next(), body })
 }
 
+/// Reads an answer whose body is longer than the gate reads: its status comes first, and only a 200
+/// has a body that would be read.
+///
+/// # Errors
+/// A [`CallFailure`], as for [`read`]; [`CallFailure::TooLarge`] for a 200.
+pub fn read_oversize(headers: &[u8]) -> Result<Response<'_>, CallFailure> {
+    match read(headers, b"")? {
+        Response { status: 200, .. } => Err(CallFailure::TooLarge),
+        response => Ok(response),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +66,18 @@ mod tests {
         }
         let headers = header_map::encode(&[(":status", "429"), ("retry-after", "7")]);
         assert_eq!(read(&headers, b"").unwrap().retry_after, Some(&b"7"[..]));
+    }
+
+    #[test]
+    fn a_long_body_is_too_long_where_it_would_be_read() {
+        let real = ("x-envoy-upstream-service-time", "3");
+        let oversize = |status: &'static str, header| {
+            let headers = header_map::encode(&[(":status", status), header]);
+            read_oversize(&headers).map(|response| response.status)
+        };
+        assert_eq!(oversize("200", real), Err(CallFailure::TooLarge));
+        assert_eq!(oversize("500", real), Ok(500));
+        assert_eq!(oversize("504", ("x", "y")), Err(CallFailure::Timeout));
     }
 
     #[test]

@@ -113,17 +113,16 @@ fn on_reply(root: u32, token: u32, headers: u32, size: usize) {
             // The connection broke after the answer had begun: there is no map, and to ask for it
             // is an error.
             Err(CallFailure::Reset)
-        } else if size > MAX_REPLY_BYTES {
-            Err(CallFailure::TooLarge)
         } else {
-            (head, body) = (
-                host::map(MapType::HttpCallResponseHeaders),
-                host::bytes(BufferType::HttpCallResponseBody, 0, size),
-            );
-            match (&head, &body) {
-                (Some(headers), Some(body)) => response::read(headers, body),
-                // A limit of our own: unlike a broken connection it must open nothing.
-                _ => Err(CallFailure::TooLarge),
+            head = host::map(MapType::HttpCallResponseHeaders).unwrap_or_default();
+            // What is not copied for its size, or not handed over, is a limit of our own: unlike a
+            // broken connection it must open nothing.
+            body = Some(size)
+                .filter(|size| *size <= MAX_REPLY_BYTES)
+                .and_then(|size| host::bytes(BufferType::HttpCallResponseBody, 0, size));
+            match &body {
+                Some(body) => response::read(&head, body),
+                None => response::read_oversize(&head),
             }
         };
         let now = callback.now();

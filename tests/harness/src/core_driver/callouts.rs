@@ -145,7 +145,7 @@ impl World<'_> {
         let answer = match landing {
             Landing::Answer { headers, body } => envoy::response::read(headers, body),
             Landing::Broken => Err(CallFailure::Reset),
-            Landing::TooLarge => Err(CallFailure::TooLarge),
+            Landing::Oversize { headers } => envoy::response::read_oversize(headers),
         };
         host.engine.landed(flight, answer, self.now);
         self.drain(worker, None);

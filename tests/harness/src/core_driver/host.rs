@@ -18,7 +18,7 @@ pub(super) enum Piece {
 pub(super) enum Landing {
     Answer { headers: Vec<u8>, body: Vec<u8> },
     Broken,
-    TooLarge,
+    Oversize { headers: Vec<u8> },
 }
 
 /// The header map that the host hands over.
@@ -120,7 +120,6 @@ pub(super) fn landing(answer: Answer, timeout: Duration) -> (Duration, Landing) 
             "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
         ),
         Some(Fault::Truncate) => Landing::Broken,
-        None if answer.body.len() > MAX_REPLY_BYTES => Landing::TooLarge,
         None => {
             let mut headers = vec![(":status".to_owned(), answer.status.to_string())];
             headers.extend(answer.headers);
@@ -129,7 +128,12 @@ pub(super) fn landing(answer: Answer, timeout: Duration) -> (Duration, Landing) 
             }
             // What tells a real answer from the host's own.
             headers.push(("x-envoy-upstream-service-time".to_owned(), answer.delay.as_millis().to_string()));
-            Landing::Answer { headers: header_map::encode(&headers), body: answer.body }
+            let headers = header_map::encode(&headers);
+            if answer.body.len() > MAX_REPLY_BYTES {
+                Landing::Oversize { headers }
+            } else {
+                Landing::Answer { headers, body: answer.body }
+            }
         }
     };
     (answer.delay, landing)
