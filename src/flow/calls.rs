@@ -1,13 +1,11 @@
 //! Flights: what may be asked, what is under way, and what its end says about the endpoint.
 
-use super::facts::Asked;
 use super::limits::Limits;
 use super::outputs::Outputs;
-use super::query::{ProviderQuery, QueryKind};
+use super::query::{ProviderQuery, QueryKind, Question};
 use super::timers::{Armed, Timer, Timers};
 use super::{FlightId, Output, RootId, StreamId};
 use crate::breaker::{BreakerRules, CallOutcome, CallRefused, CircuitBreaker, Purpose, Transition};
-use crate::cache::shared::SharedKey;
 use crate::hash::{FactKey, Fingerprint, TrustedKeyHasher};
 use crate::permission::CheckIndex;
 use crate::rate_limit::{RateLimiter, RateLimits};
@@ -41,9 +39,8 @@ pub(super) struct Flight {
     /// Whether it finds out if the endpoint is there again.
     is_probe: bool,
     deadline: Armed,
-    pub(super) key: FactKey,
+    pub(super) question: Question,
     pub(super) kind: QueryKind,
-    shared_key: Option<SharedKey>,
     pub(super) started: Timestamp,
     pub(super) waiters: Vec<Waiter>,
 }
@@ -173,9 +170,8 @@ impl Calls {
             purpose,
             is_probe,
             deadline: timers.set(root, deadline, Timer::Flight(id)),
-            key: query.key(),
+            question: query.question(),
             kind: query.kind(),
-            shared_key: query.shared_key().cloned(),
             started: now,
             waiters: waiter.into_iter().collect(),
         };
@@ -190,7 +186,7 @@ impl Calls {
         let flight = self.flights.remove(&id)?;
         let count = self.under_way.of(flight.purpose);
         *count = count.saturating_sub(1);
-        self.by_key.remove(&(flight.root, flight.key));
+        self.by_key.remove(&(flight.root, flight.question.key));
         timers.clear(&flight.deadline);
         Some(flight)
     }
@@ -216,14 +212,6 @@ impl Calls {
     /// The flights of a root, which end with it.
     pub(super) fn of_root(&self, root: RootId) -> Vec<FlightId> {
         self.flights.iter().filter(|(_, flight)| flight.root == root).map(|(id, _)| *id).collect()
-    }
-}
-
-impl Flight {
-    /// What was asked, for the answer to be kept.
-    pub(super) fn asked(&self) -> Asked<'_> {
-        let Self { key, shared_key, started, .. } = self;
-        Asked { key: *key, shared_key: shared_key.as_ref(), started: *started }
     }
 }
 

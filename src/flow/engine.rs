@@ -172,7 +172,9 @@ impl Engine {
             Introspection::Inactive => None,
         });
         match &answer {
-            Ok(value) => self.facts.insert::<TokenFact>(flight.asked(), value.as_ref(), now),
+            Ok(value) => {
+                self.facts.insert::<TokenFact>(&flight.question, value.as_ref(), flight.started, now)
+            }
             Err(refusal) => self.outputs.log_hint(refusal, now),
         }
         for waiter in &flight.waiters {
@@ -188,7 +190,8 @@ impl Engine {
     fn checked(&mut self, flight: &Flight, answer: Result<bool, Refusal>, now: Timestamp) {
         match &answer {
             Ok(is_granted) => {
-                self.facts.insert::<PermissionFact>(flight.asked(), is_granted.then_some(&()), now);
+                let value = is_granted.then_some(&());
+                self.facts.insert::<PermissionFact>(&flight.question, value, flight.started, now);
             }
             Err(refusal) => self.outputs.log_hint(refusal, now),
         }
@@ -196,7 +199,7 @@ impl Engine {
             let WaitReason::Check(check) = waiter.reason else { continue };
             let answer = answer.clone();
             self.step(waiter.stream, now, |request, services| match request {
-                Request::Checking(state) => state.resume(check, flight.key, answer, services),
+                Request::Checking(state) => state.resume(check, &flight.question, answer, services),
                 other => Next::Wait(other),
             });
         }

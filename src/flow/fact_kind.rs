@@ -100,8 +100,8 @@ impl FactKind for TokenFact {
         !info.is_past(Duration::ZERO, now)
     }
 
-    /// An active token may have been no access token, bound to a key, or not valid yet: the provider
-    /// called it active, and no request passed by it.
+    /// An active token may have been no access token, bound to a key, or not valid yet: the
+    /// provider called it active, and no request passed by it.
     fn forbids_opening(
         last: Option<Option<&TokenInfo>>,
         rules: &TokenRules,

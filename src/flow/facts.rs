@@ -3,9 +3,9 @@
 use super::fact_kind::Caches;
 pub(super) use super::fact_kind::{FactKind, PermissionFact, TokenFact};
 use super::header_cache::HeaderCache;
-use super::query::ProviderQuery;
+use super::query::{ProviderQuery, Question};
 use super::store::SharedStore;
-use crate::cache::shared::{MAX_PAYLOAD, SharedAnswer, SharedEntry, SharedKey};
+use crate::cache::shared::{NoReading, SharedKey, SharedYes};
 use crate::cache::{Cache, Lookup};
 use crate::claims::TokenInfo;
 use crate::hash::{FactKey, Seed};
@@ -16,7 +16,6 @@ use crate::rate_limit::RecentTokens;
 use crate::refusal::Refusal;
 use crate::template::Inputs;
 use crate::time::Timestamp;
-use std::cmp::Ordering;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -45,15 +44,6 @@ pub(super) struct Facts {
     recent: RecentTokens,
     /// The latest time that was heard of.
     latest: Timestamp,
-}
-
-/// What was asked, for the answer to be kept.
-#[derive(Clone, Copy)]
-pub(super) struct Asked<'f> {
-    pub(super) key: FactKey,
-    /// Where the workers share the answer.
-    pub(super) shared_key: Option<&'f SharedKey>,
-    pub(super) started: Timestamp,
 }
 
 impl<T> CachedFact<T> {
@@ -140,50 +130,70 @@ impl Facts {
         if K::bound(&self.bounds).max_ttl.is_zero() {
             return false;
         }
-        let entry = query.shared_key().and_then(|key| {
-            let (bytes, _) = self.store.get(&key.name())?;
-            key.open(&bytes).filter(|entry| entry.started <= now)
-        });
-        let Some(SharedEntry { started, answer, .. }) = entry else { return false };
-        let is_news = match K::cache(&mut self.caches).known_since(query.key()).cmp(&Some(started)) {
-            Ordering::Less => true,
+        let Some(key) = query.shared_key() else { return false };
+        let no = self.read_no(key, now);
+        let yes = self.store.get(&key.yes_name()).and_then(|(bytes, _)| key.read_yes(&bytes));
+        let yes = yes.filter(|yes| yes.started <= now && no.admits(yes.started));
+        let known_since = K::cache(&mut self.caches).known_since(query.key());
+        match (yes, no.started) {
+            (Some(SharedYes { started, payload: Some(payload), .. }), _) if known_since < Some(started) => {
+                let Some(value) = K::unpack(&payload) else { return false };
+                self.keep::<K>(query.key(), Some(value), started, now);
+                true
+            }
             // Most often it is this worker's own. Of two answers of one instant the no counts.
-            Ordering::Equal => answer == SharedAnswer::No,
-            Ordering::Greater => false,
-        };
-        if !is_news {
-            return false;
+            (None, Some(started)) if known_since <= Some(started) => {
+                self.keep::<K>(query.key(), None, started, now);
+                true
+            }
+            _ => false,
         }
-        let value = match answer {
-            SharedAnswer::Yes(payload) => match K::unpack(&payload) {
-                Some(value) => Some(value),
-                None => return false,
-            },
-            SharedAnswer::No => None,
-        };
-        self.keep::<K>(query.key(), value, started, now);
-        true
     }
 
-    /// Takes an answer in, and gives it to the other workers.
-    pub(super) fn insert<K: FactKind>(&mut self, asked: Asked<'_>, value: Option<&K::Value>, now: Timestamp) {
-        let Asked { key, shared_key, started } = asked;
-        let answer = match value {
-            Some(value) => {
-                let Some(payload) = K::payload(value) else { return };
-                (payload.len() <= MAX_PAYLOAD).then(|| SharedAnswer::Yes(payload.to_vec()))
-            }
-            None => Some(SharedAnswer::No),
+    fn read_no(&self, key: &SharedKey, now: Timestamp) -> NoReading {
+        let bucket = self.store.get(&key.no_name());
+        key.read_no(bucket.as_ref().map(|(bytes, _)| bytes.as_slice()), now)
+    }
+
+    /// Takes an answer in, and gives it to the other workers. `started`: when its callout was.
+    pub(super) fn insert<K: FactKind>(
+        &mut self,
+        question: &Question,
+        value: Option<&K::Value>,
+        started: Timestamp,
+        now: Timestamp,
+    ) {
+        let payload = match value.map(K::payload) {
+            // What cannot be judged is not worth keeping.
+            Some(None) => return,
+            Some(payload) => payload,
+            None => None,
         };
-        self.keep::<K>(key, value.cloned(), started, now);
+        let last = K::cache(&mut self.caches).last_known(question.key);
+        let had_yes = matches!(last, Some(Some(_)));
+        self.keep::<K>(question.key, value.cloned(), started, now);
         let Bound { max_ttl, max_stale, .. } = K::bound(&self.bounds);
-        let shared_key = shared_key.filter(|_| !max_ttl.is_zero());
-        if let (Some(shared_key), Some(answer)) = (shared_key, answer) {
-            // A no stays for as long as another worker might otherwise let its yes count.
-            let ttl = if answer == SharedAnswer::No { max_stale } else { max_ttl };
-            let entry = SharedEntry::new(answer, started, ttl);
-            write(&*self.store, shared_key, &entry, now);
+        let Some(key) = question.shared_key.as_ref().filter(|_| !max_ttl.is_zero()) else { return };
+        match payload {
+            Some(payload) => {
+                let yes = SharedYes::new(payload, started, max_stale);
+                write(&*self.store, &key.yes_name(), |bytes| key.write_yes(bytes, &yes, now));
+            }
+            // Only a no that ends a yes is written: no flood of invented tokens fills the buckets.
+            None if had_yes || self.may_have_shared(key, now) => {
+                // It stays for as long as another worker might otherwise let its yes count.
+                let until = started.saturating_add(max_stale);
+                write(&*self.store, &key.no_name(), |bytes| key.write_no(bytes, started, until, now));
+            }
+            None => {}
         }
+    }
+
+    /// Whether another worker may know a yes, or has heard of a no.
+    fn may_have_shared(&self, key: &SharedKey, now: Timestamp) -> bool {
+        let slot = self.store.get(&key.yes_name());
+        key.may_have_yes(slot.as_ref().map(|(bytes, _)| bytes.as_slice()), now)
+            || self.read_no(key, now).started.is_some()
     }
 
     fn keep<K: FactKind>(
@@ -201,20 +211,28 @@ impl Facts {
         K::cache(&mut self.caches).insert(key, answer, started, now);
     }
 
-    /// What an outage leaves: a fact that is older than its lifetime, where the route takes one.
+    /// What an outage leaves: a fact that is older than its lifetime, where the route takes one,
+    /// and where no other worker has heard since that it is over.
     ///
     /// # Errors
     /// The refusal where there is none; a denial where the route opens, and the last answer forbids
     /// it, however long ago it came.
     pub(super) fn or_stale<K: FactKind>(
         &mut self,
-        key: FactKey,
+        question: &Question,
         rules: &TokenRules,
         refusal: Refusal,
         now: Timestamp,
     ) -> Result<CachedFact<K::Value>, Refusal> {
         if !matches!(refusal, Refusal::Outage(_)) {
             return Err(refusal);
+        }
+        let key = question.key;
+        let no = question.shared_key.as_ref().map(|key| self.read_no(key, now));
+        if let Some(started) = no.and_then(|no| no.started)
+            && K::cache(&mut self.caches).known_since(key) <= Some(started)
+        {
+            self.keep::<K>(key, None, started, now);
         }
         let cache = K::cache(&mut self.caches);
         if rules.open_on_outage
@@ -223,7 +241,9 @@ impl Facts {
             return Err(no);
         }
         match cache.stale(key, K::lifetime(rules), now) {
-            Some((value, started)) if K::may_be_stale(value, now) => {
+            Some((value, started))
+                if K::may_be_stale(value, now) && no.is_none_or(|no| no.admits(started)) =>
+            {
                 let value = Some(value.clone());
                 Ok(CachedFact { value, started, cache_key: Some(key), is_stale: true })
             }
@@ -260,20 +280,22 @@ impl Facts {
     }
 }
 
-/// Writes an answer to its slot, unless what is there is to stay.
-fn write(store: &dyn SharedStore, key: &SharedKey, entry: &SharedEntry, now: Timestamp) {
-    let name = key.name();
+/// Writes what is to be in the place of what is there, unless that is to stay.
+fn write(store: &dyn SharedStore, name: &str, value: impl Fn(Option<&[u8]>) -> Option<Vec<u8>>) {
     for _ in 0..WRITES {
-        let current = store.get(&name);
-        let bytes = current.as_ref().map(|(bytes, _)| bytes.as_slice());
-        let Some(value) = key.replace(bytes, entry, now) else { return };
-        if store.compare_and_set(&name, &value, current.map(|(_, version)| version)) {
+        let current = store.get(name);
+        let Some(value) = value(current.as_ref().map(|(bytes, _)| bytes.as_slice())) else { return };
+        if store.compare_and_set(name, &value, current.map(|(_, version)| version)) {
             return;
         }
     }
 }
 
-/// How often a write is tried that another worker comes before.
-const WRITES: usize = 4;
+/// How often a write is tried that another worker comes before. Each failure is a success of
+/// another one, and there are fewer workers that write to one place at a time.
+const WRITES: usize = 16;
 /// A clock is set back by less than this without consequences.
 const TOLERATED_STEP: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,15 @@ pub(super) struct ProviderQuery<'p> {
     shared_key: OnceCell<Option<SharedKey>>,
 }
 
+/// What identifies a question, for whoever waits for its answer.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// In this worker.
+    pub(super) key: FactKey,
+    /// Where the workers share the answer, if they do.
+    pub(super) shared_key: Option<SharedKey>,
+}
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueryKind {
@@ -59,6 +68,10 @@ impl<'p> ProviderQuery<'p> {
     /// What identifies the answer in this worker.
     pub(super) fn key(&self) -> FactKey {
         self.key
+    }
+
+    pub(super) fn question(&self) -> Question {
+        Question { key: self.key, shared_key: self.shared_key().cloned() }
     }
 
     pub(super) fn kind(&self) -> QueryKind {

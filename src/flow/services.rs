@@ -132,7 +132,7 @@ impl<'e> Services<'e> {
         };
         match asked {
             Ok(()) => Resolution::Asked { is_new: purpose == Purpose::NewToken },
-            Err(refusal) => match self.facts.or_stale::<K>(query.key(), rules, refusal, self.now) {
+            Err(refusal) => match self.facts.or_stale::<K>(&query.question(), rules, refusal, self.now) {
                 Ok(fact) => Resolution::Known(fact),
                 Err(refusal) => Resolution::Unavailable(refusal),
             },

@@ -4,9 +4,9 @@ use crate::hash::{FactKey, Seed};
 
 /// A store with compare-and-set, shared by all workers.
 ///
-/// *Cost*: one lock for all threads of the process. In Envoy a read that finds something takes about
-/// 0.6 µs, since the host enters the VM again to allocate; one that finds nothing, and a write, take
-/// about 0.1 µs. Keys must come from a small fixed set: a host never frees one.
+/// *Cost*: one lock for all threads of the process. In Envoy a read that finds something takes
+/// about 0.6 µs, since the host enters the VM again to allocate; one that finds nothing, and a
+/// write, take about 0.1 µs. Keys must come from a small fixed set: a host never frees one.
 ///
 /// *Trust*: none. Other plugins of the process may read every value, replace it, and put an older
 /// one back. Whoever reads has to verify what it reads, and to bound what an older value can do.
@@ -53,13 +53,13 @@ impl SharedStore for NoStore {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::cell::RefCell;
     use std::collections::HashMap;
 
     #[derive(Default)]
-    struct Map(RefCell<HashMap<String, (Vec<u8>, u32)>>);
+    pub(in crate::flow) struct Map(RefCell<HashMap<String, (Vec<u8>, u32)>>);
 
     impl SharedStore for Map {
         fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {

@@ -5,9 +5,8 @@ use super::{Bearer, Next, Request};
 use crate::claims::TokenInfo;
 use crate::flow::calls::WaitReason;
 use crate::flow::facts::{CachedFact, PermissionFact};
-use crate::flow::query::ProviderQuery;
+use crate::flow::query::{ProviderQuery, Question};
 use crate::flow::services::{Resolution, Services};
-use crate::hash::FactKey;
 use crate::introspect::Identity;
 use crate::permission::{Check, CheckIndex, Checks};
 use crate::refusal::{Outage, Refusal};
@@ -21,7 +20,7 @@ pub(in crate::flow) struct Checking {
     identity: Identity,
     checks: Checks,
     /// What identifies the answers that were not known at once.
-    open: Vec<(CheckIndex, FactKey)>,
+    open: Vec<(CheckIndex, Question)>,
 }
 
 impl Checking {
@@ -45,18 +44,18 @@ impl Checking {
     pub(in crate::flow) fn resume(
         mut self,
         check: CheckIndex,
-        key: FactKey,
+        question: &Question,
         answer: Result<bool, Refusal>,
         services: &mut Services<'_>,
     ) -> Next {
-        self.note(check, key, answer, services);
+        self.note(check, question, answer, services);
         self.next()
     }
 
     /// The time is up for every answer that is still to come.
     pub(super) fn time_out(mut self, services: &mut Services<'_>) -> Next {
-        for (check, key) in std::mem::take(&mut self.open) {
-            self.note(check, key, Err(Outage::Timeout.into()), services);
+        for (check, question) in std::mem::take(&mut self.open) {
+            self.note(check, &question, Err(Outage::Timeout.into()), services);
         }
         // Every check has an answer now, so this is decided.
         self.next()
@@ -90,7 +89,7 @@ impl Checking {
         }
         for (index, query) in unknown {
             match services.ask::<PermissionFact>(&query, &rules, &rates, WaitReason::Check(index)) {
-                Resolution::Asked { .. } => self.open.push((index, query.key())),
+                Resolution::Asked { .. } => self.open.push((index, query.question())),
                 Resolution::Known(fact) => {
                     let is_first = self.checks.note(index, Ok(fact.value.is_some()));
                     self.bearer.context.is_stale |= is_first && fact.is_stale;
@@ -104,14 +103,14 @@ impl Checking {
     fn note(
         &mut self,
         check: CheckIndex,
-        key: FactKey,
+        question: &Question,
         answer: Result<bool, Refusal>,
         services: &mut Services<'_>,
     ) {
         let (rules, now) = (&self.bearer.rules, services.now);
         let (answer, is_stale) = match answer {
             Ok(answer) => (Ok(answer), false),
-            Err(refusal) => match services.facts.or_stale::<PermissionFact>(key, rules, refusal, now) {
+            Err(refusal) => match services.facts.or_stale::<PermissionFact>(question, rules, refusal, now) {
                 Ok(fact) => (Ok(fact.value.is_some()), fact.is_stale),
                 Err(refusal) => (Err(refusal), false),
             },

@@ -4,9 +4,8 @@ use super::{Bearer, Checking, Next, Request};
 use crate::claims::TokenInfo;
 use crate::flow::calls::WaitReason;
 use crate::flow::facts::{CachedFact, TokenFact};
-use crate::flow::query::ProviderQuery;
+use crate::flow::query::{ProviderQuery, Question};
 use crate::flow::services::{Resolution, Services};
-use crate::hash::FactKey;
 use crate::refusal::Refusal;
 use crate::secret::Token;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 #[cfg_attr(test, derive(Clone))]
 pub(in crate::flow) struct Introspecting {
     bearer: Bearer,
-    key: FactKey,
+    question: Question,
     /// Whether its token was not seen active lately.
     is_new: bool,
 }
@@ -29,7 +28,7 @@ impl Introspecting {
         match services.lookup::<TokenFact>(&query, &rules, &rates, WaitReason::Token) {
             Resolution::Known(fact) => Checking::start(bearer, fact, services),
             Resolution::Asked { is_new } => {
-                Next::Wait(Request::Introspecting(Self { bearer, key: query.key(), is_new }))
+                Next::Wait(Request::Introspecting(Self { bearer, question: query.question(), is_new }))
             }
             Resolution::Unavailable(refusal) => bearer.decide(Err(refusal)),
         }
@@ -41,10 +40,10 @@ impl Introspecting {
         answer: Result<CachedFact<TokenInfo>, Refusal>,
         services: &mut Services<'_>,
     ) -> Next {
-        let Self { bearer, key, .. } = self;
+        let Self { bearer, question, .. } = self;
         let now = services.now;
-        let fact =
-            answer.or_else(|refusal| services.facts.or_stale::<TokenFact>(key, &bearer.rules, refusal, now));
+        let fact = answer
+            .or_else(|refusal| services.facts.or_stale::<TokenFact>(&question, &bearer.rules, refusal, now));
         match fact {
             Ok(fact) => Checking::start(bearer, fact, services),
             Err(refusal) => bearer.decide(Err(refusal)),

@@ -7,6 +7,7 @@ use crate::flow::calls::Calls;
 use crate::flow::facts::{CachedFact, Facts};
 use crate::flow::limits::Limits;
 use crate::flow::outputs::Outputs;
+use crate::flow::query::Question;
 use crate::flow::requests::Requests;
 use crate::flow::services::Asking;
 use crate::flow::timers::Timers;
@@ -171,18 +172,19 @@ fn checks_wait_until_their_answers_are_decisive() {
     use crate::permission::CheckIndex::All;
     let mut rooms = Rooms::new(Limits::default());
     let key = crate::hash::FactKey::of(Seed([0; 16]), []);
+    let question = &Question { key, shared_key: None };
     let first = checking("/check", &mut rooms);
     assert_eq!(rooms.asked(), 3, "the token and both permissions");
     let Next::Wait(Request::Checking(second)) =
-        first.clone().resume(All(0), key, Ok(true), &mut rooms.services())
+        first.clone().resume(All(0), question, Ok(true), &mut rooms.services())
     else {
         panic!("waits for the other")
     };
-    let granted = second.clone().resume(All(1), key, Ok(true), &mut rooms.services());
+    let granted = second.clone().resume(All(1), question, Ok(true), &mut rooms.services());
     assert_eq!(decided(granted), Ok("permit"));
-    let denied = second.resume(All(1), key, Ok(false), &mut rooms.services());
+    let denied = second.resume(All(1), question, Ok(false), &mut rooms.services());
     assert_eq!(decided(denied), Err(Denial::PermissionDenied.into()));
-    let denied = first.resume(All(1), key, Ok(false), &mut rooms.services());
+    let denied = first.resume(All(1), question, Ok(false), &mut rooms.services());
     assert_eq!(decided(denied), Err(Denial::PermissionDenied.into()), "without the other answer");
 }
 
