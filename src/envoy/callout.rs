@@ -1,12 +1,12 @@
-//! A callout as Envoy takes it.
+//! A callout in the form that Envoy takes.
 
 use super::header_map;
 use crate::http::Callout;
 
-/// The header map of a callout, with the headers by which Envoy's router asks again.
+/// The header map of a callout, with the headers that make Envoy's router retry.
 pub fn headers(callout: &Callout) -> Vec<u8> {
     let retries = callout.retries.to_string();
-    // `5xx` covers what never became an answer too: connection failures, resets, refused streams.
+    // `5xx` also covers calls without a response: connection failures, resets, refused streams.
     let retry: &[(&str, &str)] = match callout.retries {
         0 => &[],
         _ => &[("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", &retries)],

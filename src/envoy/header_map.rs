@@ -1,10 +1,10 @@
-//! Header maps as proxy hosts hand them over: a counted list of length-prefixed names and values.
+//! Header maps as proxy-wasm hosts pass them: a count, then length-prefixed names and values.
 //!
-//! The bytes are hostile: a length that lies is an error here and never a read past the end.
+//! The bytes are untrusted: a wrong length is an error here, never a read past the end.
 
 use crate::http::head::{Pair, RequestHead};
 
-/// The bytes are not a header map: truncated, or a length in them lies.
+/// The bytes are not a header map: they are truncated, or contain a wrong length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -23,7 +23,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Pair<'_>>, Malformed> {
     let (count, rest) = word(bytes)?;
     let table = count.checked_mul(8).ok_or(Malformed)?;
     let (mut lengths, mut data) = rest.split_at_checked(table).ok_or(Malformed)?;
-    // `count` is bounded by the input here: the table of lengths has been seen to fit.
+    // `count` is bounded by the input here: the table of lengths is known to fit.
     let mut pairs = Vec::with_capacity(count);
     while !lengths.is_empty() {
         let (name_len, after) = word(lengths)?;
@@ -38,8 +38,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Pair<'_>>, Malformed> {
     Ok(pairs)
 }
 
-/// The head of a request. One that cannot be read is handed on as such: the core refuses it, and
-/// says so.
+/// The head of a request. One that cannot be parsed is passed on as such: the core refuses it and
+/// reports why.
 pub fn request_head(bytes: &[u8], end_of_stream: bool) -> RequestHead<'_> {
     match parse(bytes) {
         Ok(pairs) => RequestHead::new(pairs, end_of_stream),

@@ -1,7 +1,7 @@
-//! What Envoy and other proxy-wasm hosts hand over and want, as bytes: the layout of header maps,
-//! the answers that Envoy makes up where there is none, the headers by which its router retries.
+//! The byte formats of Envoy and other proxy-wasm hosts: the layout of header maps, the responses
+//! that Envoy generates itself, the headers that make its router retry.
 //!
-//! All of it is pure and tested natively. `filter` makes the host calls; the core knows none of
+//! All of it is pure and is tested natively. `filter` makes the host calls; the core knows none of
 //! this.
 
 pub mod callout;

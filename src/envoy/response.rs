@@ -1,25 +1,25 @@
-//! A callout's answer as Envoy hands it over: real ones, and those that Envoy makes up.
+//! A callout's response as Envoy passes it on: the upstream's own, or one that Envoy generates.
 
 use super::header_map;
 use crate::http::head::RequestHead;
 use crate::http::{CallFailure, Response};
 
-/// Reads an answer.
+/// Reads a response.
 ///
 /// # Errors
-/// A [`CallFailure`] where Envoy answers in the provider's place, or where there is no status.
+/// A [`CallFailure`] if Envoy answered instead of the provider, or if there is no status.
 pub fn read<'a>(headers: &'a [u8], body: &'a [u8]) -> Result<Response<'a>, CallFailure> {
     let pairs = header_map::parse(headers).map_err(|_| CallFailure::Malformed)?;
     let head = RequestHead::new(pairs, true);
     let status = head.values(":status").next().and_then(|value| std::str::from_utf8(value).ok());
     let status: u16 = status.and_then(|text| text.parse().ok()).ok_or(CallFailure::Malformed)?;
-    // Envoy adds this to what an upstream really answered, whatever the upstream sent under the
-    // name, and not to what it made up itself.
+    // Envoy sets this header on an upstream's real response, whatever the upstream sent under this
+    // name, and not on a response that it generates itself.
     let is_real = head.has("x-envoy-upstream-service-time");
     match status {
         500..=599 if is_real => {}
-        // A limit of Envoy's own (a cluster's circuit breakers), which whoever sends enough
-        // requests can reach.
+        // A limit of Envoy's own (a cluster's circuit breakers), which anybody can reach by sending
+        // enough requests.
         500..=599 if head.has("x-envoy-overloaded") => return Err(CallFailure::NotStarted),
         504 => return Err(CallFailure::Timeout),
         503 => return Err(CallFailure::Unreachable),

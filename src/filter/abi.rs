@@ -1,23 +1,22 @@
-//! The proxy-wasm 0.2.1 edge: exports, raw host calls, and the only `unsafe` of the crate.
+//! The proxy-wasm 0.2.1 ABI: exports, raw host calls, and the crate's only `unsafe` code.
 //!
-//! A call's status stays the number that the host returned: an enum made of a number that it does
-//! not know would be undefined behaviour. What a status means is said in [`super::host`], and
-//! nothing is decided here.
+//! A call's status stays the number that the host returned: an enum made from an unknown number
+//! would be undefined behaviour. [`super::host`] interprets statuses; nothing is decided here.
 //!
-//! Exports are called `gate_*`, and the packing step renames them to `proxy_*`. So a module that
-//! was not packed lacks its ABI version and is refused by the host; with that alone it would load,
-//! without callbacks, and let every request pass.
+//! Exports are named `gate_*`, and the packing step renames them to `proxy_*`. So a module that was
+//! not packed lacks the ABI version export, and the host refuses it. If it had that export alone,
+//! the host would load it without callbacks, and every request would pass.
 //!
-//! From the SDK, `proxy-wasm`, come types and nothing that runs: its dispatcher loses the callouts
-//! of streams that have gone, and it panics on statuses that this filter meets. The linker drops
-//! both, and the packing step fails where an import shows that they are back.
+//! Of the SDK, `proxy-wasm`, only types are used: its dispatcher loses the callouts of streams that
+//! have ended, and it panics on statuses that this filter meets. The linker drops that code, and
+//! the packing step fails if an import shows that it is back.
 
 #![allow(unsafe_code, reason = "the host takes addresses, and an exported name is a promise to the linker")]
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Host functions, each as a safe one: `name(numbers; slices; numbers, and places for numbers)`, in
+/// Wraps each host function in a safe one: `name(numbers; slices; numbers and out-parameters)`, in
 /// the order of the ABI.
 macro_rules! host_calls {
     ($($name:ident($($first:ident: $F:ty),*; $($slice:ident),*; $($last:ident: $L:ty),*);)*) => {$(
@@ -28,8 +27,8 @@ macro_rules! host_calls {
                     pub(super) fn $name($($first: $F,)* $($slice: *const u8, _: usize,)* $($last: $L),*) -> u32;
                 }
             }
-            // SAFETY: the host reads each slice within its bounds and writes each place during the
-            // call, and keeps no address.
+            // SAFETY: the host reads each slice within its bounds, writes each out-parameter during
+            // the call, and keeps no address.
             unsafe { raw::$name($($first,)* $($slice.as_ptr(), $slice.len(),)* $($last),*) }
         }
     )*};
@@ -57,7 +56,7 @@ host_calls! {
     proxy_increment_metric(metric: u32, by: i64; ; );
 }
 
-/// Fills a slice with randomness.
+/// Fills a slice with random bytes.
 pub(super) fn random_get(into: &mut [u8]) -> u32 {
     #[link(wasm_import_module = "wasi_snapshot_preview1")]
     unsafe extern "C" {
@@ -68,14 +67,14 @@ pub(super) fn random_get(into: &mut [u8]) -> u32 {
 }
 
 thread_local! {
-    /// What the host asked for last. It stays ours: the host is believed about what it wrote, never
-    /// about where and how much.
+    /// The buffer that the host requested last. The filter keeps ownership: it trusts the host for
+    /// the contents, never for the address and the length.
     static HOST_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Makes a host call that hands bytes over: the host asks for room, fills it, and names its address
-/// and length. What it names is taken only if it is exactly the room that it was given. `None` for
-/// that, and for a status other than 0.
+/// Makes a host call that returns bytes: the host requests a buffer, fills it, and returns its
+/// address and length. They are accepted only if they are exactly those of the buffer that was
+/// allocated. Returns `None` otherwise, and for a status other than 0.
 pub(super) fn read_host_buffer(call: impl FnOnce(&mut usize, &mut usize) -> u32) -> Option<Vec<u8>> {
     let (mut address, mut len) = (0, 0);
     let status = call(&mut address, &mut len);
@@ -83,14 +82,14 @@ pub(super) fn read_host_buffer(call: impl FnOnce(&mut usize, &mut usize) -> u32)
         HOST_BUFFER.try_with(|room| room.try_borrow_mut().ok().map(|mut room| std::mem::take(&mut *room)));
     match room.ok().flatten() {
         _ if status != 0 => None,
-        // The host asks for no room where it has nothing to hand over.
+        // The host requests no buffer if it has nothing to return.
         _ if len == 0 => Some(Vec::new()),
         room => room.filter(|room| room.as_ptr().addr() == address && room.len() == len),
     }
 }
 
-/// Room for bytes that the host is about to hand over; null, which the host takes for a failure,
-/// where there is none.
+/// Allocates a buffer for bytes that the host is about to return. Returns null, which the host
+/// treats as a failure, if it cannot.
 fn allocate(size: usize) -> *mut u8 {
     let mut fresh = Vec::new();
     if size > MAX_HOST_BUFFER || fresh.try_reserve_exact(size).is_err() {
@@ -105,13 +104,14 @@ fn allocate(size: usize) -> *mut u8 {
     kept.ok().flatten().unwrap_or(std::ptr::null_mut())
 }
 
-/// More than anything that is asked of a host: one body may be as long as a worker's whole
-/// allowance for bodies.
+/// Longer than anything that the filter asks of a host: one body may be as long as a worker's whole
+/// budget for bodies.
 const MAX_HOST_BUFFER: usize = 64 * 1024 * 1024;
 
 fn initialize() {
     unsafe extern "C" {
-        // The linker's. One that sees it called does not wrap every export in it.
+        // The linker defines this function. If it sees a call, it does not wrap every export in
+        // one.
         fn __wasm_call_ctors();
     }
     static DONE: AtomicBool = AtomicBool::new(false);

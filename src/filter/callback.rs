@@ -1,4 +1,5 @@
-//! One callback: the worker, what holds until the callback returns, and what the engine asks for.
+//! One callback: the worker, the state that lasts until the callback returns, and the engine's
+//! outputs.
 
 use super::host::{self, Refused};
 use super::worker::{Worker, with_worker};
@@ -10,15 +11,16 @@ use crate::verdict::{Action, Verdict, undecidable};
 use proxy_wasm::types::Action as Answer;
 use std::time::Duration;
 
-/// What a stream's callback answers: the host's own numbers for the header callback. The SDK's
-/// type has two of the three. `COLLECT` holds the head alone, so that body callbacks come. `HOLD`
-/// stops everything, with back-pressure, also on a host that does not let a filter stop the head
-/// alone.
+/// The return values of a stream's callback, as the host's numbers for the header callback; the
+/// SDK's type has two of the three. `COLLECT` (`StopIteration`) holds the headers only, so that
+/// body callbacks come. `HOLD` (`StopAllIterationAndWatermark`) stops everything, with
+/// back-pressure, also on a host that does not let a filter stop the headers only.
 pub(super) const CONTINUE: u32 = Answer::Continue as u32;
 const COLLECT: u32 = Answer::Pause as u32;
 pub(super) const HOLD: u32 = 4;
 
-/// One callback: the worker, and what holds until the callback returns.
+/// One callback: the worker, the state that lasts until the callback returns, and the engine's
+/// outputs.
 pub(super) struct Callback<'w> {
     pub(super) worker: &'w mut Worker,
     /// The context whose callback it is.
@@ -29,17 +31,17 @@ pub(super) struct Callback<'w> {
     stream: Option<StreamId>,
     verdict: Option<Verdict>,
     now: Option<Timestamp>,
-    /// How many other streams it has let go.
+    /// How many other streams it has resumed or answered.
     decided: usize,
 }
 
-/// Streams that one callback lets go. The host acts on them after the callback, and where it
-/// answers (because we refuse, or because there is no service to go to), each answer comes from
-/// within the deletion of the stream before it: some three hundred in a row exhaust the stack. The
-/// next tick has the rest.
+/// The most other streams that one callback resumes or answers. The host acts on them after the
+/// callback. Where it responds (because we refuse, or because there is no upstream), it sends each
+/// response from within the deletion of the previous stream: some three hundred in a row exhaust
+/// the stack. The next tick handles the rest.
 const MAX_DECIDED: usize = 64;
 
-/// Runs a callback; `None` where there is no worker to run it on.
+/// Runs a callback. Returns `None` if there is no worker to run it on.
 pub(super) fn callback<T>(
     own: u32,
     stream: Option<StreamId>,
@@ -57,7 +59,7 @@ pub(super) fn callback<T>(
     })
 }
 
-/// Runs a stream's callback, and refuses a stream that nobody can decide.
+/// Runs a stream's callback, and refuses a stream that cannot be decided.
 pub(super) fn stream_callback(
     context: u32,
     act: impl FnOnce(&mut Callback<'_>, StreamId, RootId) -> u32,
@@ -80,8 +82,8 @@ impl Callback<'_> {
         self.worker.contexts.get(&context).copied()
     }
 
-    /// Makes host calls act on `context`. INVARIANT(effective): where this fails, no call may
-    /// follow that is meant for `context`.
+    /// Makes host calls act on `context`. INVARIANT(effective): if this fails, no call that is
+    /// meant for `context` may follow.
     fn set_effective_context(&mut self, context: u32) -> Result<(), Refused> {
         if self.effective != context {
             host::set_effective_context(context)?;
@@ -90,13 +92,13 @@ impl Callback<'_> {
         Ok(())
     }
 
-    /// Makes calls that act on a root act on this one; any stream of it will do.
+    /// Makes calls that act on a root act on this one; any stream of that root will do.
     pub(super) fn set_effective_root(&mut self, root: RootId) -> Result<(), Refused> {
         if self.root_of(self.effective) == Some(root) { Ok(()) } else { self.set_effective_context(root.0) }
     }
 
-    /// Ends a stream's callback: what was decided about the stream is the return value, and never a
-    /// resume.
+    /// Ends a stream's callback. A decision about the stream becomes the return value, and never a
+    /// call to resume it.
     pub(super) fn finish(&mut self, stream: StreamId, step: Step) -> u32 {
         let undecided = match step {
             Step::Continue => CONTINUE,
@@ -119,7 +121,7 @@ impl Callback<'_> {
         }
     }
 
-    /// Does all that the engine asks for.
+    /// Carries out all outputs of the engine.
     fn drain(&mut self) {
         while let Some(output) = self.worker.engine.poll() {
             match output {
@@ -135,7 +137,7 @@ impl Callback<'_> {
         if let Ok(token) = self.set_effective_root(root).and_then(|()| host::dispatch(callout)) {
             self.worker.flights.insert((root, token), flight);
         } else {
-            // No answer will ever come.
+            // No response will ever come.
             let now = self.now();
             self.worker.engine.landed(flight, Err(CallFailure::NotStarted), now);
         }
@@ -146,8 +148,8 @@ impl Callback<'_> {
         if self.stream == Some(stream) {
             self.verdict.get_or_insert(verdict);
         } else if (self.stream.is_some() && responds) || self.decided >= MAX_DECIDED {
-            // Whoever the answer is for, the host stops the stream whose callback is running,
-            // whatever that returns. The tick answers.
+            // Whichever stream the response is for, the host stops the stream whose callback is
+            // running, whatever that callback returns. So the next tick sends the response.
             self.worker.deferred.push((stream, verdict));
         } else if self.reach(stream) {
             self.decided = self.decided.saturating_add(1);
@@ -157,19 +159,19 @@ impl Callback<'_> {
         }
     }
 
-    /// Makes host calls act on a stream, if it is still there.
+    /// Makes host calls act on a stream, if it still exists.
     fn reach(&mut self, stream: StreamId) -> bool {
         self.root_of(stream.0).is_some() && self.set_effective_context(stream.0).is_ok()
     }
 
-    /// Applies a verdict to the stream in effect: whether it goes on.
+    /// Applies a verdict to the effective stream. Returns whether the request continues.
     fn carry_out(&mut self, stream: StreamId, verdict: &Verdict) -> bool {
         match verdict.action() {
             Action::Forward(edits) if host::edit(edits).is_ok() => {
                 self.record(verdict.event());
                 true
             }
-            // To go on now would be to go on with the client's own identity headers.
+            // To continue now would be to forward the client's own identity headers.
             Action::Forward(_) => {
                 self.reject_unreadable(stream);
                 false
@@ -184,7 +186,7 @@ impl Callback<'_> {
         }
     }
 
-    /// Refuses a stream of which the host does not show or change what it has to.
+    /// Refuses a stream that the host does not let the filter read or change as it must.
     pub(super) fn reject_unreadable(&mut self, stream: StreamId) -> u32 {
         self.worker.engine.gone(stream);
         if self.reach(stream) {
@@ -203,8 +205,8 @@ impl Callback<'_> {
         }
     }
 
-    /// Tells the operator about a decision on the stream in effect. The decision holds whether or
-    /// not this works.
+    /// Reports a decision on the effective stream to the operator. A failure here does not change
+    /// the decision.
     fn record(&mut self, event: &Event) {
         let define = || host::define_counter(&event.counter_name());
         let _ = self.worker.counters.entry(event.counter_key()).or_insert_with(define).map(host::count);
@@ -214,8 +216,8 @@ impl Callback<'_> {
         }
     }
 
-    /// Asked once a second: an operator may change the level at any time, and a host call for each
-    /// request is dear.
+    /// Whether the host logs at debug level. Asked once a second: an operator may change the level
+    /// at any time, and a host call for each request is expensive.
     fn logs_debug(&mut self) -> bool {
         let now = self.now();
         let (debug, asked) = self.worker.debug;
@@ -227,15 +229,15 @@ impl Callback<'_> {
         debug
     }
 
-    /// Arms each root's tick for its next deadline. A tick that is no longer needed comes once, and
-    /// is cheaper than taking it back.
+    /// Arms each root's tick for its next deadline. A tick that is no longer needed fires once,
+    /// which is cheaper than cancelling it.
     fn arm(&mut self) {
         let mut ticks = std::mem::take(&mut self.worker.ticks);
         for (root, armed) in &mut ticks {
             let due = self.worker.engine.next_deadline(*root);
             let due = if self.worker.deferred.is_empty() { due } else { Some(self.now()) };
             let Some(due) = due.filter(|due| armed.is_none_or(|armed| *due < armed)) else { continue };
-            // Not a moment too early, and 0 would be "never".
+            // Rounded up, so that the tick is never early; 0 would mean "never".
             let wait = due.saturating_since(self.now()).as_nanos().div_ceil(1_000_000);
             let millis = u32::try_from(wait).unwrap_or(u32::MAX).max(1);
             if self.set_effective_root(*root).and_then(|()| host::set_tick(millis)).is_ok() {

@@ -1,6 +1,6 @@
-//! Every host call as a safe function over bytes, with what its status means.
+//! Every host call as a safe function over bytes, with the meaning of its status.
 //!
-//! Calls act on the *effective context*: the callback's own until [`set_effective_context`] names
+//! Calls act on the *effective context*: the callback's own until [`set_effective_context`] selects
 //! another.
 
 use super::abi;
@@ -15,14 +15,14 @@ use proxy_wasm::types::{LogLevel, MetricType, Status, StreamType};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused;
 
-/// A whole header map, serialised as [`header_map::parse`] reads it. The host shows a map that it
-/// no longer has as an empty one.
+/// Reads a whole header map, in the layout that [`header_map::parse`] reads. The host returns a map
+/// that it no longer has as an empty one.
 pub(super) fn map(map: MapType) -> Option<Vec<u8>> {
     abi::read_host_buffer(|address, len| abi::proxy_get_header_map_pairs(map as u32, address, len))
 }
 
-/// Exactly `len` bytes of a buffer. The host answers a range past the end with fewer, down to none,
-/// and calls it a success.
+/// Reads exactly `len` bytes of a buffer. For a range past the end, the host returns fewer bytes,
+/// down to none, and reports success.
 pub(super) fn bytes(buffer: BufferType, from: usize, len: usize) -> Option<Vec<u8>> {
     if len == 0 {
         return Some(Vec::new());
@@ -33,7 +33,7 @@ pub(super) fn bytes(buffer: BufferType, from: usize, len: usize) -> Option<Vec<u
     .filter(|bytes| bytes.len() == len)
 }
 
-/// Applies changes to the request's headers, until one is refused.
+/// Applies changes to the request's headers, until the host refuses one.
 pub(super) fn edit(edits: &[Edit]) -> Result<(), Refused> {
     let map = MapType::HttpRequestHeaders as u32;
     let add = |name: &[u8], value: &[u8]| ok(abi::proxy_add_header_map_value(map, name, value));
@@ -45,37 +45,38 @@ pub(super) fn edit(edits: &[Edit]) -> Result<(), Refused> {
     })
 }
 
-/// Removes names from the request's trailers, until one is refused. A name that is not there is no
-/// refusal.
+/// Removes names from the request's trailers, until the host refuses one. A name that is absent is
+/// not refused.
 pub(super) fn remove_trailers(names: &[Vec<u8>]) -> Result<(), Refused> {
     let map = MapType::HttpRequestTrailers as u32;
     names.iter().try_for_each(|name| ok(abi::proxy_remove_header_map_value(map, name)))
 }
 
-/// Answers in the service's place, once the running callback has returned.
+/// Sends a local response, once the running callback has returned.
 pub(super) fn respond(reply: &LocalReply) -> Result<(), Refused> {
     let (details, body) = (reply.details.as_bytes(), reply.body.as_bytes());
-    // -1 is "none": the host then makes one from the status, where the request is gRPC.
+    // -1 means "not set": the host then derives one from the status, if the request is gRPC.
     let grpc_status = reply.grpc_status.map_or(-1, i32::from);
     let headers = header_map::encode(&reply.headers);
     ok(abi::proxy_send_local_response(reply.status.into(), details, body, &headers, grpc_status))
 }
 
-/// Lets a waiting request go on, once the running callback has returned. Never the one whose
-/// callback is running: its return value says so, and a request with a body that is resumed and
-/// then paused hangs.
+/// Resumes a waiting request, once the running callback has returned. Never call it for the request
+/// whose callback is running: the return value resumes that one, and a request with a body that is
+/// resumed and then paused hangs.
 pub(super) fn resume() -> Result<(), Refused> {
     ok(abi::proxy_continue_stream(StreamType::HttpRequest as u32))
 }
 
-/// Makes `context` the effective one. Where the host refuses, the previous one stays in effect, and
-/// the next call would rewrite or release somebody else's request.
+/// Makes `context` the effective one. If the host refuses, the previous one stays in effect, and
+/// the next call would change or resume another request.
 pub(super) fn set_effective_context(context: u32) -> Result<(), Refused> {
     ok(abi::proxy_set_effective_context(context))
 }
 
-/// Sends a callout; its answer comes to the effective context's root, under this token. An unknown
-/// cluster, no healthy endpoint and an open circuit breaker are refusals.
+/// Sends a callout. Its response arrives at the effective context's root, under this token. The
+/// host refuses an unknown cluster, a cluster without a healthy endpoint, and an open circuit
+/// breaker.
 pub(super) fn dispatch(callout: &Callout) -> Result<u32, Refused> {
     let headers = callout::headers(callout);
     let trailers = header_map::encode::<&str, &str>(&[]);
@@ -85,13 +86,13 @@ pub(super) fn dispatch(callout: &Callout) -> Result<u32, Refused> {
     ok(abi::proxy_http_call(cluster, &headers, &callout.body, &trailers, timeout, &mut token)).map(|()| token)
 }
 
-/// Asks for a tick of the effective context's root every so many milliseconds; 0 stops it.
+/// Sets the tick period of the effective context's root, in milliseconds; 0 stops the tick.
 pub(super) fn set_tick(millis: u32) -> Result<(), Refused> {
     ok(abi::proxy_set_tick_period_milliseconds(millis))
 }
 
-/// Bytes of the request that have arrived, head included: the host goes on counting where it makes
-/// no body callback.
+/// The bytes of the request that have arrived, headers included. The host counts them even while it
+/// makes no body callbacks.
 pub(super) fn request_total_size() -> Option<u64> {
     let size =
         abi::read_host_buffer(|address, len| abi::proxy_get_property(b"request\0total_size", address, len))?;
@@ -100,11 +101,12 @@ pub(super) fn request_total_size() -> Option<u64> {
 
 /// Writes the filter state `wasm.avnology_gate` of the effective context's stream.
 pub(super) fn set_filter_state(value: &str) -> Result<(), Refused> {
-    // A single segment: the host joins several with NUL, and no access log can name that.
+    // One path segment only: the host joins several with NUL, and no access log format can name
+    // such a key.
     ok(abi::proxy_set_property(b"avnology_gate", value.as_bytes()))
 }
 
-/// The id of a counter. A name is one counter for the whole proxy.
+/// Defines a counter and returns its id. A name is one counter for the whole proxy.
 pub(super) fn define_counter(name: &str) -> Option<u32> {
     let mut metric = 0;
     ok(abi::proxy_define_metric(MetricType::Counter as u32, name.as_bytes(), &mut metric))
@@ -112,17 +114,17 @@ pub(super) fn define_counter(name: &str) -> Option<u32> {
         .map(|()| metric)
 }
 
-/// Counts one.
+/// Increments a counter by one.
 pub(super) fn count(metric: u32) -> Result<(), Refused> {
     ok(abi::proxy_increment_metric(metric, 1))
 }
 
-/// Writes a line to the host's log. A host that refuses has nowhere to be told so.
+/// Writes a line to the host's log. A refusal is ignored: there is nowhere to report it.
 pub(super) fn log(level: Level, line: &str) {
     let _ = abi::proxy_log(number(level), line.as_bytes());
 }
 
-/// Whether the host writes lines of this level. An operator may change that at any time.
+/// Whether the host logs lines of this level. An operator may change that at any time.
 pub(super) fn logs(level: Level) -> bool {
     let mut lowest = 0;
     ok(abi::proxy_get_log_level(&mut lowest)).is_ok() && lowest <= number(level)
@@ -133,18 +135,18 @@ pub(super) fn now() -> Timestamp {
     let mut nanos = 0;
     match ok(abi::proxy_get_current_time_nanoseconds(&mut nanos)) {
         Ok(()) => Timestamp::from_nanos(nanos),
-        // The end of time: nothing holds any more that has an end.
+        // The latest possible time: everything that can expire has expired.
         Err(Refused) => Timestamp::from_nanos(u64::MAX),
     }
 }
 
-/// Randomness for keys.
+/// A random seed for keys.
 pub(super) fn seed() -> Option<Seed> {
     let mut seed = [0; 16];
     ok(abi::random_get(&mut seed)).ok().map(|()| Seed(seed))
 }
 
-/// The data that all virtual machines of one `vm_id` share.
+/// The shared data of all virtual machines with one `vm_id`.
 pub(super) struct Slots;
 
 impl SharedStore for Slots {
@@ -157,8 +159,8 @@ impl SharedStore for Slots {
     }
 
     fn compare_and_set(&self, slot: &str, value: &[u8], cas: Option<u32>) -> bool {
-        // Where the key is absent every number writes; where it is not, one that no value ever had
-        // does not. 0 would overwrite blindly.
+        // If the key is absent, any number writes. If it is present, a number that no value ever
+        // had does not write. 0 would overwrite without a check.
         let cas = cas.unwrap_or(u32::MAX);
         cas != 0 && ok(abi::proxy_set_shared_data(slot.as_bytes(), value, cas)).is_ok()
     }

@@ -1,8 +1,9 @@
-//! The shell for Envoy: callbacks become calls of the engine, and what it asks for becomes host
-//! calls.
+//! The shell around the core, for Envoy: callbacks become calls to the engine, and the engine's
+//! outputs become host calls.
 //!
-//! Nothing is decided here. What is kept is what only a host has: context ids, callout tokens,
-//! armed ticks, metric ids. Where this shell cannot do as it was told, the request is refused.
+//! Nothing is decided here. The state kept here is what only a host has: context ids, callout
+//! tokens, armed ticks, metric ids. If this shell cannot carry out an output for a request, the
+//! request is refused.
 
 mod abi;
 mod callback;
@@ -52,7 +53,7 @@ fn on_tick(root: u32) {
         for (stream, verdict) in std::mem::take(&mut callback.worker.deferred) {
             callback.decide(stream, verdict);
         }
-        // Left alone, the host would go on ticking at the period that has just passed.
+        // Otherwise the host would repeat the tick at the period that has just passed.
         if callback.set_effective_root(RootId(root)).and_then(|()| host::set_tick(0)).is_ok() {
             callback.worker.ticks.insert(RootId(root), None);
         }
@@ -61,8 +62,8 @@ fn on_tick(root: u32) {
 
 fn on_headers(context: u32, end_of_stream: bool) -> u32 {
     stream_callback(context, |callback, stream, root| {
-        // What cannot be read cannot be cleaned either. An empty map is one that the host does not
-        // show.
+        // Headers that cannot be read cannot be cleaned either. An empty map means that the host
+        // did not return it.
         let head = host::map(MapType::HttpRequestHeaders).filter(|head| !head.is_empty());
         let Some(head) = head else { return callback.reject_unreadable(stream) };
         let now = callback.now();
@@ -75,8 +76,8 @@ fn on_headers(context: u32, end_of_stream: bool) -> u32 {
     })
 }
 
-/// Answers 1 for anything but "go on": a stream that is held should not get here, and if it does,
-/// it is held on.
+/// Returns 1 (pause) for anything but "continue": a stream that is held should get no body
+/// callback, and if it does, it stays held.
 fn on_body(context: u32, received: usize, end_of_stream: bool) -> u32 {
     let answer = stream_callback(context, |callback, stream, _| {
         let now = callback.now();
@@ -87,7 +88,8 @@ fn on_body(context: u32, received: usize, end_of_stream: bool) -> u32 {
     u32::from(answer != CONTINUE)
 }
 
-/// Answers as [`on_body`]. A request with trailers ends here, and not with a last body callback.
+/// Returns the same values as [`on_body`]. A request with trailers ends here, and not with a last
+/// body callback.
 fn on_trailers(context: u32) -> u32 {
     let answer = stream_callback(context, |callback, stream, _| {
         let Some(trailers) = host::map(MapType::HttpRequestTrailers) else {
@@ -110,8 +112,8 @@ fn on_reply(root: u32, token: u32, headers: u32, size: usize) {
         let Some(flight) = callback.worker.flights.remove(&(RootId(root), token)) else { return };
         let (head, body);
         let answer = if headers == 0 {
-            // The connection broke after the answer had begun: there is no map, and to ask for it
-            // is an error.
+            // The connection broke after the response had begun: there is no header map, and
+            // reading it is an error.
             Err(CallFailure::Reset)
         } else {
             head = host::map(MapType::HttpCallResponseHeaders).unwrap_or_default();

@@ -12,26 +12,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 thread_local! {
-    /// One worker's state: a virtual machine has one thread. Nothing that runs while it is borrowed
-    /// makes a callback; if one came all the same, it would find no worker, and refuse.
+    /// One worker's state; a virtual machine has one thread. Nothing that runs while it is borrowed
+    /// triggers a callback; if one came all the same, it would find no worker, and refuse.
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
 }
 
 /// Everything that outlives a callback.
 pub(super) struct Worker {
     pub(super) engine: Engine,
-    /// The root of each context; a root's is itself. Several roots are alive where an update
-    /// replaces a configuration or two plugins share a virtual machine, and a stream stays with the
-    /// one it was created under.
+    /// The root of each context; a root's own entry is itself. Several roots exist while an update
+    /// replaces a configuration, or if two plugins share a virtual machine. A stream stays with the
+    /// root under which it was created.
     pub(super) contexts: HashMap<u32, RootId, TrustedKeyHasher>,
-    /// Callouts under way. The host drops a root's with the root.
+    /// Callouts in progress. The host drops a root's callouts with the root.
     pub(super) flights: HashMap<(RootId, u32), FlightId, TrustedKeyHasher>,
-    /// When each root's tick is due, where one is armed.
+    /// When each root's tick is due, if one is armed.
     pub(super) ticks: BTreeMap<RootId, Option<Timestamp>>,
     /// See `Callback::decide`.
     pub(super) deferred: Vec<(StreamId, Verdict)>,
     pub(super) counters: HashMap<(Decision, Reason), Option<u32>, TrustedKeyHasher>,
-    /// Whether the host writes lines at debug, and when it was asked.
+    /// Whether the host logs at debug level, and when it was last asked.
     pub(super) debug: (bool, Option<Timestamp>),
 }
 
