@@ -1,4 +1,4 @@
-//! The verbs of the command line.
+//! The subcommands of the command line.
 
 use avnology_gate::config;
 use clap::{Parser, Subcommand};
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Avnology Gate: judge a configuration before Envoy does.
+/// Avnology Gate: check a configuration before Envoy loads it.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -18,8 +18,8 @@ struct Arguments {
 enum Verb {
     /// Read a plugin configuration (JSON) and report every problem and warning.
     ///
-    /// Ends with 0 where the configuration holds, with 1 where it does not, with 2 where it cannot
-    /// be read.
+    /// Exits with 0 if the configuration is valid, with 1 if it is not, with 2 if it cannot be
+    /// read.
     Check {
         /// The file; `-` is standard input.
         file: PathBuf,
@@ -71,7 +71,7 @@ fn check(document: &[u8], env: bool) -> ExitCode {
     }
 }
 
-/// Writes a line; a reader that went away is no reason to panic.
+/// Writes a line. A closed pipe is no reason to panic.
 fn say(out: &mut impl Write, line: &str) {
     let _ = writeln!(out, "{line}");
 }

@@ -1,4 +1,4 @@
-//! Problems of a configuration: all of them, each with its place, what was found and what was
+//! The problems of a configuration: all of them, each with its path, what was found and what was
 //! expected.
 
 use std::fmt;
@@ -18,7 +18,8 @@ pub struct Problem {
 }
 
 impl Problems {
-    /// Notes a problem: `path` as in `routes[2].match.path`, empty for the document itself.
+    /// Adds a problem. `path` looks like `routes[2].match.path`, and is empty for the document
+    /// itself.
     pub(super) fn push(
         &mut self,
         path: impl Into<String>,
@@ -28,7 +29,7 @@ impl Problems {
         self.lines.push(Problem { path: path.into(), found: found.into(), expected: expected.into() });
     }
 
-    /// Whether there is none.
+    /// Whether there is no problem.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }

@@ -1,9 +1,9 @@
-//! JSON as it was written.
+//! JSON as it was written, duplicate members included.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// A JSON value that keeps a member which stands twice, so that it can be refused.
+/// A JSON value that keeps duplicate members, so that they can be refused.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum JsonValue {
     Null,
@@ -15,13 +15,13 @@ pub(super) enum JsonValue {
 }
 
 impl JsonValue {
-    /// What the value is, for a message; never a value that may be a secret.
+    /// Describes the value for a message; never shows a value that may be a secret.
     pub(super) fn kind(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
             Self::Bool(b) => format!("`{b}`"),
-            // An integer is shown; other numbers are not, since to print them costs the module more
-            // than it tells.
+            // An integer is shown; other numbers are not, since code to print them adds more to the
+            // module than it is worth.
             #[expect(clippy::cast_possible_truncation, reason = "checked to be small")]
             Self::Number(n) if n.fract() == 0.0 && n.abs() < 1e15 => format!("`{}`", *n as i64),
             Self::Number(_) => "a number".to_owned(),

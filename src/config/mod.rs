@@ -1,4 +1,4 @@
-//! Configuration: JSON in, a compiled policy or every problem at once out.
+//! The configuration: compiles JSON into a policy, or reports all problems together.
 
 mod compile;
 mod error;
@@ -15,19 +15,19 @@ use crate::policy::Policy;
 use json::JsonValue;
 use reader::Sink;
 
-/// A configuration that holds.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
     /// Its rules.
     pub(crate) policy: Policy,
-    /// What is allowed and probably not meant, a sentence each.
+    /// Settings that are allowed but probably not intended, one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// Reads and compiles a document.
 ///
 /// # Errors
-/// All [`Problems`] at once, each with its JSON path.
+/// All [`Problems`], each with its JSON path.
 pub fn load(document: &[u8], env: Env<'_>) -> Result<Loaded, Problems> {
     let mut problems = Problems::default();
     let node: JsonValue = match serde_json::from_slice(document) {
@@ -56,7 +56,7 @@ fn describe(document: &[u8], error: &serde_json::Error) -> String {
     if document.first() == Some(&0x0a) && document.contains(&0x12) {
         return "protobuf bytes, as of a `google.protobuf.Struct`".to_owned();
     }
-    // The text of the error names line and column, and no value.
+    // The error's text contains line and column, and no value.
     format!("something else at line {}, column {}", error.line(), error.column())
 }
 

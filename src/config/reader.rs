@@ -1,5 +1,5 @@
-//! Reads a JSON document member by member, and goes on after a problem, so that all are reported at
-//! once.
+//! Reads a JSON document member by member, and continues after a problem, so that all problems are
+//! reported together.
 
 use super::error::Problems;
 use super::fields::{
@@ -9,13 +9,13 @@ use super::json::JsonValue;
 use std::cell::RefCell;
 use std::time::Duration;
 
-/// Where problems go.
+/// Where problems are collected.
 pub(super) type Sink = RefCell<Problems>;
 
 /// A value with its path.
 pub(super) type Member<'a> = (String, &'a JsonValue);
 
-/// A field without its type: its name, and what is expected where it is missed. The functions that
+/// A field without its type: its name, and what is expected if it is missing. The functions that
 /// take this are compiled once, and not for each type of field.
 struct Named {
     name: &'static str,
@@ -28,7 +28,7 @@ impl<K, P: Presence> From<&Field<K, P>> for Named {
     }
 }
 
-/// An object being read. What is left when it is finished was not known.
+/// An object that is being read. Members that are left at the end are unknown.
 pub(super) struct Section<'a> {
     path: String,
     members: Vec<(&'a str, &'a JsonValue)>,
@@ -36,7 +36,7 @@ pub(super) struct Section<'a> {
     sink: &'a Sink,
 }
 
-/// A member's path; the object's own where the name is empty.
+/// A member's path, or the object's own path if the name is empty.
 pub(super) fn join(path: &str, name: &str) -> String {
     match (path, name) {
         (path, "") => path.to_owned(),
@@ -46,7 +46,7 @@ pub(super) fn join(path: &str, name: &str) -> String {
 }
 
 impl<'a> Section<'a> {
-    /// Opens an object; a problem where the node is none.
+    /// Opens an object; reports a problem if the node is not one.
     pub(super) fn open(path: String, node: &'a JsonValue, sink: &'a Sink) -> Option<Self> {
         let JsonValue::Object(members) = node else {
             sink.borrow_mut().push(path, node.kind(), "an object");
@@ -67,7 +67,7 @@ impl<'a> Section<'a> {
         &self.path
     }
 
-    /// A problem of the object itself.
+    /// Reports a problem of the object itself.
     pub(super) fn problem(&self, found: &str, expected: &str) {
         self.sink.borrow_mut().push(self.path.clone(), found, expected);
     }
@@ -84,7 +84,7 @@ impl<'a> Section<'a> {
         self.members.iter().any(|(n, _)| *n == name)
     }
 
-    /// Takes a member out, whatever it is; a problem where it is required and not there.
+    /// Takes out a member of any type; reports a problem if it is required and missing.
     pub(super) fn take<K, P: Presence>(&mut self, field: &Field<K, P>) -> Option<Member<'a>> {
         self.take_named(field.into())
     }
@@ -188,7 +188,7 @@ impl<'a> Section<'a> {
         words.get(nth).map(|(_, value)| *value)
     }
 
-    /// The place of the word among those that `word` tells.
+    /// The index of the member's word among those that `word` returns.
     fn take_choice(
         &mut self,
         Named { name, expected }: Named,
@@ -208,7 +208,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// A list of strings, none empty, each once; an empty list is a problem.
+    /// A list of distinct strings, none empty; an empty list is a problem.
     pub(super) fn texts<P: Presence>(&mut self, field: &Field<Texts, P>) -> Option<Vec<String>> {
         self.take_texts(field.into())
     }
@@ -297,8 +297,8 @@ impl<'a> Section<'a> {
         Some(members.into_iter().map(|(n, node)| (n.to_owned(), (join(&path, n), node))).collect())
     }
 
-    /// Fields whose behaviour is not built yet: never accepted and ignored, and no alternatives to
-    /// offer for an unknown name.
+    /// Fields that are not implemented yet: they are never accepted and ignored, and never offered
+    /// as alternatives to an unknown name.
     pub(super) fn not_built(&mut self, names: &[&'static str]) {
         for name in names {
             let taken = self.take_named(Named { name, expected: None });
@@ -310,7 +310,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Everything that was not asked for is unknown.
+    /// Reports every member that was not read as unknown.
     pub(super) fn finish(self) {
         for (name, _) in &self.members {
             let expected = alternatives(self.asked.iter().copied());
@@ -347,7 +347,7 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_nanos(nanos))
 }
 
-/// What the digits behind the point are of a unit, to the nearest nanosecond.
+/// The value of the digits after the decimal point of a unit, to the nearest nanosecond.
 fn nanoseconds(fraction: &str, unit: u64) -> Option<u64> {
     // Picoseconds, so that no digit is lost to rounding. The longest unit leaves room for ten times
     // as many.
@@ -409,7 +409,7 @@ mod tests {
         }
     }
 
-    /// What floating point made of the same text, as it was once read.
+    /// The same text read with floating point, as it once was.
     fn in_floating_point(text: &str) -> Option<Duration> {
         let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
         let (number, unit) = text.split_at(digits);

@@ -1,4 +1,4 @@
-//! What is allowed and probably not meant.
+//! Warnings about settings that are allowed but probably not intended.
 
 use super::raw::{Access, DefaultAccess, Document, Route};
 use crate::credential::Source;

@@ -1,4 +1,4 @@
-//! What holds where nothing is written, as the fields declare it.
+//! The defaults of fields that are not set, as the fields declare them.
 
 use crate::breaker::BreakerRules;
 use crate::cache::Lifetime;
@@ -82,8 +82,8 @@ fn rate(limits::Rate { per_second, burst }: limits::Rate) -> Option<Rate> {
 }
 
 impl Caches {
-    /// The lifetimes of introspections and of permissions: the route's own word, else the top's,
-    /// else the default.
+    /// The lifetimes of introspections and of permissions: the route's setting, else the
+    /// document's, else the default.
     pub(super) fn lifetimes(self, route: Option<Self>) -> (Lifetime, Lifetime) {
         let route = route.unwrap_or_default();
         (
@@ -102,14 +102,14 @@ impl Times {
         }
     }
 
-    /// How many facts are kept, where any is read.
+    /// The size of a cache that some route reads, in entries.
     pub(super) fn entries(self) -> usize {
         let entries = fields::MAX_ENTRIES.of(self.max_entries);
         usize::try_from(entries).unwrap_or(usize::MAX)
     }
 }
 
-/// Where tokens stand.
+/// The default source of tokens.
 pub(super) fn source() -> Source {
     let default = document::CREDENTIALS.default();
     Source::Header { name: default.header.to_owned(), scheme: Some(default.scheme.to_owned()) }

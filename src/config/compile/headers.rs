@@ -1,4 +1,4 @@
-//! Headers that the gate sets, removes and reads, and the templates in between.
+//! Headers that the gate sets, removes and reads, and the templates of their values.
 
 use super::Compiler;
 use crate::config::fields::document as fields;
@@ -148,7 +148,7 @@ impl Compiler<'_> {
     }
 }
 
-/// Every header that some source reads, the default's too.
+/// Every header that a credential source reads, the default source included.
 pub(super) fn credential_headers(document: &Document) -> Vec<String> {
     let routes = document.routes.iter().filter_map(|r| r.credentials.as_ref());
     let mut names: Vec<String> = document
@@ -162,7 +162,7 @@ pub(super) fn credential_headers(document: &Document) -> Vec<String> {
     names
 }
 
-/// Every query parameter that some source reads.
+/// Every query parameter that a credential source reads.
 pub(super) fn credential_queries(document: &Document) -> Vec<String> {
     let routes = document.routes.iter().filter_map(|r| r.credentials.as_ref());
     let sources = document.credentials.iter().chain(routes).flatten();
@@ -194,12 +194,12 @@ pub(super) fn owned_headers(document: &Document) -> OwnedHeaders {
     if !fields::KEEP_OVERRIDE_HEADERS.of(document.keep_override_headers) {
         names.extend(OVERRIDE_HEADERS.iter().map(|n| (*n).to_owned()));
     }
-    // The gate's own space is owned without being listed.
+    // The gate's own prefix is owned without being listed.
     names.retain(|n| !is_reserved(n.as_bytes()));
     OwnedHeaders::new(names)
 }
 
-/// Signed headers, and what the gate says of a delivery.
+/// The headers of a webhook's signature, and those that the gate sets for a delivery.
 fn is_webhooks_own(lower: &str) -> bool {
     matches!(lower, "x-avnology-signature" | "x-avnology-timestamp")
         || lower.starts_with("x-avnology-webhook-")

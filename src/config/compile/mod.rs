@@ -1,4 +1,4 @@
-//! From what was written to what is true: names resolved, rules compared, dangers refused.
+//! Compiles a document: resolves names, compares rules, refuses dangerous settings.
 
 mod defaults;
 mod headers;
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Reads an environment variable.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Compiles a document, noting every problem. There is a policy only where there is none.
+/// Compiles a document and reports every problem. There is a policy only if there is no problem.
 pub(in crate::config) fn compile(
     document: Document,
     env: Env<'_>,
@@ -47,13 +47,13 @@ struct Compiler<'c> {
     env: Env<'c>,
     problems: &'c mut Problems,
     owned: OwnedHeaders,
-    /// Headers that carry a credential somewhere.
+    /// Headers that carry a credential on some route.
     read_by_credentials: Vec<String>,
     /// Each client of the introspection endpoint once.
     endpoints: Vec<Arc<IntrospectionEndpoint>>,
 }
 
-/// What routes share.
+/// What the routes share.
 struct Shared {
     provider: Option<Provider>,
     introspection_path: String,
@@ -166,7 +166,7 @@ impl Compiler<'_> {
     }
 }
 
-/// What is worth keeping: nothing where no route would read it.
+/// The bounds of a cache; it has no entries if no route would read it.
 fn bounds<'r>(routes: impl Iterator<Item = &'r Arc<Route>> + Clone, cache: Caches) -> Bounds {
     let bound = |lifetime: fn(&TokenRules) -> &Lifetime, entries: usize| {
         let lifetimes = routes.clone().filter_map(|route| match &route.access {

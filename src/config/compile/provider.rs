@@ -1,4 +1,4 @@
-//! The provider's endpoints, and the secrets that the gate shows them.
+//! The provider's endpoints, and the secrets that the gate sends to them.
 
 use super::Compiler;
 use crate::config::fields::provider as fields;
@@ -42,7 +42,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The endpoint with these credentials, shared by those who ask as the same client.
+    /// The endpoint with these credentials, shared by all routes that use the same client.
     pub(super) fn endpoint(
         &mut self,
         provider: Option<&Provider>,
@@ -116,7 +116,7 @@ impl Compiler<'_> {
             },
             SecretSourceKind::Literal(value) => (value.clone(), "a string".to_owned()),
         };
-        // A line end behind a secret is a habit of files, never part of one.
+        // Files often end with a line break, which is never part of a secret.
         let value = value.trim();
         if value.is_empty() {
             self.problems.push(&source.at, format!("{place} that is empty"), "a secret");
@@ -125,7 +125,7 @@ impl Compiler<'_> {
         Some(Secret::new(value.to_owned()))
     }
 
-    /// A secret that stands in a header as it is.
+    /// A secret that is sent in a header as it is.
     pub(super) fn header_secret(&mut self, source: &SecretSource) -> Option<Secret<String>> {
         let secret = self.secret(source)?;
         if !secret.reveal().bytes().all(|b| (b'!'..=b'~').contains(&b)) {

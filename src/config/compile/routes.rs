@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Compiler<'_> {
-    /// The routes that have no problem, and their table.
+    /// The valid routes, and their table.
     pub(super) fn routes(
         &mut self,
         raws: &[raw::Route],
@@ -107,7 +107,7 @@ impl Compiler<'_> {
         hosts
     }
 
-    /// `None` only with a problem noted.
+    /// Returns `None` only after reporting a problem.
     pub(super) fn route(
         &mut self,
         raw: &raw::Route,
@@ -171,7 +171,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// `None` only with a problem noted.
+    /// Returns `None` only after reporting a problem.
     pub(super) fn token_rules(
         &mut self,
         raw: &raw::Route,
@@ -258,7 +258,7 @@ impl Compiler<'_> {
     ) -> Requirement {
         for (name, scopes) in [("all", &raw.scopes_all), ("any", &raw.scopes_any)] {
             for (nth, scope) in scopes.iter().enumerate() {
-                // RFC 6749 section 3.3; it stands in the challenge.
+                // RFC 6749 section 3.3; the scope appears in the challenge.
                 if !scope.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
                     let path = format!("{}.scopes.{name}[{nth}]", raw.at);
                     self.problems.push(path, format!("`{scope}`"), "one scope, without spaces and quotes");

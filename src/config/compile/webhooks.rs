@@ -54,5 +54,5 @@ impl Compiler<'_> {
     }
 }
 
-/// Bytes of an HMAC key.
+/// The minimum length of an HMAC key, in bytes.
 const MIN_KEY: usize = 16;

@@ -1,4 +1,4 @@
-//! Declarations as data: what tables, and other descriptions of the configuration, are made of.
+//! Declarations as data, for the tables and other descriptions of the configuration.
 
 use super::document::HeaderScheme;
 use super::{
@@ -12,15 +12,15 @@ use std::time::Duration;
 pub struct Declared {
     /// Its name.
     pub name: &'static str,
-    /// What may be written.
+    /// Its type and range.
     pub kind: Type,
-    /// What holds where it is not written.
+    /// What applies if it is not set.
     pub absent: Absent,
     /// A sentence, in Markdown.
     pub meaning: &'static str,
 }
 
-/// What may be written for a field.
+/// The type and range of a field.
 #[derive(Clone, Debug)]
 pub enum Type {
     /// A string.
@@ -49,7 +49,7 @@ pub enum Type {
     TextMap,
     /// An environment variable or a string.
     Secret,
-    /// A list of those.
+    /// A list of secrets.
     Secrets,
     /// An object.
     Object(Object),
@@ -59,14 +59,14 @@ pub enum Type {
     ObjectMap(Object),
 }
 
-/// What holds where a field is not written.
+/// What applies if a field is not set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Absent {
     /// The document is refused.
     Refused,
-    /// No value of its own: this, in words.
+    /// There is no default value; this describes what applies.
     Otherwise(&'static str),
-    /// This, as it would be written in JSON.
+    /// This default, written as JSON.
     Default(String),
 }
 
@@ -75,9 +75,9 @@ pub enum Absent {
 pub struct Object {
     /// Where they are documented.
     pub place: Place,
-    /// Those of its own.
+    /// Its own fields.
     pub fields: Vec<Declared>,
-    /// Another object whose fields it has too.
+    /// Another object whose fields it also has.
     pub like: Option<Box<Object>>,
 }
 
@@ -86,14 +86,14 @@ pub struct Object {
 pub enum Place {
     /// In the table of this name.
     Table(&'static str),
-    /// In the table of the object around it.
+    /// In the table of the enclosing object.
     Around,
     /// In the table of this name, which has more fields than these.
     PartOf(&'static str),
 }
 
 impl Declared {
-    /// The fields of what may be written, where it has some.
+    /// The fields of the objects that it contains, if any.
     pub fn object(&self) -> Option<&Object> {
         match &self.kind {
             Type::Object(object) | Type::Objects(object) | Type::ObjectMap(object) => Some(object),
@@ -109,12 +109,12 @@ impl Object {
     }
 }
 
-/// Describes a field that holds no object.
+/// Describes a field that contains no object.
 pub(super) fn field<K: Plain, P: Told<K>>(field: &Field<K, P>) -> Declared {
     describe(field, field.kind.describe())
 }
 
-/// Describes a field that holds this object, or many of its kind.
+/// Describes a field that contains this object, or several of this kind.
 pub(super) fn holding<K: Holder, P: Told<K>>(field: &Field<K, P>, object: Object) -> Declared {
     describe(field, K::holding(object))
 }
@@ -133,7 +133,7 @@ pub(super) trait Holder {
     fn holding(object: Object) -> Type;
 }
 
-/// What holds where a field of type `K` is not written.
+/// What applies if a field of type `K` is not set.
 pub(super) trait Told<K> {
     fn told(&self, kind: &K) -> Absent;
 }
@@ -292,12 +292,12 @@ impl Writes<HeaderScheme> for Objects {
     }
 }
 
-/// No default has a character that JSON escapes.
+/// Quotes a default: none contains a character that JSON escapes.
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
-/// A duration as one would write it.
+/// A duration in the notation of the configuration.
 pub(super) fn spelled(duration: Duration) -> String {
     let (secs, millis) = (duration.as_secs(), duration.subsec_millis());
     match (secs, millis) {

@@ -1,4 +1,4 @@
-//! The document itself, and what stands directly below it.
+//! The document's own fields, and those of the small objects directly in it.
 
 use super::{
     Choice, Field, Flag, MODES, Object, ObjectMap, Objects, Optional, Or, Required, Span, Text, TextMap,
@@ -164,7 +164,7 @@ pub(crate) mod source {
     );
 }
 
-/// A header with a scheme, as it is the default source.
+/// A header with a scheme: the form of the default source.
 #[derive(Clone, Copy)]
 pub(crate) struct HeaderScheme {
     pub(crate) header: &'static str,

@@ -1,8 +1,8 @@
 //! Every field of the configuration, declared once: its name, type, range, default and meaning.
 //!
-//! The reader takes its names and ranges from here, the compiler its defaults, and the tables of
-//! docs/configuration.md are made of it. A new field is a declaration in the file of its object, an
-//! entry in `objects.rs`, and what reads and compiles it.
+//! The reader takes names and ranges from here, the compiler takes defaults, and the tables of
+//! docs/configuration.md are generated from it. A new field needs a declaration in the file of its
+//! object, an entry in `objects.rs`, and the code that reads and compiles it.
 
 pub(crate) mod document;
 pub(crate) mod limits;
@@ -10,7 +10,7 @@ pub(crate) mod provider;
 pub(crate) mod route;
 pub(crate) mod webhook;
 
-// The module has no use for what is told to people.
+// Descriptions for people are not compiled into the WebAssembly module.
 #[cfg(not(target_family = "wasm"))]
 pub mod describe;
 #[cfg(not(target_family = "wasm"))]
@@ -20,7 +20,7 @@ pub mod tables;
 
 use std::time::Duration;
 
-/// A field: `K` is its type, `P` what holds where it is not written.
+/// A field: `K` is its type, `P` what applies if it is not set.
 #[derive(Clone, Copy)]
 pub(crate) struct Field<K, P> {
     pub(crate) name: &'static str,
@@ -31,7 +31,7 @@ pub(crate) struct Field<K, P> {
 }
 
 impl<K: Copy, P: Copy> Field<K, P> {
-    /// Declares a field. What it means is a sentence in Markdown, which may link within
+    /// Declares a field. `meaning` is a sentence in Markdown, which may link within
     /// docs/configuration.md.
     const fn new(name: &'static str, kind: K, presence: P, meaning: &'static str) -> Self {
         #[cfg(target_family = "wasm")]
@@ -47,12 +47,12 @@ impl<K: Copy, P: Copy> Field<K, P> {
 }
 
 impl<K, V: Copy> Field<K, Or<V>> {
-    /// What holds where the field is not written.
+    /// The default of the field.
     pub(crate) const fn default(&self) -> V {
         self.presence.0
     }
 
-    /// What was written, or else the default.
+    /// The value that was set, or else the default.
     pub(crate) fn of(&self, written: Option<V>) -> V {
         written.unwrap_or(self.presence.0)
     }
@@ -98,7 +98,7 @@ pub(crate) struct TextMap;
 #[derive(Clone, Copy)]
 pub(crate) struct Secret;
 
-/// A list of those.
+/// A list of secrets.
 #[derive(Clone, Copy)]
 pub(crate) struct Secrets;
 
@@ -114,21 +114,21 @@ pub(crate) struct Objects;
 #[derive(Clone, Copy)]
 pub(crate) struct ObjectMap;
 
-/// It must be written; where it is not, this is what was expected.
+/// The field must be set. If it is not, the message names this as expected.
 ///
-/// Of a [`Choice`] the words are expected, so that nothing is said here.
+/// For a [`Choice`], the message lists the words instead, and this is not used.
 #[derive(Clone, Copy)]
 pub(crate) struct Required(pub(crate) &'static str);
 
-/// As [`Required`], but told by the compiler, after what else is wrong with the text.
+/// Like [`Required`], but reported by the compiler, after the reader's problems.
 #[derive(Clone, Copy)]
 pub(crate) struct RequiredLater(pub(crate) &'static str);
 
-/// Where it is not written, this holds.
+/// If the field is not set, this applies.
 #[derive(Clone, Copy)]
 pub(crate) struct Or<V>(V);
 
-/// Where it is not written, nothing holds, or what another field says.
+/// If the field is not set, nothing applies, or another field's setting.
 #[derive(Clone, Copy)]
 pub(crate) struct Optional {
     #[cfg(not(target_family = "wasm"))]
@@ -138,7 +138,7 @@ pub(crate) struct Optional {
 impl Optional {
     const NONE: Self = Self::otherwise("none");
 
-    /// What holds instead, in words.
+    /// What applies instead, in words.
     const fn otherwise(words: &'static str) -> Self {
         #[cfg(target_family = "wasm")]
         let _ = words;
@@ -149,9 +149,9 @@ impl Optional {
     }
 }
 
-/// Whether the reader misses a field.
+/// Whether the reader reports a field that is not set.
 pub(crate) trait Presence {
-    /// What is expected where the field is not written; `None`: nothing is.
+    /// What the message names as expected if the field is not set; `None` if there is no message.
     fn expected(&self) -> Option<&'static str> {
         None
     }
@@ -170,7 +170,7 @@ impl Presence for Optional {}
 /// The shapes of a secret, for a message.
 pub(crate) const SECRET_SHAPE: &str = "`{\"env\": \"NAME\"}` or a string";
 
-/// Whether refusals are only counted: of the document, a route and a webhook.
+/// `mode` of the document, a route or a webhook: whether refusals are only counted.
 const MODES: Choice<bool> = Choice { words: &[("enforce", false), ("shadow", true)] };
 
 const fn ms(n: u64) -> Duration {

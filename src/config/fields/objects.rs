@@ -1,4 +1,4 @@
-//! Which fields stand in which object, in the order in which they are documented.
+//! Which fields belong to which object, in the order in which they are documented.
 
 use super::describe::{Declared, Object, Place, field, holding};
 use super::limits::{self, Times};
@@ -131,7 +131,7 @@ fn check() -> Object {
     table("check", [field(&RELATION), field(&OBJECT), field(&NAMESPACE), field(&SUBJECT)])
 }
 
-/// A cache's lifetimes, and its sizes where it is the document's.
+/// A cache's lifetimes, and its size limits if it is the document's.
 fn cache(place: Place) -> Object {
     use limits::cache::{INTROSPECTION, PERMISSIONS};
     let times = |times: &Times| {
@@ -186,7 +186,7 @@ fn table<const N: usize>(name: &'static str, fields: [Declared; N]) -> Object {
     Object { place: Place::Table(name), fields: fields.into(), like: None }
 }
 
-/// An object whose fields stand in the table around it.
+/// An object whose fields appear in the table of the enclosing object.
 fn within<const N: usize>(fields: [Declared; N]) -> Object {
     Object { place: Place::Around, fields: fields.into(), like: None }
 }

@@ -1,4 +1,4 @@
-//! A route, which requests are its own, and what it asks of a token.
+//! A route: which requests it matches, and what it requires of a token.
 
 use super::{Choice, Field, Flag, MODES, Object, Objects, Optional, Or, Required, Text, TextMap, Texts};
 use crate::config::raw::Access;

@@ -5,13 +5,13 @@ use super::describe::{Absent, Declared, Object, Place, Type, spelled};
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// What the page calls it.
+    /// Its name on the page.
     pub name: &'static str,
-    /// It, in Markdown, without a line end.
+    /// The table in Markdown, without a final line break.
     pub markdown: String,
 }
 
-/// A row, or several fields of one meaning.
+/// A row: one field, or several with the same meaning.
 struct Row {
     names: Vec<String>,
     value: String,
@@ -24,7 +24,7 @@ pub fn document() -> Object {
     super::objects::document()
 }
 
-/// Every table, in the order of their fields.
+/// Every table, in the order of the fields.
 pub fn tables() -> Vec<Table> {
     let mut tables = Vec::new();
     collect(&document(), &mut tables);
@@ -69,7 +69,7 @@ fn add_rows(object: &Object, prefix: &str, rows: &mut Vec<Row>) {
 }
 
 fn markdown(rows: &[Row]) -> String {
-    // A column that would say the same in every row is left out.
+    // A column that would be the same in every row is left out.
     let has_defaults = rows.iter().any(|row| row.absent != [NONE]);
     let line = |cells: [&str; 4]| {
         let [names, value, absent, meaning] = cells;

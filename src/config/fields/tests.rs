@@ -1,4 +1,4 @@
-//! Holds the reader and the compiler to the declarations.
+//! Checks the reader and the compiler against the declarations.
 
 use super::describe::{Absent, Declared, Object, Type};
 use super::tables::document;
@@ -7,10 +7,10 @@ use crate::config::tests::{base, env, lines};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// An object of the document: the fields, and the types, on the way to it.
+/// The way to an object of the document: the fields, and their types, from the root.
 type Way = Vec<(&'static str, Type)>;
 
-/// Every object there is, with the way to it.
+/// Every object, with the way to it.
 fn objects() -> Vec<(Way, Object)> {
     fn walk(object: &Object, way: &Way, found: &mut Vec<(Way, Object)>) {
         found.push((way.clone(), object.clone()));
@@ -27,7 +27,7 @@ fn objects() -> Vec<(Way, Object)> {
     found
 }
 
-/// The object at the end of the way, which is made where there is none, and its path.
+/// The object at the end of the way, created if it is missing, and its path.
 fn reach<'v>(document: &'v mut Value, way: &Way) -> (String, &'v mut Map<String, Value>) {
     let mut path = String::new();
     let mut at = document;
@@ -65,7 +65,7 @@ fn below(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// The fields that are offered in place of an unknown one beside these members.
+/// The fields that a message offers instead of an unknown one, in an object with these members.
 fn offered(way: &Way, members: &[(&str, Value)]) -> BTreeSet<String> {
     let mut document = base();
     let (path, object) = reach(&mut document, way);
@@ -84,7 +84,7 @@ fn the_reader_knows_the_declared_fields_and_no_others() {
     assert!(objects.len() > 20, "{}", objects.len());
     for (way, object) in objects {
         let declared: BTreeSet<String> = object.all().map(|field| field.name.to_owned()).collect();
-        // Some fields are known beside some other one only.
+        // Some fields are known only beside another one.
         let mut read = offered(&way, &[]);
         for field in object.all() {
             read.extend(offered(&way, &[(field.name, json!("x"))]));
@@ -109,7 +109,7 @@ fn a_required_field_is_missed_by_its_name() {
 
 #[test]
 fn a_default_that_is_written_out_changes_nothing() {
-    // Lines in order, since a map shows its members in any.
+    // Lines are sorted, since a map prints its members in any order.
     let policy = |document: &str| {
         let loaded = load(document.as_bytes(), &env);
         let loaded = loaded.unwrap_or_else(|problems| panic!("{document}\n{problems}"));

@@ -37,7 +37,7 @@ pub(crate) const TOLERANCE: Field<Span, Or<Duration>> = Field::new(
 
 pub(crate) const MAX_BODY_BYTES: Field<Number, Or<u32>> = Field::new(
     "max_body_bytes",
-    // One body may not be longer than what a worker holds in all.
+    // One body may not be longer than what a worker buffers in total.
     Number { min: 1, max: 64 * 1024 * 1024 },
     Or(1_048_576),
     "longer is 413. Envoy's `per_connection_buffer_limit_bytes` must be larger",
@@ -53,5 +53,5 @@ pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
     "the nearest word counts: webhook, route, document",
 );
 
-/// Fields whose behaviour is not built yet.
+/// Fields that are not implemented yet.
 pub(crate) const NOT_BUILT: &[&str] = &["replay", "events", "evict", "headers", "template"];

@@ -1,5 +1,5 @@
-//! What was written: the document as plain values, every field known and of its type, nothing
-//! compared yet.
+//! The document as plain values: every field is known and has its type, and nothing is compared
+//! yet.
 
 pub(super) mod limits;
 mod provider;
@@ -241,7 +241,7 @@ fn require(mut section: Section<'_>) -> Require {
     require
 }
 
-/// A rule that asks for nothing would look like protection.
+/// Reports a rule that requires nothing: it would look like protection.
 fn needs_all_or_any(section: &Section<'_>, is_empty: bool) {
     if is_empty {
         section.problem("no rule", "`all` or `any`");

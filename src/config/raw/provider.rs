@@ -1,4 +1,4 @@
-//! What was written about the provider, and the secrets for it.
+//! The provider's settings as read, and the secrets for it.
 
 use super::limits::{self, Breaker};
 use crate::config::fields::provider::{self as fields, client, introspection, permissions, sessions};
@@ -55,7 +55,7 @@ pub(in crate::config) struct Sessions {
     pub(in crate::config) path: Option<String>,
 }
 
-/// Where a secret is: its place in the document, and the environment variable or the value.
+/// Where a secret comes from: its path in the document, and the environment variable or the value.
 #[derive(Clone)]
 pub(in crate::config) struct SecretSource {
     pub(in crate::config) at: String,
