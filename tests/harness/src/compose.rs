@@ -1,4 +1,4 @@
-//! The containers of `envoy/docker-compose.yaml`, started for a test and gone with it.
+//! The containers of `envoy/docker-compose.yaml`, started for a test and removed after it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,18 +21,18 @@ pub struct Project {
     environment: Vec<(String, String)>,
 }
 
-/// The projects that are there, for [`abandon`].
+/// The existing projects, for [`abandon`].
 static LIVING: Mutex<Vec<(String, Vec<PathBuf>)>> = Mutex::new(Vec::new());
 
 impl Project {
-    /// Nothing is started yet. `files` are laid over the shipped one.
+    /// Creates a project; nothing is started yet. `files` are merged over the shipped one.
     pub fn new(files: &[&str]) -> Result<Self, String> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name =
             format!("avnology-gate-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&name);
         fs::create_dir_all(&directory)
-            // Envoy writes here as a user of its own.
+            // Envoy writes here as another user.
             .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)))
             .map_err(|error| format!("{}: {error}", directory.display()))?;
         let files: Vec<PathBuf> =
@@ -44,12 +44,12 @@ impl Project {
         Ok(project)
     }
 
-    /// A directory that is mounted where the project's files say so, and gone with the project.
+    /// A directory that is mounted as the project's files describe, and removed with the project.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Sets a variable of the files.
+    /// Sets a variable for the files.
     pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.environment.push((name.to_owned(), value.as_ref().to_string_lossy().into_owned()));
     }
@@ -88,7 +88,7 @@ impl Project {
         format!("{}_default", self.name)
     }
 
-    /// Waits until a service's health check holds.
+    /// Waits until a service's health check succeeds.
     pub fn healthy(&self, service: &str) -> Result<(), String> {
         let id = self.container(service)?;
         let ask = || docker(&["inspect", "--format", "{{.State.Health.Status}}", &id]);
@@ -96,7 +96,7 @@ impl Project {
             .map_err(|error| format!("{service} is not healthy: {error}; {}", self.logs(service)))
     }
 
-    /// What a service has written.
+    /// What a service has logged.
     pub fn logs(&self, service: &str) -> String {
         let read = || {
             let id = self.container(service)?;
@@ -129,8 +129,7 @@ fn living() -> std::sync::MutexGuard<'static, Vec<(String, Vec<PathBuf>)>> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes all projects that are there: for the end of a process that does not come to dropping
-/// them.
+/// Removes all existing projects, for a process that ends without dropping them.
 pub fn abandon() {
     for (name, files) in living().drain(..) {
         remove(&name, &files);
@@ -141,14 +140,14 @@ pub fn abandon() {
 
 fn remove(name: &str, files: &[PathBuf]) {
     let mut command = compose(name, files);
-    // A variable that is needed to start must be there to stop, too.
+    // A variable that is needed to start must also be set to stop.
     command.env("GATE_DIRECTORY", "/").args(["down", "--volumes", "--remove-orphans", "--timeout", "1"]);
     if let Err(problem) = output(command) {
         eprintln!("{name} cannot be removed: {problem}");
     }
 }
 
-/// `tools/compose` finds which compose there is.
+/// `tools/compose` finds the installed compose command.
 fn compose(name: &str, files: &[PathBuf]) -> Command {
     let mut command = Command::new(sample::root().join("tools/compose"));
     let joined = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(":");
@@ -172,10 +171,10 @@ fn output(mut command: Command) -> Result<String, String> {
     Err(format!("`{}` failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
 }
 
-/// So many ports of 127.0.0.1 that are free at this moment, outside the range from which the kernel
-/// takes ports for clients.
+/// Ports of 127.0.0.1 that are free at this moment, outside the range from which the kernel takes
+/// ports for clients.
 pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    // Different processes begin at different places.
+    // Different processes start at different ports.
     let mut next = 20_000 + u16::try_from(std::process::id() % 12_000).unwrap_or_default();
     let mut held = Vec::new();
     [(); COUNT].map(|()| {

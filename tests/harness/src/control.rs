@@ -10,7 +10,7 @@ use upstream::Seen;
 
 use crate::client::{self, Answer, Ask, PATIENCE, Version};
 
-/// How often a condition is looked at again.
+/// The interval at which a condition is checked.
 const GLANCE: Duration = Duration::from_millis(2);
 
 /// A stand-in provider's control port.
@@ -50,7 +50,7 @@ impl Provider {
         self.post(if down { "/stop-accepting" } else { "/resume" }, &Value::Null).map(|_| ())
     }
 
-    /// Has a webhook delivered; what the receiver answered.
+    /// Makes the provider deliver a webhook; returns the receiver's answer.
     pub fn deliver(&self, delivery: &Value) -> Result<Value, String> {
         self.post("/deliver", delivery)
     }
@@ -85,7 +85,7 @@ impl Upstream {
     }
 }
 
-/// Waits until a condition holds.
+/// Waits until a condition is true.
 pub fn until(mut holds: impl FnMut() -> Result<bool, String>) -> Result<(), String> {
     let end = Instant::now() + PATIENCE;
     while !holds()? {

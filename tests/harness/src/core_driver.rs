@@ -1,14 +1,14 @@
 //! Runs a case against the core alone, in virtual time.
 //!
-//! Plays the host: workers, streams, root contexts, callouts with their delays and failures, ticks,
-//! bodies in pieces. What Envoy does before its filters (refusing, normalising, stripping) is not
-//! played; the few things that change what the filter is handed are: repeated `authorization` and
-//! `host` lines are joined, HTTP/2 cookie crumbs too, and `connection` is dropped where there is no
-//! upgrade.
+//! Simulates the host: workers, streams, root contexts, callouts with their delays and failures,
+//! ticks, bodies in pieces. What Envoy does before its filters (refusing, normalising, stripping)
+//! is not simulated, except for the few things that change what the filter receives: repeated
+//! `authorization` and `host` lines are joined, HTTP/2 cookie crumbs too, and `connection` is
+//! dropped if there is no upgrade.
 //!
-//! Besides what the case expects, every step is held to what no case needs to say: one decision per
-//! stream, no byte upstream before it, no callout to a foreign cluster or with a line break in a
-//! header, no secret in a log line, no deadline that a tick does not move.
+//! Besides what the case expects, every step is checked for what no case needs to state: one
+//! decision per stream, no byte upstream before it, no callout to a foreign cluster or with a line
+//! break in a header, no secret in a log line, no deadline that a tick does not move.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,9 +47,9 @@ pub fn run(case: &Case) -> Result<(), String> {
 
 /// When every case begins.
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
-/// Between two pieces of a body.
+/// The time between two pieces of a body.
 const PIECE: Duration = Duration::from_millis(1);
-/// No decision may take longer than this, in any case; a request that does hangs.
+/// The longest time that any decision may take; a request that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
 /// The host and everything around it.
@@ -79,7 +79,7 @@ struct Worker {
     /// Callouts in flight, with the root that they belong to.
     flights: BTreeMap<FlightId, RootId>,
     next_stream: u32,
-    /// Streams that were let pass, and whose bodies are to follow.
+    /// Streams that were let through, and whose bodies are still to follow.
     opened: Vec<StreamId>,
 }
 
@@ -88,7 +88,7 @@ struct Root {
     retired: bool,
 }
 
-/// One request, as the host keeps it.
+/// One request, as the host stores it.
 struct Stream {
     root: RootId,
     sent: Outgoing,
@@ -98,7 +98,7 @@ struct Stream {
     pieces: Vec<Piece>,
     /// How many of them the host has.
     arrived: usize,
-    /// How many of them the gate was told of.
+    /// How many of them the gate has received.
     handed: usize,
     trailers: Vec<(Vec<u8>, Vec<u8>)>,
     state: State,
@@ -111,9 +111,9 @@ struct Stream {
 enum State {
     /// Status 4: no callback until the decision.
     Waiting,
-    /// Status 1: the head is held, body callbacks come.
+    /// Status 1: the headers are held, body callbacks come.
     Receiving,
-    /// Let pass.
+    /// Let through.
     Open,
     /// Answered by the gate.
     Answered,
@@ -148,7 +148,7 @@ impl SharedStore for Slots {
     }
 }
 
-/// A step whose requests are still on their way.
+/// A step whose requests are still in progress.
 struct StepInFlight<'c> {
     step: &'c Step,
     label: String,
@@ -242,7 +242,7 @@ impl<'c> World<'c> {
         let Some(down) = step.provider_down else { return };
         self.provider_down = down;
         if down {
-            // Connections that carry a call break off.
+            // Connections with a call in progress break.
             for (_, event) in self.queue.iter_mut() {
                 if let HostEvent::Landed { landing, .. } = event {
                     *landing = synthetic(503, UNREACHABLE);
@@ -251,7 +251,7 @@ impl<'c> World<'c> {
         }
     }
 
-    /// Hands every worker a document; whether it was taken.
+    /// Gives every worker a document; returns whether it was accepted.
     fn configure(&mut self, document: Document, refused: &[String], warns: &[String]) -> bool {
         let environment = self.case.environment();
         let env = |name: &str| environment.get(name).cloned();
@@ -316,8 +316,8 @@ impl<'c> World<'c> {
         StepInFlight { step, label: self.label.clone(), expect, streams, worker, calls_before }
     }
 
-    /// Runs on until the provider has been asked on behalf of the step, its requests are decided,
-    /// or all that they will ever send has come.
+    /// Continues until the provider has been asked on behalf of the step, the step's requests are
+    /// decided, or all that they will ever send has arrived.
     fn until_asked(&mut self, step_in_flight: &StepInFlight<'c>) -> Result<(), String> {
         let (worker, streams, before) =
             (step_in_flight.worker, step_in_flight.streams.clone(), step_in_flight.calls_before);
@@ -357,7 +357,7 @@ impl<'c> World<'c> {
         self.label = label;
         self.run_on(move |world| waited.iter().all(|stream| world.is_over(worker, *stream)))?;
         if step.disconnect_all {
-            // Nobody waits any more, but the calls are still to be counted.
+            // No client waits any more, but the calls must still be counted.
             self.run_on(move |world| world.workers[worker].flights.is_empty())?;
         }
         let calls = self.provider.calls().get(calls_before..).unwrap_or_default().to_vec();
@@ -389,7 +389,7 @@ impl<'c> World<'c> {
         Ok(())
     }
 
-    /// Lets everything that is still on its way end: nothing may be left that ticks for ever.
+    /// Lets everything in progress end: nothing may be left that ticks for ever.
     fn settle(&mut self) -> Result<(), String> {
         "after the last step".clone_into(&mut self.label);
         self.lose_callouts = false;

@@ -1,8 +1,8 @@
-//! The corpus: behaviour as files, for every driver alike.
+//! The corpus: behaviour as files, the same for every driver.
 //!
-//! A case says what the gate must do; a driver makes the requests and hands over what it observed.
+//! A case states what the gate must do; a driver sends the requests and returns what it observed.
 //! What an expectation means is decided here, in [`Expect::check`], so that no driver can read a
-//! case more kindly than another. `tests/cases/README.md` is the format's manual.
+//! case more leniently than another. `tests/cases/README.md` is the format's manual.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub const ENVIRONMENT: [(&str, &str); 3] = [
     ("AVNOLOGY_WEBHOOK_SECRET", WEBHOOK_SECRET),
 ];
 
-/// What webhooks are signed with unless a case says otherwise.
+/// The secret that signs webhooks, unless a case sets another.
 pub const WEBHOOK_SECRET: &str = "whsec_gate_webhook_secret_for_trials";
 
 /// The directories under `tests/cases`, one per subject.
@@ -57,15 +57,15 @@ pub fn coverable() -> Vec<String> {
 pub struct Case {
     /// `family/name`, from the file's place.
     pub id: String,
-    /// One sentence: what must hold.
+    /// One sentence: the expected behaviour.
     pub about: String,
-    /// Which platform findings, safety rules and answers this is a proof of.
+    /// Which platform findings, safety rules and answers this case proves.
     pub covers: Vec<String>,
-    /// Who can run it.
+    /// Which drivers can run it.
     pub drivers: Vec<Driver>,
     /// The first configuration.
     pub config: Config,
-    /// On top of [`ENVIRONMENT`]; `None` takes a variable away. Only the core driver can do that.
+    /// Added to [`ENVIRONMENT`]; `None` unsets a variable. Only the core driver can do that.
     pub env: BTreeMap<String, Option<String>>,
     /// How the listener differs from the hardened one.
     pub listener: Listener,
@@ -73,14 +73,14 @@ pub struct Case {
     pub seed: Option<Value>,
     /// The first configuration is refused, and the problems name all of these.
     pub refused: Vec<String>,
-    /// The first configuration is taken, with warnings that name all of these.
+    /// The first configuration is accepted, with warnings that name all of these.
     pub warns: Vec<String>,
     /// What happens, in order.
     pub steps: Vec<Step>,
     dir: PathBuf,
 }
 
-/// Who can run a case.
+/// What can run a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Driver {
@@ -122,7 +122,7 @@ fn both() -> Vec<Driver> {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// A file in `tests/cases`; `base.json` unless written.
+    /// A file in `tests/cases`; `base.json` unless set.
     pub base: Option<String>,
     /// A merge patch (RFC 7396): over `base`; in a step without `base`, over the document in force.
     pub patch: Option<Value>,
@@ -137,7 +137,7 @@ pub struct Config {
 pub struct Document {
     /// What the gate is given.
     pub bytes: Vec<u8>,
-    /// The document as data, where it is.
+    /// The document as JSON, if it is JSON.
     pub value: Option<Value>,
 }
 
@@ -152,7 +152,7 @@ pub struct Listener {
     pub raw: bool,
     /// `per_connection_buffer_limit_bytes`.
     pub buffer_limit: Option<u32>,
-    /// How many workers the case needs; more where a step names a higher one.
+    /// How many workers the case needs; more if a step names a higher one.
     pub workers: Option<usize>,
     /// Further cluster names that the policy may call and that have no endpoint.
     pub empty_clusters: Vec<String>,
@@ -164,13 +164,13 @@ impl Default for Listener {
     }
 }
 
-/// One thing that happens, and what must come of it.
+/// One action, and its expected result.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Step {
-    /// For messages.
+    /// The name for messages.
     pub name: Option<String>,
-    /// Which worker takes the request; any, unless written.
+    /// Which worker takes the request; any, unless set.
     pub worker: Option<usize>,
     /// Swap the configuration.
     pub configure: Option<Config>,
@@ -186,7 +186,7 @@ pub struct Step {
     pub request: Option<Request>,
     /// Sign the request's body as a webhook.
     pub sign: Option<Sign>,
-    /// The same request so many times at once; every answer must meet `expect`.
+    /// Send the same request this many times in parallel; every answer must meet `expect`.
     pub parallel: Option<usize>,
     /// The first of the parallel clients goes away while the provider is being asked; nothing is
     /// expected of it.
@@ -196,18 +196,18 @@ pub struct Step {
     /// The case goes on once the provider has been asked, or an incomplete body has been sent; the
     /// answer must meet `expect` at the next `join`, or at the case's end.
     pub background: bool,
-    /// Wait for the background requests; `expect` may say how often the provider was asked since
+    /// Wait for the background requests; `expect` may state how often the provider was asked since
     /// the first of them began.
     pub join: bool,
     /// Time passes (`250ms`, `31s`).
     #[serde(deserialize_with = "duration")]
     pub wait: Option<Duration>,
-    /// The host never tells how a callout ended. Core driver only.
+    /// The host never reports how a callout ended. Core driver only.
     pub lose_callouts: bool,
     /// The host calls body and trailer callbacks while the request waits, which it should not. Core
     /// driver only.
     pub eager: bool,
-    /// What must come of it.
+    /// The expected result.
     pub expect: Option<Expect>,
 }
 
@@ -225,13 +225,13 @@ pub struct Request {
     pub omit: Vec<String>,
     /// Further headers, in order.
     pub headers: Vec<(String, Text)>,
-    /// The body; none unless written.
+    /// The body; none unless set.
     pub body: Option<Text>,
-    /// Send the body in so many pieces, without a content-length.
+    /// Send the body in this many pieces, without a content-length.
     pub chunks: Option<usize>,
     /// Trailers, in order.
     pub trailers: Vec<(String, Text)>,
-    /// One HTTP version only; both unless written.
+    /// One HTTP version only; both unless set.
     pub version: Option<Version>,
     /// The last byte of the body is withheld.
     pub incomplete: bool,
@@ -272,7 +272,7 @@ pub enum Version {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Text {
-    /// Verbatim, but for `\xNN`.
+    /// Verbatim, except for `\xNN`.
     Plain(String),
     /// Repeated, between two fixed parts.
     Repeated(Repeated),
@@ -286,10 +286,10 @@ pub struct Repeated {
     pub repeat: String,
     /// How often.
     pub count: usize,
-    /// What stands before.
+    /// The text before.
     #[serde(default)]
     pub before: String,
-    /// What stands after.
+    /// The text after.
     #[serde(default)]
     pub after: String,
 }
@@ -298,16 +298,16 @@ pub struct Repeated {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sign {
-    /// The secret; [`WEBHOOK_SECRET`] unless written.
+    /// The secret; [`WEBHOOK_SECRET`] unless set.
     pub secret: Option<String>,
-    /// When it was sent; now unless written.
+    /// When it was sent; now unless set.
     pub timestamp: When,
     /// Over the body alone.
     pub body_only: bool,
     /// Over this instead of the body.
     pub over: Option<Text>,
-    /// The headers to add, with `{timestamp}`, `{hex}`, `{HEX}` and `{base64}`; unless written,
-    /// Avnology's two.
+    /// The headers to add, with `{timestamp}`, `{hex}`, `{HEX}` and `{base64}`; Avnology's two
+    /// unless set.
     pub headers: Option<Vec<(String, String)>>,
 }
 
@@ -361,7 +361,7 @@ pub enum Decision {
     None,
 }
 
-/// What must come of a request.
+/// The expected result of a request.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
@@ -379,8 +379,8 @@ pub struct Expect {
     pub grpc_status: Option<u8>,
     /// The reason's id.
     pub reason: Option<String>,
-    /// The decision; unless written, `deny` where the upstream must not see the request and `allow`
-    /// where it must.
+    /// The decision; unless set, `deny` if the upstream must not see the request and `allow` if it
+    /// must.
     pub decision: Option<Decision>,
     /// The route's name.
     pub route: Option<String>,
@@ -388,8 +388,8 @@ pub struct Expect {
     pub subject: Option<String>,
     /// Whether the filter state is set; for refusals it always must be.
     pub filter_state: Option<bool>,
-    /// Whether the upstream sees the request; unless written, it must where the decision lets it
-    /// pass or the status is a 2xx without a gRPC refusal, and must not otherwise.
+    /// Whether the upstream sees the request; unless set, it must if the decision lets it through
+    /// or the status is a 2xx without a gRPC refusal, and must not otherwise.
     pub upstream: Option<bool>,
     /// Headers at the upstream, as `headers`.
     pub upstream_headers: BTreeMap<String, Wanted>,
@@ -403,14 +403,14 @@ pub struct Expect {
     pub provider_calls: Option<Counts>,
     /// Each of these describes a call that the provider saw since the step began.
     pub provider_saw: Vec<SawCall>,
-    /// The answer came within this time (`2200ms`, `2s`).
+    /// The answer arrived within this time (`2200ms`, `2s`).
     #[serde(deserialize_with = "duration")]
     pub within: Option<Duration>,
     /// The connection ended without an answer.
     pub closed: bool,
 }
 
-/// What must stand under a name: one value, all values in order, or (null) none.
+/// The expected values of a name: one value, all values in order, or (null) none.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Wanted {
@@ -446,7 +446,7 @@ pub struct ByEndpoint {
     pub other: usize,
 }
 
-/// A call that the provider must have seen: everything written must hold of it.
+/// A call that the provider must have seen: every field that is set must match it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SawCall {
@@ -465,7 +465,7 @@ pub struct SawCall {
 /// Loads every case under `dir`, in the order of their ids.
 ///
 /// # Errors
-/// One line per file that is no case.
+/// One line per file that is not a valid case.
 pub fn load(dir: &Path) -> Result<Vec<Case>, Vec<String>> {
     let mut cases = Vec::new();
     let mut problems = Vec::new();
@@ -531,7 +531,7 @@ fn read(dir: &Path, family: &str, path: &Path) -> Result<Case, String> {
     Ok(case)
 }
 
-/// A step with `each` stands for one step per entry, the entry laid over the step.
+/// A step with `each` is expanded to one step per entry, each with the entry laid over the step.
 fn expand(mut step: Value, nth: usize) -> Result<Vec<(String, Value)>, String> {
     let named = |value: &Value| match value.get("name").and_then(Value::as_str) {
         Some(name) => format!("steps[{nth}] ({name})"),
@@ -555,10 +555,10 @@ fn expand(mut step: Value, nth: usize) -> Result<Vec<(String, Value)>, String> {
         .collect())
 }
 
-/// Lays one value over another: objects member by member, everything else (a null too) in the place
-/// of what was there.
+/// Lays one value over another: objects are merged member by member, everything else (a null too)
+/// is replaced.
 ///
-/// No merge patch, since a step holds patches itself, whose nulls are to stay.
+/// This is not a merge patch, since a step contains patches itself, whose nulls must stay.
 fn overlay(target: &mut Value, over: &Value) {
     match (target, over) {
         (Value::Object(target), Value::Object(over)) => {
@@ -593,15 +593,15 @@ impl Case {
     /// The first plugin document.
     ///
     /// # Errors
-    /// Where the case's own `config` makes no sense.
+    /// If the case's own `config` is invalid.
     pub fn document(&self) -> Result<Document, String> {
         self.resolve(&self.config, None)
     }
 
-    /// A step's plugin document; a patch without a base goes over the document in force.
+    /// A step's plugin document; a patch without a base applies to the document in force.
     ///
     /// # Errors
-    /// Where the step's `configure` makes no sense.
+    /// If the step's `configure` is invalid.
     pub fn resolve(&self, config: &Config, in_force: Option<&Value>) -> Result<Document, String> {
         let value = match config {
             Config { raw: Some(raw), base: None, patch: None, document: None } => {
@@ -635,7 +635,7 @@ impl Case {
     /// The stand-in's seed.
     ///
     /// # Errors
-    /// Where the patched seed is none.
+    /// If the patched seed is invalid.
     pub fn seeded(&self) -> Result<Seed, String> {
         let Some(patch) = &self.seed else { return Ok(Seed::embedded()) };
         let mut value = serde_json::to_value(Seed::embedded()).map_err(|error| error.to_string())?;
@@ -656,7 +656,7 @@ impl Case {
         out
     }
 
-    /// How many workers the case needs, where it says.
+    /// How many workers the case needs, if it states that.
     pub fn workers(&self) -> Option<usize> {
         self.steps
             .iter()
@@ -769,7 +769,7 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     }
 }
 
-/// The longest time that a case may let pass in a real Envoy.
+/// The longest wait that a case may ask for in a real Envoy.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use crate::envoy::{Envoy, Options, Refused};
 use crate::port::Reserved;
 use crate::sample::{self, Policy, Shape};
 
-/// The ports that a transcript shows, whatever they were: the gate's usual one, and one for the
-/// stand-in's control port.
+/// The ports that a transcript shows, whatever the real ones were: the gate's usual one, and one
+/// for the stand-in's control port.
 const SHOWN: [u16; 2] = [10_000, 10_001];
 
-/// The gate with everything around it. Dropping it stops all of it.
+/// The gate with everything around it. Dropping this stops all of it.
 pub struct Demo {
     /// Where the gate listens.
     pub gate: SocketAddr,
@@ -48,7 +48,7 @@ enum What {
 const ALICE: (&str, &str) = ("Authorization", "Bearer tok_alice");
 const BOB: (&str, &str) = ("Authorization", "Bearer tok_bob");
 const EVENT: &str = r#"{"type":"user.created","data":{"id":"usr_carol"}}"#;
-/// A signature that has the right form and nothing else.
+/// A signature with the right form, but not the right value.
 const FORGED: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The demonstration: each kind of decision once.
@@ -143,7 +143,7 @@ impl Demo {
         self.envoy.lives()
     }
 
-    /// What to type to see each decision.
+    /// The commands that show each decision.
     pub fn instructions(&self) -> String {
         let mut out = String::new();
         for show in SHOWS {
@@ -188,7 +188,7 @@ impl Demo {
 }
 
 impl Show {
-    /// The request for a shell.
+    /// The request as a shell command.
     fn command(&self, gate: SocketAddr, control: SocketAddr) -> String {
         match &self.what {
             What::Request { method, path, headers } => {
@@ -246,8 +246,8 @@ impl Show {
     }
 }
 
-/// An answer as the demonstration shows it: what the gate says of itself, or what the service saw
-/// of the request.
+/// An answer as the demonstration shows it: what the gate reports, or what the service saw of the
+/// request.
 fn render(answer: &Answer) -> String {
     let mut out = String::new();
     let reason = match answer.status {
@@ -274,7 +274,7 @@ fn render(answer: &Answer) -> String {
     headers.retain(|(name, _)| name.starts_with("x-avnology-"));
     headers.sort();
     for (name, value) in headers {
-        // These are other ones every time.
+        // These differ every time.
         let value = if name.ends_with("timestamp") || name.ends_with("signature") { "…" } else { &value };
         let _ = writeln!(out, "  {name}: {value}");
     }

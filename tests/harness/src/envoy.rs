@@ -23,10 +23,10 @@ use crate::sys;
 
 pub use attached::{Attached, Lane, Lease};
 
-/// How long Envoy may take for anything: to start, to compile the module, to take an update.
+/// How long Envoy may take for anything: to start, to compile the module, to apply an update.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at again.
+/// The interval at which a condition is checked.
 const GLANCE: Duration = Duration::from_millis(4);
 
 /// How Envoy is started.
@@ -54,18 +54,18 @@ pub struct Envoy {
     attached: Option<Attached>,
 }
 
-/// What Envoy was last told.
+/// The configuration that Envoy was last given.
 #[derive(Default)]
 struct Tables {
     version: u64,
     listeners: BTreeMap<String, Value>,
     clusters: BTreeMap<String, Value>,
-    /// What the two files hold.
+    /// The contents of the two files.
     written: [String; 2],
 }
 
-/// The child, in the care of a thread of its own: the kernel ends the child when that thread ends,
-/// and it ends with this process.
+/// The child process, owned by a thread of its own: the kernel ends the child when that thread
+/// ends, and the thread ends with this process.
 struct Process {
     /// Dropping it asks the thread to end the child.
     stop: mpsc::Sender<()>,
@@ -73,12 +73,12 @@ struct Process {
     id: u32,
 }
 
-/// Envoy refused an update; the text is its own.
+/// Envoy refused an update; the text is Envoy's.
 #[derive(Debug)]
 pub struct Refused(pub String);
 
 impl Envoy {
-    /// Finds the binary: `ENVOY_BIN`, else what `make setup` installed.
+    /// Finds the binary: `ENVOY_BIN`, or else the one that `make setup` installed.
     pub fn binary() -> Result<PathBuf, String> {
         let (path, hint) = match std::env::var_os("ENVOY_BIN") {
             Some(path) => (PathBuf::from(path), "ENVOY_BIN names it"),
@@ -117,15 +117,15 @@ impl Envoy {
             .args(["--concurrency", &options.workers.to_string()])
             .arg("--admin-address-path")
             .arg(directory.join("admin"))
-            // Several Envoys on one machine have nothing to hand over to each other.
+            // The Envoys on one machine are independent of each other.
             .arg("--disable-hot-restart")
-            // Access log lines are what the tests read decisions from.
+            // The tests read decisions from access log lines.
             .args(["--file-flush-interval-msec", "5"])
-            // An old listener's requests in flight finish; its idle connections go soon.
+            // An old listener's active requests finish; its idle connections are closed soon.
             .args(["--drain-time-s", "5", "--drain-strategy", "immediate"])
-            // The gate's debug lines are looked through for secrets.
+            // The gate's debug lines are searched for secrets.
             .args(["--log-level", "warning", "--component-log-level", "wasm:debug"])
-            // A Ctrl-C is for us; we end Envoy.
+            // Ctrl-C must reach this process only, which then stops Envoy.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(if options.narrate { Stdio::inherit() } else { Stdio::null() })
@@ -156,12 +156,12 @@ impl Envoy {
         }
     }
 
-    /// The directory for logs, gone with the process.
+    /// The directory for logs, removed with the process.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Envoy's own log, the gate's lines among them.
+    /// Envoy's own log, including the gate's lines.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
@@ -179,7 +179,7 @@ impl Envoy {
         }
     }
 
-    /// The process, where it is ours.
+    /// The process id, if we started the process.
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(|process| process.id)
     }
@@ -200,12 +200,12 @@ impl Envoy {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the admin port.
+    /// Sends a GET to the admin port.
     pub fn get(&self, path: &str) -> Result<String, String> {
         self.admin_ask("GET", path)
     }
 
-    /// Tells the admin port.
+    /// Sends a POST to the admin port.
     pub fn post(&self, path: &str) -> Result<String, String> {
         self.admin_ask("POST", path)
     }
@@ -240,13 +240,13 @@ impl Envoy {
         Ok(())
     }
 
-    /// Adds or replaces a listener and waits until it serves. A refused one changes nothing: what
-    /// was there before goes on.
+    /// Adds or replaces a listener and waits until it serves. A refused one changes nothing: the
+    /// previous one keeps serving.
     pub fn put_listener(&self, shape: &Shape) -> Result<(), Refused> {
         self.put_raw_listener(&shape.name, sample::listener(shape, &self.module))
     }
 
-    /// Like [`Envoy::put_listener`], for a listener that is made by hand.
+    /// Like [`Envoy::put_listener`], for a listener that is built by hand.
     pub fn put_raw_listener(&self, name: &str, listener: Value) -> Result<(), Refused> {
         let (name, listener) = self.fit(name, listener);
         let label = sample::label(&listener).map(str::to_owned);
@@ -256,7 +256,7 @@ impl Envoy {
         self.taken("listeners", &name, version, label.as_deref())
     }
 
-    /// Removes a listener and clusters. Their connections drain; nobody waits for that.
+    /// Removes a listener and clusters. Their connections drain; this does not wait for that.
     pub fn remove(&self, listener: &str, clusters: &[String]) {
         self.update(|tables| {
             tables.listeners.remove(listener);
@@ -272,7 +272,7 @@ impl Envoy {
         tables.version
     }
 
-    /// Writes the files whose content has changed, each by a rename: Envoy looks at moves.
+    /// Writes the files whose content has changed, each by a rename: Envoy watches for moves.
     fn write(&self, tables: &mut Tables) -> std::io::Result<()> {
         let Tables { version, listeners, clusters, written } = tables;
         let files = [(self.cluster_file(), clusters), (self.listener_file(), listeners)];
@@ -291,9 +291,9 @@ impl Envoy {
         Ok(())
     }
 
-    /// Waits until Envoy has taken this version of a resource, or a later one, or has refused it. A
-    /// listener is known by its label: Envoy keeps the old version number where it replaces filter
-    /// chains only, and tells none of what it refused.
+    /// Waits until Envoy has applied this version of a resource, or a later one, or has refused it.
+    /// A listener is identified by its label: Envoy keeps the old version number if it replaces
+    /// filter chains only, and reports no version number of what it refused.
     fn taken(&self, kind: &str, name: &str, version: u64, label: Option<&str>) -> Result<(), Refused> {
         let path = match kind {
             "listeners" => format!("/config_dump?resource=dynamic_listeners&name_regex=%5E{name}%24"),
@@ -321,7 +321,7 @@ impl Envoy {
                     return Ok(());
                 }
             }
-            // Neither is a refusal, and no test may take it for one.
+            // Neither is a refusal, and no test may mistake it for one.
             assert!(self.lives(), "Envoy has ended:\n{}", self.log());
             assert!(
                 Instant::now() < end,
@@ -333,9 +333,9 @@ impl Envoy {
 
     /// Opens a connection that a certain worker has accepted.
     ///
-    /// The kernel chooses the worker, and only the listener's statistics tell which one it was, so
-    /// one connection is opened at a time until the right worker took one. `stat_prefix` names the
-    /// listener.
+    /// The kernel chooses the worker, and only the listener's statistics show which one it was, so
+    /// one connection is opened at a time until the right worker accepts one. `stat_prefix` names
+    /// the listener.
     pub fn connect_to(
         &self,
         address: SocketAddr,
@@ -405,14 +405,13 @@ impl Process {
                 }
             };
             let _ = started.send(Ok(child.id()));
-            // Looks now and then whether the child has ended by itself, until it is told to end it.
+            // Checks regularly whether the child has ended by itself, until it is asked to end it.
             while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_millis(50)) {
                 if !matches!(child.try_wait(), Ok(None)) {
                     return;
                 }
             }
-            // A child that has ended in this moment cannot be killed, and is waited for all the
-            // same.
+            // A child that has just ended cannot be killed, and is waited for all the same.
             let _ = child.kill();
             let _ = child.wait();
         });

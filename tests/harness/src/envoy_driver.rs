@@ -1,8 +1,8 @@
 //! Runs a case against a real Envoy.
 //!
-//! A case runs once per HTTP version and number of workers. What it expects is compared by the
-//! corpus itself; this driver makes the requests and collects what came of them: the answer, the
-//! access log line, what the service and the provider saw, the counters.
+//! A case runs once per HTTP version and number of workers. The corpus itself compares the results;
+//! this driver sends the requests and collects the results: the answer, the access log line, what
+//! the service and the provider saw, the counters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::scene::{self, LINE, Line, Scene};
 /// One way of running a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
-    /// What the client speaks.
+    /// The client's HTTP version.
     pub version: Version,
     /// How many workers Envoy has.
     pub workers: u32,
@@ -41,8 +41,8 @@ pub fn variants(case: &Case) -> Vec<Variant> {
     }
     let pinned = case.workers().and_then(|workers| u32::try_from(workers).ok());
     for workers in WORKERS {
-        // A case that names its workers runs with so many; one that needs a second one cannot do
-        // with one.
+        // A case that names a number of workers runs with that number; one that needs a second
+        // worker cannot run with one.
         if pinned.is_some_and(|pinned| pinned != workers) {
             continue;
         }
@@ -60,7 +60,7 @@ pub fn variants(case: &Case) -> Vec<Variant> {
     variants
 }
 
-/// Whether a step's request is made under this version.
+/// Whether a step's request is sent with this version.
 fn spoken(step: &Step, version: Version) -> bool {
     let Some(request) = &step.request else { return true };
     let wanted = match request.version {
@@ -83,37 +83,37 @@ pub fn run(case: &Case, version: Version, envoy: &Arc<Envoy>) -> Result<(), Stri
     if stage.problems.is_empty() { Ok(()) } else { Err(stage.problems.join("\n")) }
 }
 
-/// Trials that were begun. So many that the numbers come round are never under way at once.
+/// The number of trials so far. It may wrap round: so many are never in progress at the same time.
 static TRIALS: AtomicU16 = AtomicU16::new(1);
 
-/// A case while it runs.
+/// A running case.
 struct Stage<'c> {
     case: &'c Case,
     version: Version,
     scene: Scene,
     /// The document in force, its cluster under the case's own name.
     in_force: Option<Value>,
-    /// Names of the case's clusters here.
+    /// The names of the case's clusters here.
     clusters: BTreeMap<String, String>,
     /// How many requests the service must have seen by the end.
     forwarded: usize,
     /// Which trial of this run it is.
     trial: u16,
-    /// Decisions that the counters must hold.
+    /// The decisions that the counters must show.
     counted: BTreeMap<String, u64>,
     counters: BTreeMap<String, u64>,
     problems: Vec<String>,
     label: String,
 }
 
-/// A step whose requests are on their way.
+/// A step whose requests are in progress.
 struct Begun<'c> {
     step: &'c Step,
     label: String,
     expect: &'c Expect,
     exchanges: Vec<Exchange>,
     calls_before: usize,
-    /// Which configuration must serve it.
+    /// The label of the configuration that must serve it.
     configuration: String,
 }
 
@@ -122,7 +122,7 @@ struct Exchange {
     sent: Outgoing,
     connection: Connection,
     port: u16,
-    /// How many log lines are of earlier connections with this port: the system may give it again
+    /// How many log lines belong to earlier connections with this port: the system may reuse it
     /// once those are closed.
     earlier: usize,
     began: Instant,
@@ -205,7 +205,7 @@ impl<'c> Stage<'c> {
         step.provider_down.map_or(Ok(()), |down| self.scene.provider.down(down))
     }
 
-    /// Swaps the configuration; whether it was taken.
+    /// Replaces the configuration; returns whether it was accepted.
     fn configure(&mut self, document: Document, refused: &[String], warns: &[String]) -> bool {
         let bytes = match &document.value {
             Some(value) => serde_json::to_vec_pretty(&self.local(value)).unwrap_or_default(),
@@ -235,7 +235,7 @@ impl<'c> Stage<'c> {
         }
     }
 
-    /// Whether the gate's log names all of these.
+    /// Reports each of these texts that the gate's log does not contain.
     fn report(&mut self, what: &str, wanted: &[String]) {
         let told = self.scene.warnings();
         for text in wanted.iter().filter(|text| !told.iter().any(|line| line.contains(text.as_str()))) {
@@ -243,7 +243,7 @@ impl<'c> Stage<'c> {
         }
     }
 
-    /// A document with the names that the clusters have here.
+    /// A document with the cluster names of this scene.
     fn local(&self, document: &Value) -> Value {
         let mut document = document.clone();
         if let Some(cluster) = document.pointer_mut("/provider/cluster")
@@ -251,8 +251,9 @@ impl<'c> Stage<'c> {
         {
             *cluster = json!(local);
         }
-        // What a worker knows of an endpoint outlives a trial, and the next one may have the same
-        // clusters: each asks under a port of its own. The realm stays what the case expects.
+        // A worker's state of an endpoint outlives a trial, and the next one may have the same
+        // clusters. So each trial uses an authority with a port of its own. The realm stays what
+        // the case expects.
         if let Some(authority) = document.pointer_mut("/provider/authority")
             && let Some(name) = authority.as_str().map(str::to_owned)
             && !name.contains(':')
@@ -270,12 +271,11 @@ impl<'c> Stage<'c> {
     /// Sends a step's requests.
     fn begin(&self, step: &'c Step, expect: &'c Expect) -> Result<Begun<'c>, String> {
         let calls_before = self.scene.provider.calls()?.len();
-        // Requests that are to meet on a worker meet on the first one, unless the case names
-        // another.
+        // Requests that must share a worker use the first one, unless the case names another.
         let meets = step.parallel.is_some() || self.case.steps.iter().any(|step| step.background);
         let worker = step.worker.or(meets.then_some(0)).and_then(|worker| u32::try_from(worker).ok());
-        // Where some of them leave again, that must happen before the answer, and there is no time
-        // to lose.
+        // If some clients disconnect, they must do so before the answer, and there is no time to
+        // lose.
         let stay = !step.disconnect_first && !step.disconnect_all;
         let arrived = step.parallel.filter(|_| stay).map(|_| self.scene.requests());
         let mut exchanges = Vec::new();
@@ -288,8 +288,8 @@ impl<'c> Stage<'c> {
             let earlier = lines.iter().filter(|line| line.is_of(port)).count();
             exchanges.push(Exchange { sent, connection, port, earlier, began: Instant::now() });
         }
-        // All connections first, then all requests: they are to be under way at the same time,
-        // which no other crowd may slow down.
+        // All connections first, then all requests: they must be in progress at the same time, and
+        // no other crowd may delay them.
         let _crowd = (exchanges.len() > 1).then(scene::crowd);
         let small = |exchange: &Exchange| exchange.sent.body.as_ref().is_none_or(|body| body.len() <= SMALL);
         let sent: Vec<Result<(), Failure>> = if exchanges.iter().all(small) {
@@ -312,8 +312,9 @@ impl<'c> Stage<'c> {
         Ok(Begun { step, label: self.label.clone(), expect, exchanges, calls_before, configuration })
     }
 
-    /// Waits until the provider has been asked. Where earlier requests are still waiting, this one
-    /// may join their call and never make one of its own: then it is enough that the gate has it.
+    /// Waits until the provider has been asked. If earlier requests are still waiting, this one may
+    /// join their call and never make one of its own: then it is enough that the gate has received
+    /// it.
     fn until_asked(&self, begun: &Begun<'c>, arrived: u64, may_join: bool) -> Result<(), String> {
         if !may_join {
             return self.scene.provider.wait_for_more_calls_than(begun.calls_before);
@@ -350,7 +351,7 @@ impl<'c> Stage<'c> {
             self.scene.provider.wait_for_more_calls_than(calls_before)?;
             let lines = self.scene.lines()?.len();
             drop(exchanges.drain(..gone).collect::<Vec<_>>());
-            // Envoy knows that they have gone before anything else happens.
+            // Envoy must have seen them disconnect before anything else happens.
             self.scene.wait_for_lines(lines + gone)?;
         }
         let answers: Vec<(Exchange, Result<Observation, String>)> = std::thread::scope(|scope| {
@@ -402,7 +403,7 @@ impl<'c> Stage<'c> {
         Ok(())
     }
 
-    /// The request's access log line. Envoy writes none for what it never took for a request.
+    /// The request's access log line. Envoy writes none for what it never parsed as a request.
     fn line(
         &mut self,
         exchange: &Exchange,
@@ -420,7 +421,7 @@ impl<'c> Stage<'c> {
         Ok(line)
     }
 
-    /// What the log line and the service tell about a request.
+    /// Adds what the log line and the service show about a request.
     fn observe(&self, line: &Line, seen: &mut Observation) -> Result<(), String> {
         seen.details.clone_from(&line.details);
         let details = line.details.as_deref().unwrap_or_default();
@@ -439,7 +440,7 @@ impl<'c> Stage<'c> {
             Some("fail_open") => Some(Decision::FailOpen),
             Some(other) => return Err(format!("decision {other:?} in the filter state")),
             None if own.is_some() => Some(Decision::Deny),
-            // Passed without a word, as allowed requests are unless configured otherwise.
+            // Allowed without filter state, as allowed requests are unless configured otherwise.
             None if details == "via_upstream" => None,
             None => Some(Decision::None),
         };
@@ -449,10 +450,10 @@ impl<'c> Stage<'c> {
         Ok(())
     }
 
-    /// What must hold once everything is over.
+    /// Checks the end of a case.
     fn settle(&mut self) -> Result<(), String> {
-        // Everything that reached the service was looked at: what arrives there late, or under
-        // another id, was not.
+        // Every request that reached the service must have been checked; one that arrived late, or
+        // under another id, was not.
         let seen = self.scene.upstream.seen()?;
         if seen.len() != self.forwarded && self.problems.is_empty() {
             let paths: Vec<_> = seen.iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect();
@@ -462,7 +463,7 @@ impl<'c> Stage<'c> {
                 self.forwarded
             ));
         }
-        // Other cases count in the same counters, so they may stand higher.
+        // Other cases use the same counters, so these may be higher.
         let counted = std::mem::take(&mut self.counted);
         let short = |now: &BTreeMap<String, u64>| {
             let moved = |name: &String| {
@@ -480,7 +481,7 @@ impl<'c> Stage<'c> {
     }
 }
 
-/// A body that a connection takes whether its peer reads or not.
+/// The size of a body that a connection accepts even if its peer does not read.
 const SMALL: usize = 4096;
 
 /// How long a request that may join a call may take to make one of its own instead.
@@ -508,7 +509,7 @@ impl Exchange {
         }
     }
 
-    /// Waits for the answer, as far as there is one.
+    /// Waits for the answer, if there is one.
     fn answer(mut self) -> (Self, Result<Observation, String>) {
         let answer = self.connection.answer(PATIENCE);
         let elapsed = self.began.elapsed();
@@ -516,7 +517,7 @@ impl Exchange {
             Ok(answer) => {
                 let text =
                     |(name, value): (Vec<u8>, Vec<u8>)| (String::from_utf8_lossy(&name).into_owned(), value);
-                // A refusal of gRPC has its status in the headers, a trailers-only answer.
+                // A gRPC refusal has its status in the headers, as a trailers-only response.
                 let headers = answer.headers.into_iter().chain(answer.trailers).map(text).collect();
                 Ok(Observation {
                     status: answer.status,

@@ -13,13 +13,13 @@ pub mod sample;
 pub mod scene;
 mod sys;
 
-/// The signals with which a run is stopped.
+/// The signals that stop a run.
 ///
 /// # Errors
-/// The system's, where it does not let us have them.
+/// The system's error, if it does not let us handle them.
 pub fn interrupts() -> std::io::Result<signal_hook::iterator::Signals> {
     signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])
 }
 
-// For tests, which have no other dependency of ours.
+// For tests, which depend on no other crate of ours.
 pub use {standin, upstream};

@@ -9,8 +9,8 @@ use socket2::{Domain, Socket, Type};
 /// user can listen.
 ///
 /// Envoy's listeners share their port among its workers, and the kernel would give two such
-/// listeners, asked for any free port, the same one. So the port is bound here first, for itself
-/// alone, and opened to sharing afterwards; nothing listens on this end.
+/// listeners, if both ask for any free port, the same one. So the port is bound here first without
+/// sharing, and sharing is enabled afterwards; nothing listens on this socket.
 pub struct Reserved {
     /// The address.
     pub address: SocketAddr,
@@ -22,7 +22,7 @@ impl Reserved {
     pub fn new(port: u16) -> io::Result<Self> {
         let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if port != 0 {
-            // A port that somebody shares can be bound, but not by one who does not share.
+            // A port whose owner shares it can be bound, but not by a socket that does not share.
             drop(TcpListener::bind(wanted)?);
         }
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;

@@ -16,7 +16,7 @@ pub fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-/// The loadable module that `make build` leaves behind, or the file that `GATE_MODULE` names.
+/// The loadable module that `make build` writes, or the file that `GATE_MODULE` names.
 pub fn module() -> Result<PathBuf, String> {
     let path = std::env::var_os("GATE_MODULE")
         .map_or_else(|| root().join("target/avnology_gate.wasm"), PathBuf::from);
@@ -26,7 +26,7 @@ pub fn module() -> Result<PathBuf, String> {
     }
 }
 
-/// What the gate's plugin entry is configured with.
+/// The configuration of the gate's plugin entry.
 #[derive(Clone, Debug)]
 pub enum Policy {
     /// The document, in the StringValue that the shipped file has; in a BytesValue where it is not
@@ -41,7 +41,7 @@ pub enum Policy {
 /// How a listener differs from the shipped one.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Its name, and the plugin's, so that log lines can be told apart.
+    /// The name of the listener and of the plugin, so that log lines can be told apart.
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
@@ -56,13 +56,13 @@ pub struct Shape {
     /// `allow_on_headers_stop_iteration`.
     pub knob: bool,
     /// Leave out what normalises and refuses requests before the gate sees them, and let CONNECT
-    /// through to it.
+    /// reach it.
     pub raw: bool,
     /// `per_connection_buffer_limit_bytes`, where it differs.
     pub buffer_limit: Option<u64>,
     /// `vm_id`, where it differs: another id is another VM.
     pub vm_id: Option<String>,
-    /// Whether the plugin stands in the chain at all.
+    /// Whether the plugin is in the filter chain at all.
     pub gate: bool,
 }
 
@@ -95,7 +95,7 @@ pub fn shipped(name: &str) -> Value {
     serde_json::to_value(value).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The place of a pointer that the shipped file must have: an edit that finds nothing is a mistake,
+/// The value at a pointer that the shipped file must have: an edit that finds nothing is a mistake,
 /// not a no-op.
 fn place<'v>(value: &'v mut Value, pointer: &str) -> &'v mut Value {
     value.pointer_mut(pointer).unwrap_or_else(|| panic!("the shipped configuration has no {pointer}"))
@@ -108,7 +108,7 @@ fn remove(value: &mut Value, pointer: &str, names: &[&str]) {
     }
 }
 
-/// The shipped bootstrap, with its admin port chosen by the machine, and with listeners and
+/// The shipped bootstrap, with an admin port that the system chooses, and with listeners and
 /// clusters from the given files. It has no clusters of its own: each case brings its own pair.
 pub fn bootstrap(listeners: &Path, clusters: &Path) -> Value {
     let mut bootstrap = shipped("envoy.yaml");
@@ -156,7 +156,7 @@ pub fn listener(shape: &Shape, module: &Path) -> Value {
     socket["port_value"] = json!(shape.address.port());
     if let Some(limit) = shape.buffer_limit {
         *place(&mut listener, "/per_connection_buffer_limit_bytes") = json!(limit);
-        // HTTP/2 knows no smaller window than 65535.
+        // Envoy accepts no smaller HTTP/2 window than 65535.
         let window = json!(limit.max(65_535));
         *place(&mut listener, &format!("{MANAGER}/http2_protocol_options/initial_stream_window_size")) =
             window;
@@ -183,7 +183,7 @@ pub fn listener(shape: &Shape, module: &Path) -> Value {
     }
 
     let plugin = place(manager, "/http_filters/0/typed_config/config");
-    // Log lines of a configuration carry the one, those of a request both.
+    // Log lines about a configuration contain one of the two, those about a request both.
     plugin["name"] = json!(shape.name);
     plugin["root_id"] = json!(shape.name);
     *place(plugin, "/allow_on_headers_stop_iteration") = json!(shape.knob);
@@ -217,7 +217,7 @@ pub fn policy() -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("the shipped policy: {error}"))
 }
 
-/// The shipped policy, but no answer is kept: every request that needs the provider asks it.
+/// The shipped policy, but no answer is cached: every request that needs the provider asks it.
 pub fn uncached_policy() -> Value {
     let mut policy = policy();
     let zero = json!({"ttl": "0s", "negative_ttl": "0s"});
@@ -225,7 +225,7 @@ pub fn uncached_policy() -> Value {
     policy
 }
 
-/// The shipped policy, but nothing is kept, retried or left alone: what happens is what the
+/// The shipped policy, but without caching, retries and circuit breaker: what happens is what the
 /// provider just did.
 pub fn forgetful_policy() -> Value {
     let mut policy = uncached_policy();
@@ -235,7 +235,7 @@ pub fn forgetful_policy() -> Value {
 }
 
 /// The label of a listener that [`listener`] made: Envoy keeps an old version number over some
-/// updates, so this tells them apart.
+/// updates, so the label tells them apart.
 pub fn label(listener: &Value) -> Option<&str> {
     listener.pointer(&format!("{MANAGER}/access_log/0/typed_config/log_format/json_format/label"))?.as_str()
 }
@@ -246,7 +246,7 @@ pub fn set_policy(listener: &mut Value, document: &str) {
     *place(listener, &pointer) = json!(document);
 }
 
-/// Lets access log lines name the client that a relay in between has told of, and not the relay.
+/// Makes access log lines name the client that a relay reports, and not the relay.
 pub fn client_as_told(listener: &mut Value) {
     *place(listener, &format!("{MANAGER}/access_log/0/typed_config/log_format/json_format/client")) =
         json!("%DOWNSTREAM_REMOTE_ADDRESS%");

@@ -1,7 +1,8 @@
 //! One listener of a running Envoy with everything that belongs to it: its own stand-in, its own
 //! upstream, its own clusters.
 //!
-//! Scenes share the process, its workers and their VMs, and nothing else, so that many run at once.
+//! Scenes share the process, its workers and their VMs, and nothing else, so that many run in
+//! parallel.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,9 +24,9 @@ use crate::sample::{self, Policy, Shape};
 
 /// A scene. Dropping it removes its listener and clusters.
 pub struct Scene {
-    /// The process that it plays in.
+    /// The process that runs it.
     pub envoy: Arc<Envoy>,
-    /// How its listener looks; [`Scene::put`] makes it so.
+    /// Its listener's configuration; [`Scene::put`] applies it.
     pub shape: Shape,
     /// Where the listener listens.
     pub address: SocketAddr,
@@ -42,7 +43,7 @@ pub struct Scene {
 
 /// The two servers of a scene, and the port of its listener.
 enum Around {
-    /// Made for it.
+    /// Started for it.
     Own { standin: standin::Running, _service: upstream::Running, _port: Reserved },
     /// Lent to it; the lane's clusters stay.
     Lent { _lease: Lease },
@@ -66,7 +67,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Whether it is of a request on a connection with this client port.
+    /// Whether it belongs to a request on a connection with this client port.
     pub fn is_of(&self, port: u16) -> bool {
         let of_client =
             |client: &String| client.rsplit_once(':').is_some_and(|(_, of)| of.parse() == Ok(port));
@@ -118,7 +119,7 @@ impl Scene {
     /// A scene in a lane of an Envoy in a container.
     fn lent(envoy: &Arc<Envoy>, name: &str, number: u64, seed: &Seed, lease: Lease) -> Result<Self, String> {
         let lane = &lease.lane;
-        // Whatever the scene before this one has left.
+        // Resets what the scene before this one has left.
         lane.provider.down(false)?;
         lane.provider.clear()?;
         lane.provider.seed(seed)?;
@@ -134,7 +135,7 @@ impl Scene {
             upstream: lane.service,
             cluster: lane.cluster(),
             clusters: Vec::new(),
-            // The listener is the one of the scene before: its labels must not come again.
+            // The listener is the one of the scene before: its labels must not repeat.
             labels: number * 1000,
             around: Around::Lent { _lease: lease },
         })
@@ -156,7 +157,8 @@ impl Scene {
         Ok(name)
     }
 
-    /// Where the provider's API is, for what a cluster cannot do; not known of one in a container.
+    /// The address of the provider's API, for what a cluster cannot do; unknown for one in a
+    /// container.
     pub fn provider_api(&self) -> Option<SocketAddr> {
         match &self.around {
             Around::Own { standin, .. } => Some(standin.api),
@@ -175,7 +177,7 @@ impl Scene {
         policy
     }
 
-    /// Makes the listener serve `policy`. What was served before goes on if it is refused.
+    /// Makes the listener serve `policy`. If it is refused, the previous policy stays in effect.
     pub fn configure(&mut self, policy: &Value) -> Result<(), Refused> {
         let policy = serde_json::to_vec_pretty(&self.local(policy)).unwrap_or_default();
         self.put(Policy::Document(policy))
@@ -196,7 +198,7 @@ impl Scene {
         }
     }
 
-    /// Puts what was served last back into the listener's place, after an update that was refused.
+    /// Restores what was served last, after an update that was refused.
     pub fn put_back(&mut self) -> Result<(), String> {
         self.envoy.put_listener(&self.shape).map_err(|Refused(text)| text)
     }
@@ -243,7 +245,7 @@ impl Scene {
     }
 
     /// The access log line of the `nth` request on a connection with this client port, once it is
-    /// there. Lines are written when the request is over for Envoy too.
+    /// there. Envoy writes a line when it has finished the request, too.
     pub fn line(&self, port: u16, nth: usize, patience: Duration) -> Result<Option<Line>, String> {
         let end = Instant::now() + patience;
         loop {
@@ -266,7 +268,7 @@ impl Scene {
         Ok(self.upstream.seen()?.into_iter().find(named))
     }
 
-    /// Waits until the log holds so many lines.
+    /// Waits until the log has this many lines.
     pub fn wait_for_lines(&self, count: usize) -> Result<Vec<Line>, String> {
         until(|| Ok(self.lines()?.len() >= count))
             .map_err(|error| format!("{count} access log lines: {error}"))?;
@@ -277,11 +279,11 @@ impl Scene {
 fn read_lines(path: &PathBuf) -> Result<Vec<Line>, String> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        // Envoy opens the file with its first line.
+        // Envoy creates the file with its first line.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(format!("{}: {error}", path.display())),
     };
-    // The last line may still be on its way.
+    // The last line may still be incomplete.
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))).collect()
 }
@@ -295,8 +297,8 @@ impl Drop for Scene {
 /// How long a log line may take.
 pub const LINE: Duration = PATIENCE;
 
-/// Held while many requests are sent that are to meet: crowds of different scenes would make each
-/// other late.
+/// Locked while a scene sends many requests that must be in progress together: crowds of different
+/// scenes would delay each other.
 pub fn crowd() -> MutexGuard<'static, ()> {
     static CROWD: Mutex<()> = Mutex::new(());
     CROWD.lock().unwrap_or_else(PoisonError::into_inner)

@@ -6,8 +6,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Makes the kernel kill the child when the thread that starts it ends, however that comes about:
-/// also on a panic, also on SIGKILL.
+/// Makes the kernel kill the child when the thread that starts it ends, for whatever reason: also
+/// on a panic, also on SIGKILL.
 ///
 /// The thread, not the process: start the child from a thread that lives as long as it should.
 pub(crate) fn die_with_us(command: &mut Command) -> &mut Command {

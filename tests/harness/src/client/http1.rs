@@ -70,7 +70,7 @@ impl Connection {
             return self.send_raw(piece);
         }
         if piece.is_empty() {
-            // A chunk of no bytes would be the end.
+            // An empty chunk would end the body.
             return Ok(());
         }
         let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
@@ -153,7 +153,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads up to and with `end`.
+    /// Reads up to and including `end`.
     fn until(&mut self, end: &[u8], deadline: &Deadline) -> Result<Vec<u8>, Failure> {
         let mut searched = 0;
         loop {
@@ -180,7 +180,7 @@ impl Connection {
         Ok(std::mem::replace(&mut self.buffer, rest))
     }
 
-    /// Reads something; `false` at the end.
+    /// Reads more bytes; `false` at the end of the stream.
     fn fill(&mut self, deadline: &Deadline) -> Result<bool, Failure> {
         let mut part = [0; 16 * 1024];
         loop {
@@ -232,7 +232,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    /// Answers one connection with `answer` and returns what was received until `until` was.
+    /// Answers one connection with `answer`, and returns what was received up to `until`.
     fn exchange(
         ask: &Ask,
         until: &'static [u8],

@@ -1,8 +1,8 @@
 //! HTTP/2 without TLS, one request at a time, written frame by frame.
 //!
-//! A library would refuse to send half of what the cases need (paths that are no URIs, names and
-//! values that are no text, requests without `:path`), so only the reading side of HPACK is
-//! borrowed.
+//! A library would refuse to send half of what the cases need (paths that are not URIs, names and
+//! values that are not text, requests without `:path`), so only the reading side of HPACK comes
+//! from a library.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ pub struct Connection {
     decoder: loona_hpack::Decoder<'static>,
     /// The request that is being sent or answered.
     current: u32,
-    /// What the peer lets us send.
+    /// How many bytes the peer lets us send.
     connection_window: i64,
     stream_window: i64,
     initial_window: i64,
@@ -30,7 +30,7 @@ pub struct Connection {
 #[derive(Default)]
 struct Reply {
     answer: Answer,
-    /// Header blocks of the final answer: the first holds headers, the second trailers.
+    /// Header blocks of the final answer: the first contains headers, the second trailers.
     blocks: usize,
     fragments: Vec<u8>,
     ended: bool,
@@ -52,7 +52,7 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 32;
 
-/// The largest frame that a peer must take.
+/// The largest frame that every peer must accept.
 const FRAME: usize = 16 * 1024;
 /// The window that we grant: nothing that a test reads is larger.
 const GRANTED: u32 = (1 << 31) - 1;
@@ -114,7 +114,7 @@ impl Connection {
             let length: usize = body.iter().map(Vec::len).sum();
             literal(&mut block, b"content-length", length.to_string().as_bytes());
         }
-        // A body of no bytes ends with the head, where its length says so.
+        // An empty body with a `content-length` ends with the headers.
         let pieces = ask.pieces().filter(|pieces| ask.chunked || ask.incomplete || !pieces.is_empty());
         self.block(&block, pieces.is_none() && ask.trailers.is_empty())?;
         let Some(pieces) = pieces else {
@@ -169,8 +169,7 @@ impl Connection {
         self.write(&out)
     }
 
-    /// Sends body bytes, as far as the peer's windows let us; reads what it says while we wait for
-    /// more.
+    /// Sends body bytes, as far as the peer's windows allow; reads frames while it waits for more.
     fn data(&mut self, mut bytes: &[u8], ends: bool) -> Result<(), Failure> {
         let deadline = Deadline::after(PATIENCE);
         loop {
@@ -274,7 +273,7 @@ impl Connection {
                 self.reply.answer.body.extend_from_slice(unpadded(&payload, flags));
                 self.reply.ended |= flags & END_STREAM != 0;
             }
-            // After a whole answer, NO_ERROR only says that the rest of the request is not wanted.
+            // After a whole answer, NO_ERROR only means that the rest of the request is not wanted.
             RST_STREAM if ours && payload.len() == 4 && !self.reply.ended => {
                 self.reply.failed = Some(format!("RST_STREAM, code {}", number(&payload)));
             }
@@ -291,8 +290,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Takes a whole header block into the answer. Blocks of other streams are decoded too: the
-    /// table is the connection's.
+    /// Decodes a whole header block into the answer. Blocks of other streams are decoded too: the
+    /// dynamic table belongs to the connection.
     fn decode(&mut self, ours: bool) -> Result<(), Failure> {
         let block = std::mem::take(&mut self.reply.fragments);
         let fields: Fields = self
@@ -346,7 +345,7 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// A header that no table is asked about and that no table will hold (RFC 7541 section 6.2.2).
+/// A literal header field without indexing (RFC 7541 section 6.2.2).
 fn literal(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(0);
     string(out, name);

@@ -1,8 +1,8 @@
-//! A client that sends exactly what a case says: duplicate headers, raw bytes, withheld bytes,
+//! A client that sends exactly what a case specifies: duplicate headers, raw bytes, withheld bytes,
 //! broken framing.
 //!
-//! Ready-made HTTP clients normalise what they send, which is just what the gate's cases must not
-//! have. Everything here blocks, with a deadline on every wait.
+//! Ready-made HTTP clients normalise what they send, which the gate's cases must avoid. Everything
+//! here blocks, with a deadline on every wait.
 
 mod http1;
 mod http2;
@@ -12,11 +12,11 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long a client waits for anything before the test is called stuck. Longer than any wait that
-/// a case asks for.
+/// How long a client waits for anything before the test fails as stuck. Longer than any wait that a
+/// case asks for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The version of HTTP that is spoken.
+/// The HTTP version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// HTTP/1.1.
@@ -54,7 +54,7 @@ pub struct Ask {
     pub chunked: bool,
     /// Trailers; on HTTP/1 they make the body chunked.
     pub trailers: Fields,
-    /// Keep the body's last byte, and with it the end of the request, to ourselves.
+    /// Withhold the body's last byte, and with it the end of the request.
     pub incomplete: bool,
 }
 
@@ -113,7 +113,7 @@ impl Ask {
     }
 }
 
-/// What came back.
+/// A response.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// The status.
@@ -151,7 +151,7 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON, `null` where it is none.
+    /// The body as JSON, or `null` if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -167,9 +167,9 @@ impl Answer {
 pub enum Failure {
     /// The connection, or the stream, ended without an answer.
     Closed(String),
-    /// Nothing came in time.
+    /// Nothing arrived in time.
     Silent,
-    /// What came is not HTTP.
+    /// What arrived is not HTTP.
     Garbled(String),
 }
 
@@ -194,7 +194,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// One connection. Dropping it closes it at once, whatever is going on.
+/// One connection. Dropping it closes it immediately, even during a request.
 pub enum Connection {
     /// HTTP/1.1.
     Http1(http1::Connection),
@@ -208,7 +208,7 @@ impl Connection {
         Self::over(connect(address)?, version)
     }
 
-    /// Speaks `version` over a connection that is there already.
+    /// Uses `version` on an existing TCP connection.
     pub fn over(stream: TcpStream, version: Version) -> io::Result<Self> {
         Ok(match version {
             Version::Http1 => Self::Http1(http1::Connection::new(stream)),
@@ -216,7 +216,7 @@ impl Connection {
         })
     }
 
-    /// The port of this end: it names the connection in access logs.
+    /// The local port: it identifies the connection in access logs.
     pub fn port(&self) -> io::Result<u16> {
         let stream = match self {
             Self::Http1(connection) => connection.stream(),
@@ -225,8 +225,8 @@ impl Connection {
         Ok(stream.local_addr()?.port())
     }
 
-    /// Sends a request. A peer that answers early may stop reading: that shows in
-    /// [`Connection::answer`], not here.
+    /// Sends a request. A peer that answers early may stop reading: [`Connection::answer`] reports
+    /// that, not this function.
     pub fn send(&mut self, ask: &Ask) -> Result<(), Failure> {
         match self {
             Self::Http1(connection) => connection.send(ask),
@@ -234,7 +234,7 @@ impl Connection {
         }
     }
 
-    /// Sends what was kept back of the last request: its body's last byte and its end.
+    /// Sends what was withheld of the last request: its body's last byte and its end.
     pub fn finish(&mut self, ask: &Ask) -> Result<(), Failure> {
         match self {
             Self::Http1(connection) => connection.finish(ask),
@@ -265,8 +265,8 @@ impl Connection {
         self.answer(PATIENCE)
     }
 
-    /// Whether the peer has said that it takes no further requests on this connection (HTTP/2 only:
-    /// HTTP/1 says so in an answer's headers).
+    /// Whether the peer has announced that it takes no further requests on this connection (HTTP/2
+    /// only: HTTP/1 announces it in an answer's headers).
     pub fn leaving(&self) -> bool {
         match self {
             Self::Http1(_) => false,
@@ -274,7 +274,7 @@ impl Connection {
         }
     }
 
-    /// Ends the connection in both directions, whatever is under way.
+    /// Ends the connection in both directions, even during a request.
     pub fn end(&self) -> Result<(), Failure> {
         let stream = match self {
             Self::Http1(connection) => connection.stream(),
@@ -292,7 +292,7 @@ impl Connection {
     }
 }
 
-/// Connects, with a deadline, and without waiting for full packets.
+/// Connects, with a deadline and with `TCP_NODELAY`.
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_nodelay(true)?;
@@ -300,7 +300,7 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// One request over a connection of its own.
+/// Sends one request over a connection of its own.
 pub fn ask(address: SocketAddr, version: Version, ask: &Ask) -> Result<Answer, Failure> {
     Connection::open(address, version)?.ask(ask)
 }

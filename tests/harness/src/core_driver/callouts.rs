@@ -1,4 +1,4 @@
-//! Callouts, from the engine's wish to its answer.
+//! Callouts, from the engine's output to the answer.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::host::{Landing, UNREACHABLE, landing, synthetic};
 use super::{HostEvent, Stream, World};
 
 impl World<'_> {
-    /// Takes everything that the engine wants; the decision for `current`, if there is one, is the
+    /// Handles all outputs of the engine. The decision for `current`, if there is one, is the
     /// running callback's return value.
     pub(super) fn drain(&mut self, worker: usize, current: Option<StreamId>) -> Option<Verdict> {
         let mut returned = None;
@@ -72,7 +72,7 @@ impl World<'_> {
             headers: &sent,
             body: &callout.body,
         };
-        // Envoy's router asks again within the one timeout, where the callout's own headers say so.
+        // Envoy's router retries within the one timeout, if the callout's own headers ask for it.
         let retries = if named("x-envoy-retry-on").is_empty() { "" } else { named("x-envoy-max-retries") };
         let mut retries: u32 = retries.parse().unwrap_or_default();
         let mut spent = Duration::ZERO;
@@ -153,7 +153,7 @@ impl World<'_> {
     }
 }
 
-/// What the host is handed, read back.
+/// The callout's headers, parsed from the bytes that the host receives.
 fn headers_of(callout: &Callout) -> Vec<(String, String)> {
     let bytes = envoy::callout::headers(callout);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,5 +1,5 @@
-//! What the host makes of things: header maps, bodies in pieces, the shapes of failed callouts,
-//! edits, local replies.
+//! How the host represents things: header maps, bodies in pieces, failed callouts, edits, local
+//! replies.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) enum Landing {
     Oversize { headers: Vec<u8> },
 }
 
-/// The header map that the host hands over.
+/// The header map that the host passes to the filter.
 pub(super) fn head(sent: &Outgoing, version: Version) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut out: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut authority: Vec<Vec<u8>> = sent.authority.iter().cloned().collect();
@@ -100,13 +100,13 @@ pub(super) fn pieces(sent: &Outgoing, version: Version) -> Vec<Piece> {
         (None, _, Some(Piece::Bytes { last, .. }))
         | (Some(_), Version::H2, Some(Piece::Bytes { last, .. })) => *last = true,
         (Some(_), _, _) => out.push(Piece::Bytes { len: 0, last: true }),
-        // A body of no bytes with a content-length ends with the head.
+        // An empty body with a content-length ends with the headers.
         (None, _, _) => {}
     }
     out
 }
 
-/// How the host hands an answer of the provider over, and when.
+/// How the host delivers an answer of the provider, and when.
 pub(super) fn landing(answer: Answer, timeout: Duration) -> (Duration, Landing) {
     let late = (timeout, synthetic(504, "upstream request timeout"));
     if answer.delay >= timeout {
@@ -126,7 +126,7 @@ pub(super) fn landing(answer: Answer, timeout: Duration) -> (Duration, Landing) 
             if !headers.iter().any(|(name, _)| name == "content-length") {
                 headers.push(("content-length".to_owned(), answer.body.len().to_string()));
             }
-            // What tells a real answer from the host's own.
+            // Distinguishes a real answer from the host's own.
             headers.push(("x-envoy-upstream-service-time".to_owned(), answer.delay.as_millis().to_string()));
             let headers = header_map::encode(&headers);
             if answer.body.len() > MAX_REPLY_BYTES {
@@ -142,7 +142,7 @@ pub(super) fn landing(answer: Answer, timeout: Duration) -> (Duration, Landing) 
 pub(super) const UNREACHABLE: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
 
-/// An answer that the host makes up where there is none.
+/// An answer that the host generates itself.
 pub(super) fn synthetic(status: u16, text: &str) -> Landing {
     let headers = [
         (":status", status.to_string()),
@@ -204,7 +204,7 @@ pub(super) fn answer(reply: &LocalReply, sent: &Outgoing, seen: &mut Observation
             wrong.push(format!("a local reply with the header name {name:?}"));
         }
     }
-    // What Envoy takes for gRPC.
+    // What Envoy treats as gRPC.
     let is_grpc = sent.headers.iter().any(|(name, value)| {
         let rest =
             value.strip_prefix(b"application/grpc").filter(|_| name.eq_ignore_ascii_case("content-type"));

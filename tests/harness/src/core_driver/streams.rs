@@ -1,4 +1,4 @@
-//! Requests, from their head to what the upstream saw.
+//! Requests, from their headers to what the upstream saw.
 
 use std::fmt::Debug;
 
@@ -82,8 +82,8 @@ impl World<'_> {
         let knob = self.case.listener.knob;
         let Some(stream) = self.workers[worker].streams.get_mut(&id) else { return };
         stream.arrived += 1;
-        // Without a callback the piece stays with the host, to be handed over when the request is
-        // let pass.
+        // Without a callback the piece stays with the host, which passes it on when the request is
+        // let through.
         let calls_back = match stream.state {
             State::Receiving => knob,
             State::Waiting => stream.eager,
@@ -100,7 +100,7 @@ impl World<'_> {
         let Some(stream) = host.streams.get_mut(&id) else { return };
         let Some(piece) = stream.pieces.get(stream.handed).copied() else { return };
         let before = stream.state;
-        // What was let pass is not held: the host has the new piece alone then.
+        // What was let through is no longer buffered: the host then has only the new piece.
         let start = if before == State::Open { stream.bytes_of(stream.handed) } else { 0 };
         stream.handed += 1;
         let end = stream.bytes_of(stream.handed);
@@ -226,8 +226,8 @@ impl World<'_> {
         }
     }
 
-    /// Hands the rest of the bodies of streams that were let pass to the gate, and then the streams
-    /// to the upstream.
+    /// For streams that were let through, passes the rest of the bodies to the gate, and then the
+    /// requests to the upstream.
     pub(super) fn open(&mut self, worker: usize) {
         while let Some(id) = self.workers[worker].opened.pop() {
             while self.workers[worker]
@@ -306,7 +306,7 @@ impl World<'_> {
 }
 
 impl Stream {
-    /// How many bytes of the body the first `count` pieces hold.
+    /// How many bytes of the body are in the first `count` pieces.
     pub(super) fn bytes_of(&self, count: usize) -> usize {
         let len = |piece: &Piece| match piece {
             Piece::Bytes { len, .. } => *len,
@@ -315,13 +315,13 @@ impl Stream {
         self.pieces.iter().take(count).map(len).sum()
     }
 
-    /// What the host tells as the request's size so far.
+    /// The request's size so far, as the host reports it.
     pub(super) fn total_size(&self) -> u64 {
         self.head_size + self.bytes_of(self.arrived) as u64
     }
 }
 
-/// A step without the verdict's contents, which may hold secrets.
+/// A step without the verdict's contents, which may include secrets.
 fn shown(step: &Gate) -> impl Debug {
     match step {
         Gate::Continue => "Continue",

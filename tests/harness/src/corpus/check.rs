@@ -1,4 +1,4 @@
-//! What an expectation means, whichever driver observed.
+//! What an expectation means, the same for every driver.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{ByEndpoint, Counts, Decision, Expect, SawCall, Wanted};
 /// What a driver observed of one request.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
-    /// The connection ended without an answer; nothing else of the answer is there then.
+    /// The connection ended without an answer; the answer's other fields are empty then.
     pub closed: bool,
     /// The status.
     pub status: u16,
@@ -20,15 +20,15 @@ pub struct Observation {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The answer's body.
     pub body: Vec<u8>,
-    /// The reason's id, where the driver can tell: always for a refusal.
+    /// The reason's id, if the driver knows it: always for a refusal.
     pub reason: Option<String>,
-    /// The decision, where the driver can tell.
+    /// The decision, if the driver knows it.
     pub decision: Option<Decision>,
-    /// The route, where the driver can tell.
+    /// The route, if the driver knows it.
     pub route: Option<String>,
-    /// The subject, where the driver can tell.
+    /// The subject, if the driver knows it.
     pub subject: Option<String>,
-    /// `%RESPONSE_CODE_DETAILS%`, where the driver can tell.
+    /// `%RESPONSE_CODE_DETAILS%`, if the driver knows it.
     pub details: Option<String>,
     /// The filter state: not known, known to be unset, or its text.
     pub filter_state: Option<Option<String>>,
@@ -36,7 +36,7 @@ pub struct Observation {
     pub upstream: Option<UpstreamSaw>,
     /// The provider's calls since the step began; `None` for requests in the background.
     pub calls: Option<Vec<Call>>,
-    /// From sending to the answer.
+    /// The time from sending to the answer.
     pub elapsed: Duration,
 }
 
@@ -76,7 +76,7 @@ impl Expect {
         self.decision.unwrap_or(if self.forwarded() { Decision::Allow } else { Decision::Deny })
     }
 
-    /// Everything in which the observation differs; empty where it meets the expectation.
+    /// All differences between the observation and the expectation; empty if it is met.
     pub fn check(&self, sent: &Outgoing, seen: &Observation) -> Vec<String> {
         let mut wrong = Vec::new();
         self.check_answer(sent, seen, &mut wrong);
@@ -93,7 +93,7 @@ impl Expect {
         wrong
     }
 
-    /// Everything in which the provider's calls differ.
+    /// All differences between the provider's calls and the expectation.
     pub fn check_calls(&self, calls: &[Call]) -> Vec<String> {
         let mut wrong = Vec::new();
         let count = |endpoint| calls.iter().filter(|call| call.endpoint == endpoint).count();
@@ -160,7 +160,7 @@ impl Expect {
                 wrong.push(format!("grpc-status {:?}, expected {expected}", status.map(lossy)));
             }
         }
-        // What holds for every answer of the gate itself.
+        // What applies to every answer of the gate itself.
         if !self.forwarded() && self.decided() == Decision::Deny {
             let no_store = seen
                 .headers
@@ -263,7 +263,7 @@ impl Expect {
                 ));
             }
         }
-        // What holds on every path: nothing that the client sent under an owned name arrives, in
+        // What applies on every path: nothing that the client sent under an owned name arrives, in
         // headers or trailers.
         for (name, value) in saw.headers.iter().filter(|(name, _)| !mentions(&self.upstream_headers, name)) {
             if is_override(name) {
@@ -355,7 +355,7 @@ fn mentions(expected: &BTreeMap<String, Wanted>, name: &str) -> bool {
     expected.keys().any(|key| key.eq_ignore_ascii_case(name))
 }
 
-/// A header's name as a server reads it that takes every byte but letters and digits for the same
+/// A header's name as seen by a server that treats all bytes but letters and digits as the same
 /// one.
 pub fn folded(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
@@ -367,7 +367,8 @@ pub fn is_owned(name: &str) -> bool {
         && !["x-avnology-signature", "x-avnology-timestamp"].contains(&name.to_ascii_lowercase().as_str())
 }
 
-/// Whether the name would have a service take another method or target than the gate decided about.
+/// Whether a header of this name makes a service use another method or target than the gate decided
+/// about.
 pub fn is_override(name: &str) -> bool {
     const NAMES: [&str; 6] = [
         "x-http-method-override",
@@ -380,11 +381,12 @@ pub fn is_override(name: &str) -> bool {
     NAMES.contains(&folded(name).as_str())
 }
 
-/// What no answer, log line or metric may repeat of a request: its tokens.
+/// The tokens of a request, which no answer, log line or metric may repeat.
 pub fn sent_secrets(sent: &Outgoing) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     let mut look = |bytes: &[u8]| {
-        // The stand-in's tokens are known by their prefixes; long enough not to be a word.
+        // The stand-in's tokens are recognised by their prefixes; they are long enough not to be a
+        // word.
         for prefix in [&b"tok_"[..], b"avnl_ses_", b"rt_", b"ak_"] {
             for (at, _) in bytes.windows(prefix.len()).enumerate().filter(|(_, window)| *window == prefix) {
                 let token: Vec<u8> = bytes[at..]

@@ -32,7 +32,7 @@ pub struct Outgoing {
 }
 
 impl Step {
-    /// The request for the wire, signed at `now`; `None` where the step makes none.
+    /// The request for the wire, signed at `now`; `None` if the step sends none.
     pub fn outgoing(&self, now_unix_secs: u64) -> Option<Outgoing> {
         let request = self.request.as_ref()?;
         let omitted = |name: &str| request.omit.iter().any(|o| o == name);

@@ -15,27 +15,27 @@ use crate::client;
 use crate::control::{Provider, Upstream};
 use crate::sample;
 
-/// What has to be known of it.
+/// What the tests have to know about it.
 pub struct Attached {
     /// Its admin port, as published.
     pub admin: SocketAddr,
     /// How many workers it has.
     pub workers: u32,
-    /// The directory for its files and logs, under the same path here and there.
+    /// The directory for its files and logs, under the same path on both sides.
     pub directory: PathBuf,
     /// The module, as Envoy sees it.
     pub module: PathBuf,
-    /// What scenes may use, each one at a time.
+    /// The lanes that scenes may use, each by one scene at a time.
     pub lanes: Vec<Lane>,
     /// Whether it still runs.
     pub alive: Box<dyn Fn() -> bool + Send + Sync>,
     free: Arc<Pool>,
 }
 
-/// A provider, a service and a published port: what a scene needs where it cannot make its own.
+/// A provider, a service and a published port: what a scene needs if it cannot make its own.
 #[derive(Clone, Debug)]
 pub struct Lane {
-    /// The listener's and its clusters' name.
+    /// The name of the listener and of its clusters.
     pub name: String,
     /// Where the listener listens, in the container.
     pub inside: SocketAddr,
@@ -57,7 +57,7 @@ struct Pool {
     returned: Condvar,
 }
 
-/// A lane while it is somebody's. Dropping it gives it back.
+/// A lane that a scene is using. Dropping this returns it.
 pub struct Lease {
     /// The lane.
     pub lane: Lane,
@@ -97,7 +97,7 @@ impl Lane {
 }
 
 impl Attached {
-    /// What has to be known, of an Envoy in a container.
+    /// Describes an Envoy in a container.
     pub fn new(
         admin: SocketAddr,
         workers: u32,
@@ -118,8 +118,8 @@ impl Attached {
         }
     }
 
-    /// The bootstrap that an Envoy is to be started with which will be attached; it is `envoy.json`
-    /// in the directory, with everything that it names. The log must go to `envoy.log` there.
+    /// Writes the bootstrap for an Envoy that is to be attached: `envoy.json` in the directory,
+    /// with everything that it names. The log must go to `envoy.log` there.
     pub fn prepare(directory: &Path) -> Result<(), String> {
         let mut bootstrap =
             sample::bootstrap(&directory.join("listeners.json"), &directory.join("clusters.json"));
@@ -167,7 +167,7 @@ impl Envoy {
         Ok(envoy)
     }
 
-    /// A lane for a scene, once there is a free one; none for an Envoy of our own, where scenes
+    /// A lane for a scene, once there is a free one; `None` for an Envoy of our own, where scenes
     /// make what they need.
     pub fn lease(&self) -> Option<Lease> {
         let pool = &self.attached.as_ref()?.free;
@@ -182,8 +182,8 @@ impl Envoy {
 
     /// Opens a connection to a listener.
     ///
-    /// A container's port is published by a relay, behind which Envoy would see the relay's port.
-    /// It is told ours, since access log lines are found by it.
+    /// A relay publishes the container's port, and Envoy would see the relay's port. So the PROXY
+    /// protocol passes on ours, since access log lines are found by it.
     pub fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let mut stream = client::connect(address)?;
         if self.attached.is_some() {
@@ -193,8 +193,8 @@ impl Envoy {
         Ok(stream)
     }
 
-    /// A listener as this Envoy must have it: in its lane's place, and reading what [`Envoy::open`]
-    /// says first.
+    /// A listener as this Envoy must have it: at its lane's address, and reading the PROXY header
+    /// that [`Envoy::open`] sends.
     pub(super) fn fit(&self, name: &str, mut listener: Value) -> (String, Value) {
         let lanes = self.attached.iter().flat_map(|attached| &attached.lanes);
         let address = &listener["address"]["socket_address"]["port_value"];
