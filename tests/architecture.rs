@@ -1,13 +1,13 @@
-//! Holds the code to its layout: who may use whom, where `unsafe` may stand, how long a file may
-//! be.
+//! Checks the code's layout: which module may use which, where `unsafe` may appear, how long a file
+//! may be.
 
-// A helper of a test fails it as well.
+// A panic in a helper fails the test as well.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules from the bottom up: each may use those that stand before it, and no other.
+/// The modules from the bottom up: each may use those that come before it, and no other.
 const ORDER: [&str; 22] = [
     "time",
     "secret",
@@ -33,8 +33,8 @@ const ORDER: [&str; 22] = [
     "envoy",
 ];
 
-/// The flow's own order: its rooms from the bottom up. `request` is a folder of states, which know
-/// each other.
+/// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
+/// other.
 const FLOW: [&str; 20] = [
     "gate",
     "limits",
@@ -58,7 +58,7 @@ const FLOW: [&str; 20] = [
     "mod",
 ];
 
-/// What is above the core: hosts and the command line.
+/// The modules above the core: hosts and the command line.
 const HOSTS: [&str; 4] = ["filter", "cli", "lib", "main"];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -89,7 +89,7 @@ fn module(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// What a file names after this, as in `crate::` or `super::`.
+/// The modules that a file names after this prefix, such as `crate::` or `super::`.
 fn named<'t>(text: &'t str, after: &'t str) -> impl Iterator<Item = String> + 't {
     let braced =
         |rest: &str| rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).map(str::to_owned);
@@ -123,7 +123,7 @@ fn the_rooms_of_the_flow_use_only_what_lies_below_them() {
         let nested = is_nested.then(|| named(&text, "crate::flow::")).into_iter().flatten();
         let here = (!is_nested || path.ends_with("mod.rs")).then(|| named(&text, "super::"));
         for used in nested.chain(here.into_iter().flatten()) {
-            // `request/mod.rs` names its own states, and `super::` of `flow` itself has types alone.
+            // Any other name is a state of `request`, or a type of `flow` itself.
             let Some(place_of_used) = place(&used) else { continue };
             assert!(
                 used == own || place_of_used < place_of_own,

@@ -1,4 +1,4 @@
-//! Every case against the core, in virtual time.
+//! Runs every case against the core, in virtual time.
 
 use std::path::Path;
 use std::process::ExitCode;

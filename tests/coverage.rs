@@ -1,4 +1,4 @@
-//! What the corpus proves, and what it does not, without a gap between the two.
+//! Checks that everything is either covered by a case, or listed as not covered with a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! Holds the documentation to the code: examples compile, and the fields and the reasons are those
-//! that are documented.
+//! Checks the documentation against the code: examples compile, and the documented fields and
+//! reasons are those of the code.
 
-// A helper of a test fails it as well.
+// A panic in a helper fails the test as well.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use avnology_gate::config;
@@ -51,7 +51,7 @@ fn every_reason_is_documented_with_its_status_and_error() {
     assert_eq!(rows.count(), Reason::ALL.len(), "docs/decisions.md documents a reason that does not exist");
 }
 
-/// The page with every table between its markers as the fields are declared.
+/// The page, with the table between each pair of markers generated from the declared fields.
 fn with_declared_tables(page: &str) -> String {
     let mut blocks = page.split(BEGIN);
     let mut filled = blocks.next().unwrap().to_owned();
@@ -81,7 +81,7 @@ fn the_tables_of_the_configuration_are_those_of_the_declared_fields() {
 
 #[test]
 fn every_declared_field_has_a_row_and_every_row_is_a_declared_field() {
-    /// Notes an object's fields, and those of the objects in it, each with its table.
+    /// Collects an object's fields, and those of the objects in it, each with its table.
     fn walk(object: &Object, around: &str, prefix: &str, found: &mut BTreeSet<(String, String)>) {
         let (table, prefix) = match object.place {
             Place::Around => (around, prefix),

@@ -1,11 +1,11 @@
-//! A name server that knows one name, and is as slow as it is told to be.
+//! A DNS server that knows one name, with a configurable delay.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The server. It ends with this.
+/// The server. Dropping it stops it.
 pub(crate) struct Names {
     pub(crate) address: SocketAddr,
     state: Arc<State>,
@@ -25,7 +25,7 @@ impl State {
 }
 
 impl Names {
-    /// Serves on a free port of this address of ours.
+    /// Serves on a free port of this local address.
     pub(crate) fn serve(ours: &str, name: &str, points_to: Ipv4Addr) -> Result<Self, String> {
         let ip: IpAddr = ours.parse().map_err(|_| format!("{ours:?} is no address"))?;
         let bound = UdpSocket::bind((ip, 0)).and_then(|socket| {
@@ -46,14 +46,15 @@ impl Names {
                 let Ok((length, client)) = socket.recv_from(&mut packet) else { continue };
                 let Some((question, is_a)) = question(&packet[..length], &served.name) else { continue };
                 served.asked.fetch_add(1, Ordering::Relaxed);
-                // As it is at this moment: who was asked before does not hear of a change.
+                // The answer as of now: a later change does not affect a query that has already
+                // arrived.
                 let (address, delay) = *served.answer();
                 let Some(delay) = delay else { continue };
                 let (socket, reply) =
                     (Arc::clone(&socket), reply(&packet[..question], is_a.then_some(address)));
                 std::thread::spawn(move || {
                     std::thread::sleep(delay);
-                    // Whoever does not listen any more has not got it.
+                    // A client that no longer listens does not get it.
                     let _ = socket.send_to(&reply, client);
                 });
             }
@@ -61,17 +62,17 @@ impl Names {
         Ok(Self { address, state })
     }
 
-    /// How long an answer takes; `None` gives none at all.
+    /// Sets how long an answer takes; with `None`, there is no answer.
     pub(crate) fn delay(&self, delay: Option<Duration>) {
         self.state.answer().1 = delay;
     }
 
-    /// What the name stands for from now on.
+    /// Sets the address that the name resolves to from now on.
     pub(crate) fn point_to(&self, address: Ipv4Addr) {
         self.state.answer().0 = address;
     }
 
-    /// How often it was asked.
+    /// How many queries for the name have arrived.
     pub(crate) fn asked(&self) -> usize {
         self.state.asked.load(Ordering::Relaxed)
     }
@@ -101,8 +102,7 @@ fn question(packet: &[u8], name: &str) -> Option<(usize, bool)> {
     labels.join(".").eq_ignore_ascii_case(name).then_some((at + 4, kind[..2] == [0, 1]))
 }
 
-/// An answer: the question, and the address that stands for it for a second, if there is one of the
-/// kind that was asked for.
+/// An answer: the question and, for an A query, the address with a TTL of one second.
 fn reply(question: &[u8], address: Option<Ipv4Addr>) -> Vec<u8> {
     let mut out = question.to_vec();
     // An answer, recursion desired and available, no error; one question, one answer or none,

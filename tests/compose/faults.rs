@@ -1,7 +1,7 @@
 //! What happens to the provider's container, and what clients of the gate see of it.
 //!
-//! All with the shipped configuration, but that no answer is kept: otherwise nobody would notice
-//! most of it. One has the shipped lifetimes.
+//! All use the shipped configuration, but cache no answer: otherwise clients would not notice most
+//! of it. One uses the shipped lifetimes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,13 +16,14 @@ use crate::dns::Names;
 use crate::load::{self, HOST, Kind, Load, Seen};
 use crate::{Outcome, Shared, copy_configuration, ensure, shipped};
 
-/// The shipped `timeout`: each callout has so long, and two after each other have twice that.
+/// The shipped `timeout`: it applies to each callout, so two in a row may take twice as long.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// What an answer may take beyond its deadline.
 const GRACE: Duration = Duration::from_millis(200);
-/// Envoy resolves names anew this often, unless configured otherwise.
+/// Envoy's default interval between DNS queries.
 const RESOLVES: Duration = Duration::from_secs(5);
-/// The shipped `open_for`: an endpoint that was just found to be away is left alone for so long.
+/// The shipped `open_for`: the breaker of an endpoint that has just failed stays open for this
+/// long.
 const OPEN: Duration = Duration::from_secs(5);
 /// What the command, the provider's start, a last timeout and the probe may take beyond that.
 const BACK: Duration = Duration::from_secs(3);
@@ -53,9 +54,9 @@ struct Fault {
     about: &'static str,
     make: Act,
     undo: Act,
-    /// How long it lasts; nothing for one that undoes itself.
+    /// How long it lasts; zero for one that undoes itself.
     lasts: Duration,
-    /// Within what time everything must be as before.
+    /// The time within which everything must be as before.
     recovers: Duration,
 }
 
@@ -129,7 +130,7 @@ pub(crate) fn trials(shared: &Shared, table: &Table) -> Vec<Trial> {
     trials
 }
 
-/// A fault of which everybody hears, since everybody asks.
+/// A fault that all clients notice, since every request needs the provider.
 fn run(project: &Project, fault: &Fault, table: &Table) -> Outcome {
     let seen = suffer(project, fault, fault.about, table, || Ok(()))?;
     let refused = seen.iter().filter(|seen| seen.status() == Some(503)).count();
@@ -137,9 +138,10 @@ fn run(project: &Project, fault: &Fault, table: &Table) -> Outcome {
     Ok(())
 }
 
-/// The shipped policy: whose token is known does not notice, and whose is not is refused.
+/// With the shipped policy, holders of known tokens do not notice the fault, and others are
+/// refused.
 fn kept(table: &Table) -> Outcome {
-    // Containers that nobody has asked: how old what they keep is depends on nothing before.
+    // Fresh containers: no earlier trial has filled their caches.
     let project = shipped(&[])?;
     project.up(&[])?;
     project.healthy("envoy")?;
@@ -154,7 +156,7 @@ fn kept(table: &Table) -> Outcome {
         })?;
     let known = load::counts(seen.iter().filter(|seen| matches!(seen.kind, Kind::Token(_))));
     ensure!(known.len() == 1 && known["200"] > 1000, "holders of known tokens saw {}", load::report(&known));
-    // Permissions are kept for longer than the fault lasts.
+    // Permissions are cached for longer than the fault lasts.
     let early = load::counts(seen.iter().filter(|seen| seen.at < KILLED.lasts));
     ensure!(!early.contains_key("503"), "while the provider was away: {}", load::report(&early));
     let answer = client::ask(gate, Version::Http1, &stranger).map_err(|failure| failure.to_string())?;
@@ -162,8 +164,8 @@ fn kept(table: &Table) -> Outcome {
     Ok(())
 }
 
-/// Lets the fault happen under load, and something else while it lasts. What everybody saw, which
-/// was right.
+/// Makes the fault happen under load, and runs `meanwhile` while it lasts. Checks what the clients
+/// saw, and returns it.
 fn suffer(
     project: &Project,
     fault: &Fault,
@@ -178,7 +180,7 @@ fn suffer(
     load.hold(Duration::from_secs(1));
     let made = load.now();
     (fault.make)(project)?;
-    // What is connected may take a moment to notice.
+    // Existing connections may take a moment to notice.
     load.hold(fault.lasts / 2);
     meanwhile()?;
     load.hold((made + fault.lasts).saturating_sub(load.now()));
@@ -210,7 +212,7 @@ fn suffer(
     Ok(seen)
 }
 
-/// What holds of every answer, whatever happens to the provider.
+/// Checks what every answer must meet, whatever happens to the provider.
 fn judge(seen: &[Seen]) -> Outcome {
     for one in seen {
         let Seen { kind, at, took, came, .. } = one;
@@ -218,7 +220,7 @@ fn judge(seen: &[Seen]) -> Outcome {
         let (statuses, deadline): (&[u16], _) = match kind {
             Kind::Permission => (&[200, 503], TIMEOUT * 2),
             Kind::Token(_) | Kind::Path(..) => (&[200, 503], TIMEOUT),
-            // The provider has no part in these.
+            // The provider is not involved in these.
             Kind::Webhook => (&[200], TIMEOUT),
             Kind::Nobody => (&[401], TIMEOUT),
         };
@@ -282,10 +284,9 @@ fn same_process(project: &Project, before: &str) -> Outcome {
     Ok(())
 }
 
-/// The provider goes away, another one takes its place under its name, and whoever is asked for the
-/// name takes his time.
+/// The provider goes away, another one takes its place under its name, and the DNS server is slow.
 ///
-/// The containers' own resolver cannot be slowed down, so Envoy is told of one of ours, on this
+/// The containers' own resolver cannot be slowed down, so Envoy uses a DNS server of ours, on this
 /// machine.
 fn moved(table: &Table) -> Outcome {
     let mut project = shipped(&["tests/compose/moved.yaml"])?;
@@ -325,7 +326,7 @@ fn moved(table: &Table) -> Outcome {
 
     let load = Load::start(project.published("envoy", 10_000)?, CLIENTS, PAUSE);
     load.hold(Duration::from_secs(1));
-    // Slow, and then silent: the address that is known goes on being used.
+    // The DNS server is slow, and then silent: Envoy keeps using the address that it knows.
     let delay = Duration::from_secs(3);
     names.delay(Some(delay));
     let slow = load.now();
@@ -338,10 +339,10 @@ fn moved(table: &Table) -> Outcome {
     load.hold(Duration::from_secs(3));
     names.delay(Some(delay));
     let undone = load.now();
-    // A question that nobody answered is given up by Envoy, after 5 s each time it is asked.
+    // Envoy gives up a query without an answer after 5 s, each time it sends one.
     let recovers = 4 * RESOLVES + RESOLVES + delay + OPEN;
     let end = undone + recovers;
-    // No longer than needed: four seconds of good answers will do.
+    // No longer than needed: four seconds of good answers are enough.
     let good_since = |load: &Load| {
         let seen = load.so_far();
         seen.iter().filter(|seen| seen.status() == Some(503)).map(|seen| seen.at + seen.took).max()

@@ -1,4 +1,5 @@
-//! Clients that ask without pause while something happens to the containers, and what they saw.
+//! Clients that send requests without pause while something happens to the containers, and what
+//! they saw.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,35 +12,35 @@ use harness::client::{Answer, Ask, Connection, Version};
 use harness::corpus::WEBHOOK_SECRET;
 use harness::standin;
 
-/// How long a client waits. Whoever waits so long has not been answered.
+/// How long a client waits before it gives up.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// The host that all ask for.
+/// The host of all requests.
 pub(crate) const HOST: &str = "api.example.com";
 
-/// What a client asks.
+/// What a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// A token's holder asks for what one callout decides.
+    /// A request with a token, decided by one callout.
     Token(&'static str),
-    /// A token's holder asks for what two callouts decide, one after the other.
+    /// A request with a token, decided by two callouts, one after the other.
     Permission,
     /// A signed webhook: the provider is not asked.
     Webhook,
-    /// Without a token, which the provider is not asked about either.
+    /// A request without a token: the provider is not asked either.
     Nobody,
     /// A GET of this path with a token.
     Path(&'static str, &'static str),
 }
 
-/// One request and what came of it.
+/// One request and its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) kind: Kind,
     /// When it was sent, from the beginning of the load.
     pub(crate) at: Duration,
     pub(crate) took: Duration,
-    /// The answer, or how the client was let down.
+    /// The answer, or why there is none.
     pub(crate) came: Result<Answer, String>,
     /// Whether it was the first request of its connection.
     pub(crate) fresh: bool,
@@ -70,7 +71,7 @@ impl Kind {
     }
 }
 
-/// Clients at work. Dropping it stops them.
+/// Running clients. Dropping this stops them.
 pub(crate) struct Load {
     began: Instant,
     stop: Arc<AtomicBool>,
@@ -79,7 +80,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts one client per entry, each with a connection of its own, which asks this often.
+    /// Starts one client per entry, each with a connection of its own and this pause between its
+    /// requests.
     pub(crate) fn start(gate: SocketAddr, clients: &[(Kind, Version)], pause: Duration) -> Self {
         let (stop, seen) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Seen>>>::default());
         let began = Instant::now();
@@ -106,7 +108,7 @@ impl Load {
         self.began.elapsed()
     }
 
-    /// Lets it run on.
+    /// Lets it run for this long.
     pub(crate) fn hold(&self, time: Duration) {
         std::thread::sleep(time);
     }
@@ -116,7 +118,7 @@ impl Load {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends it: everything that was asked has been answered, or not.
+    /// Stops the clients after their current requests, and returns what they saw.
     pub(crate) fn end(mut self) -> Vec<Seen> {
         self.halt();
         let mut seen = self.so_far();
@@ -127,7 +129,7 @@ impl Load {
     fn halt(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients.drain(..) {
-            // A client that panicked has said so.
+            // A client that panicked has already printed why.
             let _ = client.join();
         }
     }
@@ -139,7 +141,7 @@ impl Drop for Load {
     }
 }
 
-/// Asks once, on the connection that is there or on a new one.
+/// Sends one request, on the existing connection or on a new one.
 fn once(
     gate: SocketAddr,
     kind: Kind,
@@ -165,7 +167,7 @@ fn once(
     Seen { kind, at, took: began.elapsed() - at, came, fresh }
 }
 
-/// How often each thing came: statuses, and the words of those who were let down.
+/// How often each result occurred: a status, or an error message.
 pub(crate) fn counts<'s>(seen: impl IntoIterator<Item = &'s Seen>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for seen in seen {

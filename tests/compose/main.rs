@@ -31,9 +31,9 @@ use harness::{control, envoy_driver, sample};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
-/// How many cases run at once: each needs a provider and a service of its own, see corpus.yaml.
+/// How many cases run in parallel: each needs a provider and a service of its own, see corpus.yaml.
 const LANES: u16 = 6;
-/// The shipped number.
+/// The shipped number of workers.
 const WORKERS: u32 = 2;
 
 fn main() -> ExitCode {
@@ -75,20 +75,20 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What a trial comes to: nothing, or what is wrong.
+/// The result of a trial: nothing, or what is wrong.
 type Outcome = Result<(), String>;
 
 /// Something that was started, or why it could not be.
 type Begun<T> = Result<T, String>;
 
-/// What is told at the end.
+/// What is printed at the end.
 type Notes = Arc<Mutex<Vec<String>>>;
 
 fn note(notes: &Notes, text: String) {
     notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
 }
 
-/// Ends a trial with a message unless the condition holds.
+/// Ends a trial with a message unless the condition is true.
 macro_rules! ensure {
     ($holds:expr, $($message:tt)+) => {
         if !$holds {
@@ -98,7 +98,7 @@ macro_rules! ensure {
 }
 use ensure;
 
-/// The shipped file as it is but for its ports; nothing is started yet.
+/// The shipped file with free ports; nothing is started yet.
 fn shipped(files: &[&str]) -> Result<Project, String> {
     let mut project = Project::new(files)?;
     let [gate, control, service] = compose::free_ports();
@@ -109,7 +109,7 @@ fn shipped(files: &[&str]) -> Result<Project, String> {
     Ok(project)
 }
 
-/// Has the project use a copy of the shipped configuration with another policy, in its own
+/// Makes the project use a copy of the shipped configuration with another policy, in its own
 /// directory, where a trial may change it.
 fn copy_configuration(project: &mut Project, policy: &Value) -> Outcome {
     let directory = project.directory().to_owned();
@@ -131,7 +131,7 @@ fn listener_with(document: &str) -> String {
 /// The shipped file, started when the first trial needs it.
 #[derive(Clone)]
 struct Shared {
-    /// In place of the shipped policy.
+    /// Replaces the shipped policy.
     policy: Option<fn() -> Value>,
     project: Arc<Mutex<Option<Begun<Arc<Project>>>>>,
 }
@@ -159,7 +159,7 @@ impl Shared {
     }
 }
 
-/// Whoever stops the tests does not want to keep the containers.
+/// Removes the containers when the tests are interrupted.
 fn interrupted() -> Result<(), String> {
     let mut signals = harness::interrupts().map_err(|error| error.to_string())?;
     std::thread::spawn(move || {
@@ -175,7 +175,7 @@ fn interrupted() -> Result<(), String> {
 #[derive(Clone, Default)]
 struct Stage(Arc<Mutex<Option<Begun<Played>>>>);
 
-/// Envoy, and the containers of which it is one.
+/// Envoy, and the containers that it belongs to.
 type Played = (Arc<Envoy>, Arc<Project>);
 
 impl Stage {
@@ -184,7 +184,7 @@ impl Stage {
         stage.get_or_insert_with(start).as_ref().map(|(envoy, _)| Arc::clone(envoy)).map_err(Clone::clone)
     }
 
-    /// Ends it; what must hold of the process once everything has happened to it.
+    /// Stops it, after a last check of the Envoy process.
     fn end(&self) -> Outcome {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(Ok((envoy, _project))) => envoy.sound(),

@@ -1,4 +1,4 @@
-//! What the containers are, as started from the shipped file.
+//! The containers as started from the shipped file.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ fn hardened(project: &Arc<Project>) -> Outcome {
     Ok(())
 }
 
-/// Every container has its part in this.
+/// A decision in which every container takes part.
 fn decides(project: &Arc<Project>) -> Outcome {
     let gate = project.published("envoy", 10_000)?;
     let provider = Provider(project.published("avnology", 8081)?);
@@ -70,13 +70,13 @@ fn decides(project: &Arc<Project>) -> Outcome {
             ensure!(answer.status == status, "{version} {token:?}: {} {}", answer.status, answer.text());
         }
     }
-    // From one container to the other, by the name that it has there.
+    // From one container to the other, by its name on their network.
     let delivered = provider.deliver(&json!({
         "url": "http://envoy:10000/webhooks/avnology", "secret": WEBHOOK_SECRET, "event": {"type": "user.created"}
     }))?;
     ensure!(delivered["status"] == 200, "a webhook: {delivered}");
     let (seen, calls) = (service.seen()?, provider.calls()?.len());
-    // Each token is asked about once, whichever worker hears of it again.
+    // The provider is asked about each token once, whichever worker sees it again.
     ensure!(seen.len() == 3 && calls == 3, "the service saw {} requests, the provider {calls}", seen.len());
     let users: Vec<_> =
         seen.iter().flat_map(|seen| &seen.headers).filter(|(name, _)| name == "x-avnology-user-id").collect();

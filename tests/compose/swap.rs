@@ -1,4 +1,4 @@
-//! Policies change and Envoy is started anew, while clients ask.
+//! Policies change and Envoy restarts, while clients send requests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,7 +74,7 @@ impl Policy {
     }
 }
 
-/// Puts a listener file in the place of the one there, as one does: beside it, then over it.
+/// Replaces the listener file atomically: writes a file beside it, then renames that.
 fn put(directory: &Path, text: &str) -> Outcome {
     let (next, file) = (directory.join("listener.yaml.next"), directory.join("listener.yaml"));
     fs::write(&next, text)
@@ -89,7 +89,7 @@ fn swapped(notes: &Notes) -> Outcome {
     project.up(&[])?;
     project.healthy("envoy")?;
     let gate = project.published("envoy", 10_000)?;
-    // Bob's requests are always waiting for the provider when a policy goes.
+    // Whenever a policy is replaced, a request of Bob's is waiting for the provider.
     let provider = Provider(project.published("avnology", 8081)?);
     provider.rule(json!({"on": "introspect", "token": "tok_bob", "delay": "700ms"}))?;
     let started = started(&project)?;
@@ -101,7 +101,7 @@ fn swapped(notes: &Notes) -> Outcome {
             clients.push((Kind::Path(path, "tok_bob"), version));
         }
     }
-    // A connection that nobody uses while policies come and go.
+    // Connections that stay idle while policies change.
     let mut idle: Vec<Connection> = Vec::new();
     for version in [Version::Http1, Version::Http2] {
         let mut connection = Connection::open(gate, version).map_err(|error| error.to_string())?;
@@ -124,7 +124,7 @@ fn swapped(notes: &Notes) -> Outcome {
         ("no YAML", "resources: [".to_owned()),
         ("no listener", r#"{"resources": [{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "gate"}]}"#.to_owned()),
     ];
-    // (from when, until when) a policy alone may answer requests on new connections.
+    // The times between which only this policy may answer requests on new connections.
     let mut spans: Vec<(Policy, Duration, Duration)> = Vec::new();
     load.hold(Duration::from_secs(1));
     let mut since = Duration::ZERO;
@@ -140,7 +140,7 @@ fn swapped(notes: &Notes) -> Outcome {
         .map_err(|error| format!("swap {round} does not serve: {error}; {}", tail(&project)))?;
         latest = latest.max(began.elapsed());
         swaps += 1;
-        // The other worker may be a moment later.
+        // The other worker may switch a moment later.
         load.hold(Duration::from_millis(200));
         since = load.now();
         load.hold(Duration::from_millis(700));
@@ -155,8 +155,8 @@ fn swapped(notes: &Notes) -> Outcome {
         }
     }
     spans.push((policy, since, load.now()));
-    // One more answer to those who were away all the time: the old policy's, with the news that
-    // they should connect anew, or a closed connection.
+    // The idle connections get one more answer, from the old policy and with a request to
+    // reconnect, or are closed.
     let mut late = Vec::new();
     for mut connection in idle {
         match connection.ask(&Ask::new("GET", "/both", HOST).bearer("tok_alice")) {
@@ -225,8 +225,8 @@ fn tail(project: &Project) -> String {
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
-/// A container that is started anew takes its connections with it; nobody gets an answer that he
-/// should not have.
+/// A container that restarts drops its connections; no client gets an answer that it should not
+/// have.
 fn restarted(project: &Project, notes: &Notes) -> Outcome {
     let gate = project.published("envoy", 10_000)?;
     let clients = [
@@ -250,7 +250,7 @@ fn restarted(project: &Project, notes: &Notes) -> Outcome {
     let provider = Provider(project.published("avnology", 8081)?);
     Upstream(project.published("upstream", 8080)?).clear()?;
     provider.rule(json!({"on": "introspect", "token": "tok_array_scope", "delay": "900ms"}))?;
-    // Finding it takes longer than the request waits.
+    // Looked up first: this takes longer than the request waits.
     let container = project.container("envoy")?;
     let mut waiting = Connection::open(gate, Version::Http1).map_err(|error| error.to_string())?;
     let load = Load::start(gate, &clients, Duration::from_millis(10));
@@ -261,13 +261,13 @@ fn restarted(project: &Project, notes: &Notes) -> Outcome {
     load.hold(Duration::from_millis(100));
     let made = load.now();
     docker(&["restart", "--time", "5", &container])?;
-    // How long it takes to start is the machine's affair.
+    // How long it takes to start depends on the machine.
     project.healthy("envoy")?;
     let back = load.now() + Duration::from_millis(500);
     load.hold(Duration::from_millis(2500));
     let seen = load.end();
     provider.clear()?;
-    // What waited is over, and was not let through.
+    // The waiting request has ended, and was not let through.
     let parked = waiting.answer(PATIENCE);
     ensure!(matches!(parked, Err(Failure::Closed(_))), "a request that waited over the restart: {parked:?}");
     let service = Upstream(project.published("upstream", 8080)?);
@@ -284,7 +284,7 @@ fn restarted(project: &Project, notes: &Notes) -> Outcome {
         seen.status() == Some(status)
     };
     for one in &seen {
-        // Whoever was answered was answered rightly.
+        // Every answer that arrived was right.
         ensure!(one.came.is_err() || good(one), "{:?} at {:?}: {:?}", one.kind, one.at, one.status());
     }
     let first =

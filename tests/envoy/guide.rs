@@ -110,7 +110,7 @@ fn project_editor(envoy: &Arc<Envoy>) -> Outcome {
     Ok(())
 }
 
-/// The provider delivers an event through the gate; what the gate answered it.
+/// Makes the provider deliver an event through the gate; returns the gate's answer.
 fn deliver(scene: &Scene, secret: &str, more: &Value) -> Result<(u64, Value), String> {
     let mut delivery = json!({
         "url": format!("http://{}/webhooks/avnology", scene.address),
@@ -145,7 +145,7 @@ fn webhook(envoy: &Arc<Envoy>) -> Outcome {
     Ok(())
 }
 
-/// The guide's own helper signs the body alone: a mode that a policy has to ask for.
+/// The guide's own helper signs the body alone: a mode that a policy has to enable.
 fn webhook_body_only(envoy: &Arc<Envoy>) -> Outcome {
     let mut scene = Scene::new(envoy, "guide-body-only", standin::Seed::embedded())?;
     let mut policy = sample::policy();

@@ -1,5 +1,5 @@
-//! What only a real host can show: the order of its callbacks, its buffers, its updates, its
-//! connections that break.
+//! What only a real host can show: the order of its callbacks, its buffers, its updates, its broken
+//! connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,21 +54,21 @@ fn any_token() -> Value {
 fn ask(scene: &Scene, version: Version, ask: &Ask) -> Result<(Answer, Line), String> {
     let mut connection = scene.connect(version, None)?;
     let port = connection.port().map_err(|error| error.to_string())?;
-    // The system may give the port of an earlier connection again.
+    // The system may reuse the port of an earlier connection.
     let earlier = scene.lines()?.iter().filter(|line| line.is_of(port)).count();
     let answer = connection.ask(ask).map_err(|failure| format!("{version}: {failure}"))?;
     let line = scene.line(port, earlier, LINE)?.ok_or("no access log line")?;
     Ok((answer, line))
 }
 
-/// A good request that shows that the worker still works.
+/// Sends a good request, to show that the worker still works.
 fn still_decides(scene: &Scene) -> Outcome {
     let (answer, _) = ask(scene, Version::Http1, &Ask::new("GET", "/any", HOST).bearer("tok_alice"))?;
     ensure!(answer.status == 200, "after it all, a good request is answered {}", answer.status);
     Ok(())
 }
 
-/// Waits until no request of the scene is under way in Envoy.
+/// Waits until no request of the scene is active in Envoy.
 fn nothing_under_way(scene: &Scene) -> Outcome {
     let name = format!("http.{}.downstream_rq_active", scene.shape.name);
     let active = || scene.envoy.stats(&format!("%5Ehttp%5C.{}%5C.downstream_rq_active%24", scene.shape.name));
@@ -86,8 +86,8 @@ fn bytes_that_are_no_text(envoy: &Arc<Envoy>) -> Outcome {
     policy["routes"][1]["require"] = json!({"claims": {"sub": "{header.x-wanted}"}});
     let scene = Scene::with(envoy, "no-text", &policy)?;
     let bytes: &[u8] = b"\xA1\xB1\xFF\x80";
-    // Each name stands for code that reads it; the value is what a string type would choke on.
-    // Behind it, the status that must come of it where the request is otherwise a good one.
+    // Each header is read by other code; its value is one that a string type would refuse. The
+    // number is the expected status if the request is otherwise good.
     let headers: &[(&str, u16)] = &[
         ("x-token", 400),
         ("x-wanted", 403),
@@ -137,14 +137,14 @@ fn bytes_that_are_no_text(envoy: &Arc<Envoy>) -> Outcome {
                 answer.text()
             );
         }
-        // A cookie's other pairs are nobody's business.
+        // The gate ignores the other pairs of a cookie.
         let cookie = Ask::new("GET", "/any", HOST)
             .header("x-wanted", "usr_alice")
             .header("cookie", b"a=\xFF; session=tok_alice");
         let (answer, _) = ask(&scene, version, &cookie)?;
         ensure!(answer.status == 200, "{version} cookie: {}", answer.text());
     }
-    // HTTP/2 lets such a path through; HTTP/1 refuses it before the gate.
+    // Envoy's HTTP/2 codec accepts such a path; its HTTP/1 codec refuses it before the gate.
     let mut path = Ask::new("GET", "/", HOST);
     path.path = Some(b"/any/\xFF".to_vec());
     let (answer, _) = ask(&scene, Version::Http2, &path)?;
@@ -154,8 +154,7 @@ fn bytes_that_are_no_text(envoy: &Arc<Envoy>) -> Outcome {
     Ok(())
 }
 
-/// A body and trailers arrive long before the provider answers, and more of them than Envoy's
-/// buffer holds.
+/// A body and trailers arrive long before the provider answers, and exceed Envoy's buffer.
 fn a_body_waits(envoy: &Arc<Envoy>, knob: bool) -> Outcome {
     let mut scene = Scene::new(envoy, "body-waits", standin::Seed::embedded())?;
     scene.shape.knob = knob;
@@ -178,7 +177,8 @@ fn a_body_waits(envoy: &Arc<Envoy>, knob: bool) -> Outcome {
                 request = request.trailer("x-avnology-user-id", "usr_evil").trailer("x-checksum", "1");
             }
             let mut connection = scene.connect(version, None)?;
-            // The peer reads no more than it can hold: sending ends when the answer is there.
+            // Envoy reads no more than it can buffer: sending ends only when the answer has
+            // arrived.
             let answer = std::thread::scope(|scope| {
                 let exchange = scope.spawn(|| connection.ask(&request));
                 scene.provider.wait_for_more_calls_than(0)?;
@@ -214,7 +214,7 @@ fn a_body_waits(envoy: &Arc<Envoy>, knob: bool) -> Outcome {
     nothing_under_way(&scene)
 }
 
-/// So many connections, each with the same request under way.
+/// This many connections, each with the same request in progress.
 fn crowd(scene: &Scene, version: Version, token: &str) -> Result<Vec<Connection>, String> {
     let request = Ask::new("GET", "/any", HOST).bearer(token);
     let mut connections = Vec::new();
@@ -281,8 +281,8 @@ fn everybody_leaves(envoy: &Arc<Envoy>) -> Outcome {
         scene.wait_for_lines(lines.saturating_add(200))?;
         let calls = scene.provider.calls()?.len();
         ensure!(calls == 1, "{version}: {calls} introspections");
-        // This one joins the flight that nobody waits for any more, or finds it over: either way it
-        // is decided.
+        // This request joins the callout that no client waits for any more, or finds it finished:
+        // either way it is decided.
         still_decides(&scene)?;
         let seen = scene.upstream.seen()?;
         ensure!(seen.iter().all(|seen| seen.method == "GET"), "{version}: {seen:?}");
@@ -322,8 +322,8 @@ fn clients_reset(envoy: &Arc<Envoy>) -> Outcome {
     nothing_under_way(&scene)
 }
 
-/// The old listener's introspection is under way when its successor gets a request with the same
-/// token: two roots, two flights, one VM.
+/// The old listener's introspection is in progress when its successor gets a request with the same
+/// token: two roots, two callouts, one VM.
 fn replaced_while_asking(envoy: &Arc<Envoy>) -> Outcome {
     let mut scene = Scene::with(envoy, "replaced", &any_token())?;
     let mut stricter = any_token();
@@ -383,7 +383,7 @@ fn a_refused_update(envoy: &Arc<Envoy>) -> Outcome {
     scene.put_back()
 }
 
-/// Two entries of one chain: one VM, two roots, and every request passes both.
+/// Two plugins in one filter chain: one VM, two roots, and every request passes both.
 fn two_plugins(envoy: &Arc<Envoy>) -> Outcome {
     let scene = Scene::new(envoy, "two-plugins", standin::Seed::embedded())?;
     let mut outer = any_token();
@@ -418,8 +418,8 @@ fn two_plugins(envoy: &Arc<Envoy>) -> Outcome {
                 "{version} {path}: {}",
                 answer.text()
             );
-            // Which of the two refused: the outer one knows no other method than GET, the inner one
-            // no other path.
+            // Shows which of the two refused: the outer one allows no other method than GET, the
+            // inner one no other path.
             if request.method == b"PUT" {
                 let seen = line.gate.unwrap_or_default();
                 ensure!(
@@ -444,8 +444,8 @@ fn a_struct(envoy: &Arc<Envoy>) -> Outcome {
     }
 }
 
-/// Both protocols have a buffer limit of their own in Envoy, and both must be larger than what the
-/// gate lets a webhook have.
+/// Both protocols have a buffer limit of their own in Envoy, and both must be larger than the
+/// gate's limit for a webhook.
 fn the_largest_webhook(envoy: &Arc<Envoy>) -> Outcome {
     let scene = Scene::with(envoy, "largest-webhook", &sample::policy())?;
     let limit = sample::policy().pointer("/webhooks/avnology/max_body_bytes").and_then(Value::as_u64);
@@ -461,7 +461,7 @@ fn the_largest_webhook(envoy: &Arc<Envoy>) -> Outcome {
                     standin::sign(harness::corpus::WEBHOOK_SECRET, time, body.as_bytes()),
                 )
                 .body(&body);
-            // Without an announced length the gate finds out by itself.
+            // Without a `content-length`, the gate has to count the bytes itself.
             request.chunked = true;
             let (answer, line) = ask(&scene, version, &request)?;
             ensure!(answer.status == status, "{version} {length}: {} {:.200}", answer.status, answer.text());

@@ -23,17 +23,17 @@ use harness::envoy::{Envoy, Options};
 use harness::{envoy_driver, sample};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Trials mostly wait, for answers and for Envoy, so more of them run at once than there are
+/// Trials mostly wait, for answers and for Envoy, so more of them run in parallel than there are
 /// processors.
 const THREADS: usize = 8;
 
-/// What a trial comes to: nothing, or what is wrong.
+/// The result of a trial: nothing, or what is wrong.
 type Outcome = Result<(), String>;
 
 /// What a trial does with an Envoy.
 type Run = fn(&Arc<Envoy>) -> Outcome;
 
-/// Ends a trial with a message unless the condition holds.
+/// Ends a trial with a message unless the condition is true.
 macro_rules! ensure {
     ($holds:expr, $($message:tt)+) => {
         if !$holds {
@@ -77,7 +77,7 @@ impl Fleet {
         envoys.entry(workers).or_insert_with(|| start(workers).map(Arc::new)).clone()
     }
 
-    /// What must hold of the processes once everything has happened to them.
+    /// Checks the processes after all trials.
     fn verify_shutdown(&self) -> Outcome {
         let envoys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for envoy in envoys.values().flatten() {
@@ -92,7 +92,7 @@ fn start(workers: u32) -> Result<Envoy, String> {
     Envoy::start(Options { workers, environment, module: sample::module()?, narrate: false })
 }
 
-/// A trial on an Envoy with so many workers.
+/// A trial on an Envoy with this many workers.
 fn trial(fleet: &Fleet, name: &str, workers: u32, run: Run) -> Trial {
     let fleet = fleet.clone();
     Trial::test(name, move || fleet.get(workers).and_then(|envoy| run(&envoy)).map_err(Failed::from))

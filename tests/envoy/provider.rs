@@ -1,5 +1,5 @@
-//! Every way in which a callout ends in Envoy without an answer that counts: always 503, always
-//! with its own reason, never a hanging request.
+//! Every way in which a callout ends in Envoy without a usable answer: always 503, always with its
+//! own reason, never a hanging request.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
     all.iter().map(|(name, run)| trial(fleet, name, 1, *run)).collect()
 }
 
-/// With `timeout` 1 s, a decision may take two; the rest is for a busy machine.
+/// With `timeout` 1 s, a decision may take two seconds; the rest is for a busy machine.
 const AT_MOST: Duration = Duration::from_millis(3500);
 
 fn policy(cluster: &str) -> Value {
@@ -48,7 +48,7 @@ fn policy(cluster: &str) -> Value {
     policy
 }
 
-/// Asks over both versions, with a body and without one.
+/// Sends requests over both versions, with a body and without one.
 fn all_refused(scene: &Scene, reason: &str) -> Outcome {
     for version in [Version::Http1, Version::Http2] {
         let get = Ask::new("GET", "/any", "api.example.com").bearer("tok_alice");
@@ -108,7 +108,7 @@ fn empty_cluster(envoy: &Arc<Envoy>) -> Outcome {
 
 fn connection_refused(envoy: &Arc<Envoy>) -> Outcome {
     let mut scene = Scene::new(envoy, "refused", standin::Seed::embedded())?;
-    // A port that was free a moment ago and is nobody's.
+    // A port that was free a moment ago, and on which nobody listens.
     let address = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .map_err(|error| error.to_string())?;

@@ -48,8 +48,8 @@ fn readme() -> Outcome {
     Ok(())
 }
 
-/// Nothing of the bootstrap but addresses is changed for the tests, so what is left to prove is
-/// that Envoy takes the file itself.
+/// The tests change nothing in the bootstrap but addresses, so it remains to be proven that Envoy
+/// accepts the file itself.
 fn bootstrap() -> Outcome {
     let output = Command::new(Envoy::binary()?)
         .args(["--mode", "validate", "--disable-hot-restart", "--config-path"])
