@@ -1,12 +1,12 @@
 //! Turns the compiled filter into the module that a proxy loads.
 //!
-//! The compiler's output exports the callbacks as `gate_*`, beside whatever else was linked. What
-//! leaves here exports `proxy_*` callbacks and nothing that the proxy does not need, imports
-//! exactly what was agreed to, and carries no custom sections.
+//! The compiler's output exports the callbacks as `gate_*`, beside whatever else was linked. The
+//! packed module exports `proxy_*` callbacks and nothing that the proxy does not need, imports
+//! exactly what the agreed list names, and has no custom sections.
 //!
-//! Both directions are checked, because a proxy does not: it skips a callback that a module lacks,
-//! which for this filter is an open gate, and a new import is a new thing that the filter can do,
-//! or that an older proxy cannot.
+//! Exports and imports are both checked, because a proxy does not check them: it skips a callback
+//! that a module lacks, so requests would pass unchecked; and a new import is a new capability of
+//! the filter, or one that an older proxy lacks.
 
 mod link;
 
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use walrus::{Export, ExportItem, Module, ModuleConfig};
 
-/// A module that is ready to be loaded.
+/// A module that a proxy can load.
 #[derive(Debug)]
 pub struct Packed {
     /// The module.
@@ -28,11 +28,11 @@ pub struct Packed {
 /// Why a module cannot be packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The input is no WebAssembly module.
+    /// The input is not a WebAssembly module.
     NotWasm(String),
     /// The input lacks exports that the proxy calls.
     MissingExports(Vec<String>),
-    /// The module does not import what was agreed to.
+    /// The module's imports are not the agreed ones.
     Imports {
         /// Imported, but not agreed to.
         added: Vec<String>,
@@ -44,7 +44,7 @@ pub enum Error {
 /// Packs the compiler's output.
 ///
 /// # Errors
-/// [`Error`] where it is no module or lacks a callback.
+/// [`Error`] if the input is not a module, or lacks a callback.
 pub fn pack(raw: &[u8]) -> Result<Packed, Error> {
     let mut config = ModuleConfig::new();
     config.generate_name_section(false).generate_producers_section(false);
@@ -59,10 +59,10 @@ pub fn pack(raw: &[u8]) -> Result<Packed, Error> {
     Ok(Packed { wasm: module.emit_wasm(), imports })
 }
 
-/// Compares what a module imports with the agreed list: one `module.name` a line.
+/// Compares a module's imports with the agreed list: one `module.name` per line.
 ///
 /// # Errors
-/// [`Error::Imports`] where they differ.
+/// [`Error::Imports`] if they differ.
 pub fn compare_imports(imports: &BTreeSet<String>, agreed: &str) -> Result<(), Error> {
     let agreed: BTreeSet<String> =
         agreed.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
@@ -99,9 +99,9 @@ fn keep_exports(module: &mut Module) -> Result<(), Error> {
     if missing.is_empty() { Ok(()) } else { Err(Error::MissingExports(missing)) }
 }
 
-/// What an export of the raw module is called in the packed one; `None` where it is dropped. A
-/// function that is called `proxy_*` already is not ours: a linked SDK brings such ones, and they
-/// would take the place of the filter.
+/// The name of a raw export in the packed module; `None` if it is dropped. A function that is
+/// already named `proxy_*` is not ours: a linked SDK exports such functions, and they would replace
+/// the filter's.
 fn final_name(export: &Export) -> Option<String> {
     let is_memory = matches!(export.item, ExportItem::Memory(_));
     EXPORTS
@@ -137,7 +137,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What a packed module exports, every one of them.
+/// Everything that a packed module exports.
 const EXPORTS: [&str; 12] = [
     "memory",
     "_initialize",
@@ -205,8 +205,8 @@ mod tests {
         assert_eq!(exports, BTreeSet::from(EXPORTS));
         assert_eq!(module.customs.iter().count(), 0);
         assert!(module.funcs.iter().all(|function| function.name.is_none()));
-        // What only the surplus exports reached is gone, the import included: none of them took the
-        // place of ours.
+        // What only the surplus exports reached is gone, the import included: none of them replaced
+        // ours.
         assert_eq!(list_imports(&packed.imports), "env.proxy_log\n");
         assert_eq!(module.imports.iter().count(), 1);
     }

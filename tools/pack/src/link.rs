@@ -1,16 +1,16 @@
-//! Links the compiler's static library into a module, by the linker that the toolchain brings.
+//! Links the compiler's static library into a module, with the linker of the Rust toolchain.
 //!
 //! The compiler would link a `cdylib` itself, but then every function that any crate exports stays,
-//! and the SDK exports its whole dispatcher. A static library leaves the choice to the linker, and
-//! what only the SDK's own exports reach is collected.
+//! and the SDK exports its whole dispatcher. With a static library, the exports are chosen here,
+//! and the linker removes what only the SDK's own exports reach.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Links `archive` into `module`, with these exports as the roots of what is kept.
+/// Links `archive` into `module`, keeping only what these exports reach.
 ///
 /// # Errors
-/// Says which part of the toolchain is missing, or what the linker said.
+/// The missing part of the toolchain, or the linker's message.
 pub fn link(archive: &Path, module: &Path, exports: &[String]) -> Result<(), String> {
     let rustc = Rustc::ask()?;
     let mut linker = Command::new(rustc.linker()?);
@@ -24,11 +24,11 @@ pub fn link(archive: &Path, module: &Path, exports: &[String]) -> Result<(), Str
     if output.status.success() {
         return Ok(());
     }
-    // An archive without one of the exports is told by its name.
+    // The archive is named, since it may lack one of the exports.
     Err(format!("{}: {}", archive.display(), String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
-/// Where the toolchain keeps its parts.
+/// Where the toolchain's parts are.
 struct Rustc {
     /// `lib/rustlib`, with a folder for each target.
     libraries: PathBuf,
@@ -63,7 +63,7 @@ impl Rustc {
     }
 }
 
-/// What the compiler says; `RUSTC` names another one, as cargo has it.
+/// The compiler's output. `RUSTC` selects another compiler, as in cargo.
 fn said(arguments: &[&str]) -> Result<String, String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).args(arguments).output();
@@ -71,7 +71,7 @@ fn said(arguments: &[&str]) -> Result<String, String> {
     String::from_utf8(output.stdout).map_err(|_| "rustc says something else than text".to_owned())
 }
 
-/// What the module is compiled for.
+/// The target that the module is compiled for.
 const TARGET: &str = "wasm32-wasip1";
 
 #[cfg(test)]

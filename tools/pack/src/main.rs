@@ -57,7 +57,7 @@ fn run(options: &Options) -> Result<(), String> {
             packed.imports.len(),
             pack::list_imports(&packed.imports)
         );
-        // Whoever reads it may have closed the pipe; the module is wanted all the same.
+        // The reader may have closed the pipe; the module must be written all the same.
         let _ = io::stdout().write_all(report.as_bytes());
     }
     if let Some(max) = options.max_bytes.filter(|max| size > *max) {
@@ -66,7 +66,7 @@ fn run(options: &Options) -> Result<(), String> {
     write(&options.out, &packed.wasm)
 }
 
-/// Writes a file whole or not at all: a proxy may be watching it.
+/// Writes a file atomically: a proxy may be watching it.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let mut name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
     name.push(format!(".{}", std::process::id()));
