@@ -2,20 +2,20 @@
 
 use std::borrow::Cow;
 
-/// One header: name and value as they came. Neither need be UTF-8.
+/// One header: name and value as received. Neither has to be UTF-8.
 pub type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// A request's headers as they came, pseudo-headers included.
+/// A request's headers as received, pseudo-headers included.
 #[derive(Clone, Debug)]
 pub struct RequestHead<'a> {
     pairs: Vec<Pair<'a>>,
     end_of_stream: bool,
 }
 
-/// What stands under one name.
+/// The value found for one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading<'a> {
-    /// Nothing under this exact name.
+    /// No value for this exact name.
     Missing,
     /// One value.
     One(Cow<'a, [u8]>),
@@ -24,12 +24,12 @@ pub enum Reading<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// A head of these headers. `end_of_stream`: neither body nor trailers follow.
+    /// A head with these headers. `end_of_stream`: neither body nor trailers follow.
     pub fn new(pairs: Vec<Pair<'a>>, end_of_stream: bool) -> Self {
         Self { pairs, end_of_stream }
     }
 
-    /// A head that the host could not hand over. It has no headers, which no request is without.
+    /// A head that the host could not read. It has no headers, as no real request does.
     pub fn unreadable() -> Self {
         Self { pairs: Vec::new(), end_of_stream: false }
     }
@@ -44,7 +44,7 @@ impl<'a> RequestHead<'a> {
         self.end_of_stream
     }
 
-    /// Every value under this exact name.
+    /// All values of the header with this name, in any case.
     pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
         self.pairs
             .iter()
@@ -52,16 +52,15 @@ impl<'a> RequestHead<'a> {
             .map(|(_, value)| *value)
     }
 
-    /// Whether a header of this exact name is there.
+    /// Whether the request has a header with this name.
     pub fn has(&self, name: &str) -> bool {
         self.values(name).next().is_some()
     }
 
-    /// The value under this exact name, if nothing else could be read as it.
+    /// The value of the header with this name, if no other header could be read as it.
     ///
-    /// Servers that hand headers on as environment variables (CGI, WSGI) read every
-    /// non-alphanumeric byte of a name as the same one, so `x_token` and `x-token` are a second
-    /// occurrence of each other.
+    /// Servers that pass headers on as environment variables (CGI, WSGI) map every non-alphanumeric
+    /// byte of a name to the same one, so `x_token` and `x-token` are duplicates.
     pub fn read(&self, name: &str) -> Reading<'a> {
         let mut found = Reading::Missing;
         let mut seen = false;
@@ -80,25 +79,25 @@ impl<'a> RequestHead<'a> {
         found
     }
 
-    /// The request's method; empty where the host gave none, or one that is not text.
+    /// The request's method; empty if it is missing or not UTF-8.
     pub fn method(&self) -> &'a str {
         self.values(":method").next().and_then(|m| std::str::from_utf8(m).ok()).unwrap_or_default()
     }
 
-    /// `:path` with its query, as it came.
+    /// `:path` with its query, as received.
     pub fn target(&self) -> Option<&'a [u8]> {
         self.values(":path").next()
     }
 
-    /// Whether the request asks to leave HTTP on this connection (websocket and the like).
+    /// Whether the request asks for a protocol upgrade (such as WebSocket).
     pub fn is_upgrade(&self) -> bool {
         self.has("upgrade")
     }
 
     /// Whether this is a gRPC request: `application/grpc`, alone or with a suffix.
     ///
-    /// Exactly what Envoy takes for one: its local replies are made trailers-only for these and no
-    /// others.
+    /// The same test as Envoy's, which makes its local replies trailers-only for these requests
+    /// alone.
     pub fn is_grpc(&self) -> bool {
         let rest =
             self.values("content-type").next().and_then(|value| value.strip_prefix(b"application/grpc"));
@@ -117,7 +116,7 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// A head of these headers.
+/// A head with these headers.
 #[cfg(test)]
 pub(crate) fn head_of<'a, N: AsRef<[u8]>, V: AsRef<[u8]>>(
     pairs: &'a [(N, V)],
@@ -126,7 +125,7 @@ pub(crate) fn head_of<'a, N: AsRef<[u8]>, V: AsRef<[u8]>>(
     RequestHead::new(pairs.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect(), end_of_stream)
 }
 
-/// Whether two header names are one name to a server that reads every non-alphanumeric byte as `-`.
+/// Whether two header names are equal to a server that reads every non-alphanumeric byte as `-`.
 pub fn normalized_eq(name: &[u8], other: &[u8]) -> bool {
     name.len() == other.len() && name.iter().zip(other).all(|(a, b)| normalize_byte(*a) == normalize_byte(*b))
 }

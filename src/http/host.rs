@@ -1,4 +1,4 @@
-//! The authority that a request names.
+//! The host of a request, from `:authority`.
 
 use super::head::RequestHead;
 use crate::refusal::Denial;
@@ -8,25 +8,25 @@ use crate::refusal::Denial;
 pub(crate) struct Host(String);
 
 impl Host {
-    /// The one host that the request names.
+    /// The request's only host.
     ///
     /// # Errors
-    /// [`Denial::InvalidHost`] where it names none, several, or one that two servers could read
+    /// [`Denial::InvalidHost`] if there is none, more than one, or one that two servers could read
     /// differently.
     pub(crate) fn of(head: &RequestHead<'_>) -> Result<Self, Denial> {
         let mut authorities = head.values(":authority");
         let (Some(authority), None) = (authorities.next(), authorities.next()) else {
             return Err(Denial::InvalidHost);
         };
-        // Envoy moves `Host` to `:authority`; one that is still there would be a second name for
-        // the service.
+        // Envoy moves `Host` to `:authority`; a `Host` that is still present would be a second
+        // host.
         if head.has("host") {
             return Err(Denial::InvalidHost);
         }
         Self::parse(authority).ok_or(Denial::InvalidHost)
     }
 
-    /// Reads `host[:port]`.
+    /// Parses `host[:port]`.
     pub(crate) fn parse(authority: &[u8]) -> Option<Self> {
         if authority.first() == Some(&b'[') {
             return ipv6(authority);
@@ -59,7 +59,7 @@ fn ipv6(authority: &[u8]) -> Option<Host> {
     let text = std::str::from_utf8(authority).ok()?;
     let (literal, rest) = text.strip_prefix('[')?.split_once(']')?;
     let port_holds = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
-    // One spelling of an address among many: the parsed form is what is compared.
+    // An address has many spellings: the parsed form is compared.
     let address: std::net::Ipv6Addr = literal.parse().ok()?;
     port_holds.then(|| Host(format!("[{address}]")))
 }

@@ -1,4 +1,4 @@
-//! HTTP as data: what the core reads of a request and what it asks its host to do.
+//! HTTP as data: what the core reads from a request, and what it asks the host to do.
 
 pub mod head;
 pub(crate) mod host;
@@ -8,15 +8,14 @@ pub(crate) mod query;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A request that the host is asked to send. Its answer comes back as a [`Response`] or as a
-/// [`CallFailure`].
+/// A request that the host sends for the gate. Its result is a [`Response`] or a [`CallFailure`].
 ///
-/// Carries secrets, so it has no `Debug`.
+/// It contains secrets, so it has no `Debug`.
 #[derive(Clone)]
 pub struct Callout {
     /// The name of the host's upstream cluster.
     pub cluster: String,
-    /// What `:authority` says.
+    /// The value of `:authority`.
     pub authority: String,
     /// The method.
     pub method: &'static str,
@@ -26,44 +25,44 @@ pub struct Callout {
     pub headers: Vec<(&'static str, String)>,
     /// The whole body.
     pub body: Vec<u8>,
-    /// How long the host may take, at least one millisecond (a host reads less as "no limit").
+    /// The timeout, at least one millisecond (the host reads less as "no limit").
     pub timeout: Duration,
-    /// How often the host asks again within that time, where an attempt fails.
+    /// How many times the host may retry a failed attempt, within that timeout.
     pub retries: u32,
 }
 
-/// What an upstream answered.
+/// The response of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
-    /// The status.
+    /// The status code.
     pub status: u16,
-    /// The value of `Retry-After`, as it came.
+    /// The value of `Retry-After`, as received.
     pub retry_after: Option<&'a [u8]>,
     /// The whole body.
     pub body: &'a [u8],
 }
 
-/// Why a callout has no answer.
+/// Why a callout has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallFailure {
-    /// The host did not start it: unknown cluster, no healthy endpoint, a limit of its own.
+    /// The host did not start it: unknown cluster, no healthy endpoint, or a limit of the host.
     NotStarted,
-    /// There was no connection.
+    /// No connection could be established.
     Unreachable,
-    /// There was no answer within the timeout.
+    /// No response arrived within the timeout.
     Timeout,
-    /// The connection broke, before the answer was complete.
+    /// The connection was reset before the response was complete.
     Reset,
     /// The body is longer than [`MAX_REPLY_BYTES`], and was not copied.
     TooLarge,
-    /// What the host handed over is no answer.
+    /// What the host delivered is not a valid response.
     Malformed,
 }
 
-/// The longest answer body that a host hands over; a longer one is [`CallFailure::TooLarge`].
+/// The longest response body that is read; a longer one is [`CallFailure::TooLarge`].
 pub const MAX_REPLY_BYTES: usize = 128 * 1024;
 
-/// A header to be set: name and value.
+/// A header to set: name and value.
 pub type Header = (Vec<u8>, Vec<u8>);
 
 /// One change to the request's headers, applied in order.
@@ -71,7 +70,7 @@ pub type Header = (Vec<u8>, Vec<u8>);
 pub enum Edit {
     /// Remove every value of this exact name.
     Remove(Vec<u8>),
-    /// Add a value for a name that the request does not carry (any more).
+    /// Add a header that the request does not have (any more).
     Add(Vec<u8>, Vec<u8>),
     /// Add each of these, as [`Self::Add`] does.
     AddAll(Rc<[Header]>),
@@ -79,17 +78,17 @@ pub enum Edit {
     Replace(Vec<u8>, Vec<u8>),
 }
 
-/// An answer that the gate gives in the service's place.
+/// A response that the gate sends instead of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
     /// The HTTP status.
     pub status: u16,
-    /// Headers, every value visible ASCII.
+    /// The headers; every value is visible ASCII.
     pub headers: Vec<(String, String)>,
-    /// The body; for gRPC the message text.
+    /// The body; for gRPC the `grpc-message`.
     pub body: String,
-    /// What `%RESPONSE_CODE_DETAILS%` reads.
+    /// The value of `%RESPONSE_CODE_DETAILS%`.
     pub details: String,
-    /// The gRPC status, where the request was gRPC.
+    /// The gRPC status, if the request was gRPC.
     pub grpc_status: Option<u8>,
 }

@@ -1,27 +1,25 @@
-//! The path of a request, decoded once, with everything refused that two servers could read
-//! differently.
+//! The path of a request, decoded once. Whatever two servers could read differently is refused.
 
 use crate::refusal::Denial;
 use std::borrow::Cow;
 
 /// A path as decoded segments. `/a/b/` is `["a", "b", ""]`, `/` is `[""]`.
 ///
-/// INVARIANT(canonical): no segment is a dot segment or holds `/`, `\`, `;`, a control character or
-/// what a second decoding would change, and only the last may be empty.
+/// INVARIANT(canonical): no segment is a dot segment or contains `/`, `\`, `;`, a control character
+/// or what a second decoding would change, and only the last may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CanonicalPath<'a> {
     segments: Vec<Cow<'a, str>>,
 }
 
 impl<'a> CanonicalPath<'a> {
-    /// Reads a request target (`:path`, query included).
+    /// Parses a request target (`:path`, query included).
     ///
     /// # Errors
-    /// [`Denial::InvalidPath`] for everything ambiguous. Envoy's own normalisation is not relied
-    /// on: it may be off, and some of these pass it.
+    /// [`Denial::InvalidPath`] if the path is ambiguous. Envoy's own path normalization is not
+    /// relied on: it may be off, and some ambiguous paths pass it.
     pub(crate) fn parse(target: &'a [u8]) -> Result<Self, Denial> {
-        // A fragment never belongs on the wire (RFC 9110 section 7.1), in the query no more than in
-        // the path.
+        // A fragment is never sent (RFC 9110 section 7.1), so `#` is invalid in path and query.
         if target.contains(&b'#') {
             return Err(Denial::InvalidPath);
         }
@@ -40,13 +38,13 @@ impl<'a> CanonicalPath<'a> {
         Ok(Self { segments })
     }
 
-    /// The decoded segments; never none.
+    /// The decoded segments; at least one.
     pub(crate) fn segments(&self) -> &[Cow<'a, str>] {
         &self.segments
     }
 }
 
-/// Decodes one raw segment; `None` where it is ambiguous.
+/// Decodes one raw segment; `None` if it is ambiguous.
 fn segment(raw: &[u8]) -> Option<Cow<'_, str>> {
     let mut encoded = false;
     let mut rest = raw;
@@ -73,8 +71,8 @@ fn segment(raw: &[u8]) -> Option<Cow<'_, str>> {
     is_plain_segment(&decoded).then_some(decoded)
 }
 
-/// Whether a decoded segment reads the same to every server: also the grammar of literals in
-/// patterns.
+/// Whether every server reads a decoded segment in the same way. Literals in patterns have the same
+/// grammar.
 pub(crate) fn is_plain_segment(decoded: &str) -> bool {
     decoded != "."
         && decoded != ".."
@@ -82,13 +80,13 @@ pub(crate) fn is_plain_segment(decoded: &str) -> bool {
         && !decodes_again(decoded.as_bytes())
 }
 
-/// Whether a second decoding would find something to decode.
+/// Whether a second decoding would change the bytes.
 fn decodes_again(bytes: &[u8]) -> bool {
     bytes.windows(3).any(|w| matches!(w, [b'%', a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
 }
 
-/// RFC 3986 section 3.3, without `%` (read apart) and without `;` (a parameter to some servers, a
-/// letter to others).
+/// RFC 3986 section 3.3, without `%` (handled separately) and without `;` (it begins a parameter
+/// for some servers, and is a plain character for others).
 fn is_pchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(

@@ -3,17 +3,17 @@
 use super::head::{self, Reading};
 use std::borrow::Cow;
 
-/// The query's bytes, without the `?`; `None` where the target has none.
+/// The query's bytes, without the `?`; `None` if the target has none.
 pub(crate) fn of(target: &[u8]) -> Option<&[u8]> {
     target.iter().position(|b| *b == b'?').and_then(|at| target.get(at.saturating_add(1)..))
 }
 
-/// The decoded value of the pair of this exact name, if no other pair could be read as it.
+/// The decoded value of the pair with this exact name, if no other pair could be read as it.
 ///
-/// Frameworks differ in which of two pairs wins, and in what they take for one name: another case,
-/// `name[]`, `[name]`, `name]`, `user.id` for `user_id`, and `;` between pairs. A second pair that
-/// any of them reads as this one makes the name ambiguous, and so does a value with a raw `;` in
-/// it, which some of them cut short.
+/// Frameworks differ in which of two pairs wins, in which names they treat as equal (another case,
+/// `name[]`, `[name]`, `name]`, `user.id` for `user_id`), and in whether `;` separates pairs. A
+/// second pair that any of them reads as this one makes the name ambiguous, and so does a raw `;`
+/// in a value, which some of them truncate there.
 pub(crate) fn read<'a>(query: &'a [u8], name: &str) -> Reading<'a> {
     let mut found = Reading::Missing;
     let mut seen = false;
@@ -35,11 +35,10 @@ pub(crate) fn read<'a>(query: &'a [u8], name: &str) -> Reading<'a> {
     found
 }
 
-/// The target without every pair that could be read as one of `names`; `None` where there is none
-/// to cut.
+/// The target without the pairs that could be read as one of `names`; `None` if there are none.
 pub(crate) fn cut(target: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let query = of(target)?;
-    // A pair with a `;` is cut as a whole: what some take for a value is a pair to others.
+    // A pair with a `;` is removed as a whole: some servers read it as two pairs.
     let is_named = |pair: &[u8]| {
         pair.split(|b| *b == b';').any(|part| {
             let name = decode(split(part).0);
@@ -74,8 +73,9 @@ fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     percent_encoding::percent_decode(raw).into()
 }
 
-/// Whether some framework reads a decoded name as the other: without case, every other byte alike,
-/// cut at the first bracket or NUL, or with its brackets left out.
+/// Whether some framework reads a decoded name as the other: it may ignore case, treat all
+/// non-alphanumeric bytes as equal, drop leading brackets, or truncate the name at a bracket or
+/// NUL.
 fn names_fold(name: &[u8], other: &str) -> bool {
     let leading = name.iter().take_while(|b| b"[] ".contains(b)).count();
     let name = name.get(leading..).unwrap_or_default();
