@@ -1,4 +1,4 @@
-//! Which route a request is on: host, then path segment by segment, then method.
+//! Matching a request to a route: by host, then path segment by segment, then method.
 
 pub(crate) mod pattern;
 pub(crate) mod table;
@@ -7,17 +7,17 @@ mod trie;
 pub(crate) use pattern::Pattern;
 pub(crate) use table::{Found, RouteTable};
 
-/// The methods that a route names.
+/// The methods that a route matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Methods {
     /// Every method.
     Any,
-    /// These; `GET` covers `HEAD` (RFC 9110 section 9.3.2).
+    /// Only these; `GET` includes `HEAD` (RFC 9110 section 9.3.2).
     Only(Vec<String>),
 }
 
 impl Methods {
-    /// Whether the route takes this method. Methods are case-sensitive (RFC 9110 section 9.1).
+    /// Whether the route matches this method. Methods are case-sensitive (RFC 9110 section 9.1).
     pub(crate) fn covers(&self, method: &str) -> bool {
         match self {
             Self::Any => true,
@@ -25,7 +25,7 @@ impl Methods {
         }
     }
 
-    /// Whether some method is covered by both.
+    /// Whether some method is matched by both.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) | (_, Self::Any) => true,
@@ -36,7 +36,7 @@ impl Methods {
     }
 }
 
-/// Which hosts a route names.
+/// The hosts that a route matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HostPattern {
     /// This host.
@@ -49,7 +49,7 @@ pub(crate) enum HostPattern {
 }
 
 impl HostPattern {
-    /// Reads `api.example.com` or `*.example.com`; `None` where it is neither.
+    /// Parses `api.example.com` or `*.example.com`; `None` if it is neither.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let host =
             |text: &str| crate::http::host::Host::parse(text.as_bytes()).map(|h| h.as_str().to_owned());

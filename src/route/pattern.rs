@@ -1,4 +1,4 @@
-//! Path patterns: literals, `{param}` and a last `{*rest}`, segment by segment.
+//! Path patterns of literals, `{param}` and a trailing `{*rest}`, segment by segment.
 
 use crate::http::path::is_plain_segment;
 use std::fmt;
@@ -14,16 +14,16 @@ pub(crate) struct Pattern {
 pub(crate) enum Segment {
     /// Exactly this decoded text; empty only as the last segment (a trailing slash).
     Literal(String),
-    /// One segment that is not empty.
+    /// Any one segment that is not empty.
     Param(String),
-    /// All that remains after a slash, the empty rest too. Always last.
+    /// Everything after the slash, which may be empty. Always last.
     Rest(String),
 }
 
-/// As many as the table can rank.
+/// The most segments that the table can rank.
 const MAX_SEGMENTS: usize = 63;
 
-/// Why a text is no pattern.
+/// Why a text is not a valid pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PatternError(&'static str);
 
@@ -44,10 +44,10 @@ impl Segment {
 }
 
 impl Pattern {
-    /// Reads a pattern. Literals are written decoded.
+    /// Parses a pattern. Its literals are not percent-encoded.
     ///
     /// # Errors
-    /// [`PatternError`] says what a pattern must look like.
+    /// [`PatternError`], which describes a valid pattern.
     pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         let rest = text.strip_prefix('/').ok_or(PatternError("a path that begins with `/`"))?;
         let raws: Vec<&str> = rest.split('/').collect();

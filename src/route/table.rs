@@ -1,4 +1,5 @@
-//! All routes of a policy as one tree per host, so that ten thousand of them cost what ten do.
+//! All routes of a policy as one tree per host, so that a lookup among ten thousand costs as much
+//! as one among ten.
 
 use super::pattern::Pattern;
 use super::trie::Tree;
@@ -8,7 +9,7 @@ use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
 use std::collections::HashMap;
 
-/// The routes of a policy, found by host, path and method. `R`: what stands for a route.
+/// The routes of a policy, found by host, path and method. `R`: what represents a route.
 #[derive(Debug)]
 pub(crate) struct RouteTable<R> {
     exact: HashMap<String, Tree<R>, TrustedKeyHasher>,
@@ -26,24 +27,23 @@ impl<R> Default for RouteTable<R> {
 /// What [`RouteTable::find`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found<R> {
-    /// This route, with the values of its pattern's parameters in order.
+    /// The route, with the values of its pattern's parameters in order.
     Route(R, Vec<String>),
-    /// A server that ignores case or a trailing slash would read the path as that of a more
-    /// specific pattern. It is refused, whatever the default for unnamed requests is.
+    /// A server that ignores case or a trailing slash would match the path to a more specific
+    /// pattern. The request is refused, whatever the default for unmatched requests is.
     Ambiguous {
-        /// A route of that pattern.
+        /// A route with that pattern.
         with: R,
     },
-    /// A pattern names the host and path, and no route of it the method. It is refused, whatever
-    /// the default for unnamed requests is.
+    /// A pattern matches host and path, but none of its routes matches the method. The request is
+    /// refused, whatever the default for unmatched requests is.
     NoMethod,
-    /// No pattern names the host and path.
+    /// No pattern matches host and path.
     Nothing,
 }
 
 impl<R> RouteTable<R> {
-    /// The first route that names a request which one with this host, pattern and these methods
-    /// would name too.
+    /// The first route with this host and pattern whose methods overlap with these.
     pub(crate) fn conflict(&self, host: &HostPattern, pattern: &Pattern, methods: &Methods) -> Option<&R> {
         let tree = match host {
             HostPattern::Exact(name) => self.exact.get(name),
@@ -54,7 +54,7 @@ impl<R> RouteTable<R> {
         leaf.routes().find(|(taken, _)| taken.overlaps(methods)).map(|(_, route)| route)
     }
 
-    /// Adds a route. Of two that name the same request the first one counts.
+    /// Adds a route. If two routes match the same request, the first one applies.
     pub(crate) fn insert(&mut self, route: R, host: &HostPattern, pattern: &Pattern, methods: &Methods) {
         let tree = match host {
             HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
@@ -66,27 +66,28 @@ impl<R> RouteTable<R> {
 
     /// Finds the route of a request.
     ///
-    /// The first host and path pattern decides, in the order: exact host, longest suffix, no host;
-    /// then segment by segment literal before parameter before rest. Frameworks behind the gate may
-    /// ignore ASCII case and a trailing slash, so a path that would then reach a *more specific*
-    /// pattern is barred: the wider rule must not open what the narrower one guards.
+    /// The first match applies, in the order: exact host, longest suffix, any host; then, segment
+    /// by segment, literal before parameter before rest. Frameworks behind the gate may ignore
+    /// ASCII case and a trailing slash, so a path that would then match a *more specific* pattern
+    /// is refused: the wider rule must not allow what the narrower one protects.
     pub(crate) fn find(&self, host: &Host, path: &CanonicalPath<'_>, method: &str) -> Found<&R> {
         let segments = path.segments();
-        // A route of a closer host whose pattern the path nearly has.
+        // A route of a more specific host that matches only if case or a trailing slash is ignored.
         let mut twin: Option<&R> = None;
         for tree in self.trees(host.as_str()) {
             let exact = tree.find(segments);
             let folded = match &exact {
-                // Nothing is more specific than literals all the way, and no tree of a closer host
-                // matched.
+                // Nothing is more specific than a pattern of literals only, and no tree of a more
+                // specific host matched.
                 Some(found) if found.rank.is_literal() && twin.is_none() => None,
-                // No other reading of this path finds anything else, and nothing where this one
-                // found nothing.
+                // Ignoring case or a trailing slash does not change what this path matches, if
+                // anything.
                 _ if tree.has_one_reading(segments) => None,
                 _ => tree.folded(segments),
             };
             let Some(found) = exact else {
-                // A closer host's tree would take the folded path, whatever a wider host says.
+                // The tree of a more specific host matches the folded path, whatever a wider host
+                // matches.
                 twin = twin.or(folded.map(|(leaf, _)| leaf.first()));
                 continue;
             };

@@ -9,17 +9,17 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(super) struct Tree<R> {
     root: TrieNode<R>,
-    /// Whether some pattern has an upper-case letter, so that ignoring case can find another one
-    /// for a lower-case path.
+    /// Whether some pattern has an upper-case letter, so that a lower-case path may match another
+    /// one if case is ignored.
     has_upper_case: bool,
-    /// Whether some pattern ends with a slash or goes on, so that a slash more can find another
-    /// one.
+    /// Whether some pattern ends with a slash or a rest, so that a path may match another one with
+    /// a slash added.
     has_open_end: bool,
 }
 
 #[derive(Debug)]
 struct TrieNode<R> {
-    /// Keyed by the literal in lower case; the spellings of it that stand in patterns, few.
+    /// Keyed by the literal in lower case; each has the few spellings that appear in patterns.
     literals: HashMap<String, Vec<(String, TrieNode<R>)>, TrustedKeyHasher>,
     param: Option<Box<TrieNode<R>>>,
     rest: Option<Leaf<R>>,
@@ -33,10 +33,10 @@ pub(super) struct Leaf<R> {
     others: Vec<(Methods, R)>,
 }
 
-/// A pattern that fits a path, and how specific it is.
+/// A pattern that matches a path, and how specific it is.
 pub(super) type Fit<'t, R> = (&'t Leaf<R>, Rank);
 
-// Derived, these would ask for a default of `R` too.
+// A derived `Default` would require `R: Default`.
 impl<R> Default for Tree<R> {
     fn default() -> Self {
         Self { root: TrieNode::default(), has_upper_case: false, has_open_end: false }
@@ -55,11 +55,11 @@ pub(super) struct Match<'t, R> {
     pub(super) captures: Vec<String>,
 }
 
-/// How specific a pattern is, compared segment by segment: two bits for each, the first segment's
-/// highest. A trailing slash counts as nothing.
+/// How specific a pattern is, compared segment by segment: two bits for each, the first segment in
+/// the highest bits. A trailing slash does not count.
 ///
-/// A pattern that fits ends with [`Kind::End`] or a rest, so the zeros after that are no segment of
-/// any other.
+/// A pattern that matches ends with [`Kind::End`] or a rest, so the zeros after that are never
+/// compared with another pattern's segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank(u128);
 
@@ -78,11 +78,11 @@ impl Rank {
         Self((tail.0 >> 2) | ((kind as u128) << 126))
     }
 
-    /// Whether it is literals all the way.
+    /// Whether all segments are literals.
     pub(super) fn is_literal(self) -> bool {
         let end = Kind::End as u128;
-        // Rest is zero, and so is everything after the end: what is left of the last bits that are
-        // set must be an end, and all before it literals.
+        // A rest is zero, and so is everything after the end: the lowest pair of bits that is not
+        // zero must be an end, and all pairs above it literals.
         let shift = self.0.trailing_zeros() & !1;
         let kinds = self.0.checked_shr(shift).unwrap_or_default();
         if kinds & Self::LITERAL != end {
@@ -113,7 +113,7 @@ impl<R> Tree<R> {
         Leaf::add(&mut node.leaf, route, methods);
     }
 
-    /// The routes of exactly this pattern, whatever its parameters are called.
+    /// The routes with exactly this pattern, whatever the names of its parameters.
     pub(super) fn leaf(&self, pattern: &Pattern) -> Option<&Leaf<R>> {
         let mut node = &self.root;
         for segment in pattern.segments() {
@@ -132,14 +132,13 @@ impl<R> Tree<R> {
         Some(Match { leaf, rank, captures })
     }
 
-    /// The most specific pattern that a server would find which ignores ASCII case, with or without
-    /// the trailing slash.
+    /// The most specific pattern for a server that ignores ASCII case and a trailing slash.
     pub(super) fn folded(&self, segments: &[Cow<'_, str>]) -> Option<Fit<'_, R>> {
         let as_it_is = self.root.folded(segments, Slash::AsItIs);
         more_specific(as_it_is, self.toggled(segments))
     }
 
-    /// Whether only the path itself, as it is written, can find a pattern here.
+    /// Whether ignoring case or a trailing slash cannot change what this path matches here.
     pub(super) fn has_one_reading(&self, segments: &[Cow<'_, str>]) -> bool {
         !self.has_upper_case
             && !self.has_open_end
@@ -156,7 +155,7 @@ impl<R> Tree<R> {
     }
 }
 
-/// Whether a path is read as if a slash followed it.
+/// Whether a path is read with a slash added at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slash {
     AsItIs,
@@ -170,7 +169,7 @@ impl<R> TrieNode<R> {
             spellings.push((text.to_owned(), Self::default()));
             spellings.len().saturating_sub(1)
         });
-        // `at` is an index that was just found or made.
+        // `at` is an index that was just found or pushed.
         #[expect(
             clippy::indexing_slicing,
             reason = "in bounds by construction, and only at configuration time"
@@ -178,7 +177,7 @@ impl<R> TrieNode<R> {
         &mut spellings[at].1
     }
 
-    /// The child of exactly this spelling.
+    /// The child with exactly this spelling.
     fn spelled(&self, segment: &str) -> Option<&Self> {
         self.spellings(segment).iter().find(|(spelling, _)| spelling == segment).map(|(_, child)| child)
     }
@@ -203,7 +202,7 @@ impl<R> TrieNode<R> {
         let captured = captures.len();
         if let Some(child) = self.spelled(segment) {
             if let Some((leaf, tail)) = child.find(remaining, captures) {
-                // A trailing slash counts as nothing.
+                // A trailing slash does not count.
                 return Some((leaf, if segment.is_empty() { tail } else { Rank::then(Kind::Literal, tail) }));
             }
             captures.truncate(captured);
@@ -245,7 +244,7 @@ impl<R> TrieNode<R> {
     }
 }
 
-/// The more specific of two; the second of two alike, which are one pattern then.
+/// The more specific of two; the second if they rank equally, since both are then the same pattern.
 fn more_specific<'t, R>(one: Option<Fit<'t, R>>, other: Option<Fit<'t, R>>) -> Option<Fit<'t, R>> {
     let rank = |fit: &Option<Fit<'t, R>>| fit.as_ref().map(|(_, rank)| *rank);
     if rank(&one) > rank(&other) { one } else { other }
