@@ -1,4 +1,4 @@
-//! The members of a provider's JSON answer, read strictly and kept packed.
+//! The members of a provider's JSON response, parsed strictly and stored packed.
 
 mod packed;
 mod parse;
@@ -13,30 +13,31 @@ use serde::de::Deserializer;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// The members of an active token's answer; cheap to clone.
+/// The members of an active token's introspection response; cheap to clone.
 ///
-/// Members that no decision reads are tolerated whatever they are; one that a decision reads must
-/// have its type and stand once.
+/// A member that no decision reads may have any value; one that a decision reads must have the
+/// right type and appear once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenInfo {
     members: Members,
 }
 
 impl TokenInfo {
-    /// Reads a JSON object.
+    /// Parses a JSON object.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where the bytes are none, or one nested deeper than [`MAX_DEPTH`].
+    /// [`Unusable::BadReply`] if the bytes are not a JSON object, or one nested deeper than
+    /// [`MAX_DEPTH`].
     pub fn parse(body: &[u8]) -> Result<Self, Unusable> {
         let mut json = serde_json::Deserializer::from_slice(body);
-        // The depth is bounded by `Depth`, exactly.
+        // `Packing` bounds the depth exactly.
         json.disable_recursion_limit();
         let members = json.deserialize_map(MembersVisitor).map_err(|_| Unusable::BadReply)?;
         json.end().map_err(|_| Unusable::BadReply)?;
         Ok(Self { members })
     }
 
-    /// An object made of these texts and times, in whole seconds.
+    /// An object of these strings and times, in whole seconds.
     pub fn from_claims(texts: &[(&str, &str)], times: &[(&str, i64)]) -> Self {
         let text = |(name, text): &(&str, &str)| {
             let mut value = Vec::new();
@@ -57,22 +58,22 @@ impl TokenInfo {
         self.members.bytes()
     }
 
-    /// Takes bytes that [`Self::packed`] gave, perhaps in another worker; `None` where they are
-    /// anything else.
+    /// Reads bytes that [`Self::packed`] returned, perhaps in another worker; `None` if they are
+    /// invalid.
     pub fn unpack(bytes: &[u8]) -> Option<Self> {
         Members::unpack(bytes).map(|members| Self { members })
     }
 
-    /// What every request asks of a token, read in one pass.
+    /// The claims that every request reads, in one pass.
     pub fn standard_claims(&self) -> StandardClaims<'_> {
         let [exp, nbf, token_type, token_use, cnf] = self.members.first();
         StandardClaims { exp, nbf, token_type, token_use, cnf }
     }
 
-    /// A member; `None` where it is absent or `null`.
+    /// A member; `None` if it is absent or `null`.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it stands twice.
+    /// [`Unusable::BadReply`] if it appears twice.
     pub fn member(&self, name: &str) -> Result<Option<Value<'_>>, Unusable> {
         once(self.members.get(name))
     }
@@ -80,21 +81,21 @@ impl TokenInfo {
     /// A member that must be a string.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it has another type or stands twice.
+    /// [`Unusable::BadReply`] if it has another type or appears twice.
     pub fn text(&self, name: &str) -> Result<Option<&str>, Unusable> {
         text_of(self.members.get(name))
     }
 
-    /// A point in time that may be any JSON number, in whole seconds, rounded down.
+    /// A point in time, which may be any JSON number, in whole seconds, rounded down.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it is no number or stands twice.
+    /// [`Unusable::BadReply`] if it is not a number or appears twice.
     pub fn time(&self, name: &str) -> Result<Option<i128>, Unusable> {
         time_of(self.members.get(name))
     }
 
     /// Whether `exp` has passed (RFC 7519 section 4.1.4: not accepted *on or* after), with this
-    /// leeway. One that cannot be read has not.
+    /// leeway. An absent or invalid `exp` has not.
     pub fn is_past(&self, skew: Duration, now: Timestamp) -> bool {
         let skew = i128::from(skew.as_secs());
         matches!(self.time("exp"), Ok(Some(exp)) if exp.saturating_add(skew) <= i128::from(now.as_secs()))
@@ -103,7 +104,7 @@ impl TokenInfo {
     /// The scopes: a space-separated string (RFC 7662 section 2.2), or an array of strings.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it is neither.
+    /// [`Unusable::BadReply`] if it is neither.
     pub fn scopes(&self) -> Result<Option<Vec<&str>>, Unusable> {
         match self.member("scope")? {
             None => Ok(None),
@@ -119,7 +120,7 @@ impl TokenInfo {
         }
     }
 
-    /// The scopes joined by single spaces; the provider's own string where it is that already.
+    /// The scopes joined by single spaces; the provider's own string if it has that form already.
     fn scope_text(&self) -> Result<Option<Cow<'_, str>>, Unusable> {
         match self.member("scope")? {
             Some(Value::Text(text))
@@ -137,7 +138,7 @@ impl TokenInfo {
     /// The audiences: a string or an array of strings.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it is neither.
+    /// [`Unusable::BadReply`] if it is neither.
     pub fn audiences(&self) -> Result<Vec<&str>, Unusable> {
         match self.member("aud")? {
             None => Ok(Vec::new()),
@@ -149,13 +150,13 @@ impl TokenInfo {
         }
     }
 
-    /// What a template reads of a claim: strings byte for byte, integers and booleans as their JSON
-    /// text, scopes joined by spaces; `None` for what is absent and for arrays, objects and other
-    /// numbers, which have no one text.
+    /// The text of a claim in a template: strings byte for byte, integers and booleans as their
+    /// JSON text, scopes joined by spaces; `None` for an absent claim and for arrays, objects and
+    /// other numbers, which have no unique text.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where the claim stands twice, or is one whose type RFC 7662 fixes and
-    /// has another.
+    /// [`Unusable::BadReply`] if the claim appears twice, or has another type than RFC 7662
+    /// requires.
     pub fn template_text(&self, name: &str) -> Result<Option<Cow<'_, str>>, Unusable> {
         match name {
             "scope" => Ok(self.scope_text()?),
@@ -169,7 +170,7 @@ impl TokenInfo {
     }
 }
 
-/// The members of a token that every request reads, in the order in which they are packed first.
+/// The claims that every request reads, in the order in which they are packed.
 #[derive(Clone, Copy, Debug)]
 pub struct StandardClaims<'m> {
     exp: Option<Value<'m>>,
@@ -183,7 +184,7 @@ impl<'m> StandardClaims<'m> {
     /// See [`TokenInfo::time`].
     ///
     /// # Errors
-    /// As there.
+    /// The same.
     pub fn exp(&self) -> Result<Option<i128>, Unusable> {
         time_of(self.exp)
     }
@@ -191,7 +192,7 @@ impl<'m> StandardClaims<'m> {
     /// See [`TokenInfo::time`].
     ///
     /// # Errors
-    /// As there.
+    /// The same.
     pub fn nbf(&self) -> Result<Option<i128>, Unusable> {
         time_of(self.nbf)
     }
@@ -199,7 +200,7 @@ impl<'m> StandardClaims<'m> {
     /// See [`TokenInfo::text`].
     ///
     /// # Errors
-    /// As there.
+    /// The same.
     pub fn token_type(&self) -> Result<Option<&'m str>, Unusable> {
         text_of(self.token_type)
     }
@@ -207,7 +208,7 @@ impl<'m> StandardClaims<'m> {
     /// See [`TokenInfo::text`].
     ///
     /// # Errors
-    /// As there.
+    /// The same.
     pub fn token_use(&self) -> Result<Option<&'m str>, Unusable> {
         text_of(self.token_use)
     }
@@ -215,7 +216,7 @@ impl<'m> StandardClaims<'m> {
     /// See [`TokenInfo::member`].
     ///
     /// # Errors
-    /// As there.
+    /// The same.
     pub fn cnf(&self) -> Result<Option<Value<'m>>, Unusable> {
         once(self.cnf)
     }
@@ -265,7 +266,7 @@ impl<'m> Value<'m> {
         }
     }
 
-    /// Whether a claim has this value: an array if it contains it, an object never.
+    /// Whether a claim has this value: an array matches if it contains it, an object never does.
     pub fn matches(self, wanted: &str) -> bool {
         match self {
             Self::List(mut items) => items.any(|v| v.scalar_text().is_some_and(|t| t == wanted)),
@@ -274,7 +275,7 @@ impl<'m> Value<'m> {
     }
 }
 
-/// An answer nested deeper is useless.
+/// A response that is nested deeper is unusable.
 pub(crate) const MAX_DEPTH: usize = 128;
 
 #[cfg(test)]

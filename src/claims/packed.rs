@@ -1,4 +1,4 @@
-//! The members of an answer as one run of bytes: a worker keeps a hundred thousand of them.
+//! The members of a response as one byte string: a worker stores a hundred thousand of them.
 //!
 //! ```text
 //! members = member*, in the order of their codes
@@ -7,8 +7,8 @@
 //!        | LIST length value* | OBJECT | DUPLICATE
 //! ```
 //!
-//! Numbers and lengths are LEB128. The bytes may come from another worker, so every reader is
-//! total: what does not parse ends the run, and [`Members::unpack`] takes only what parses to its
+//! Numbers and lengths are LEB128. The bytes may come from another worker, so no reader panics:
+//! reading stops at what does not parse, and [`Members::unpack`] accepts only what parses to its
 //! end.
 
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use std::rc::Rc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Members(Rc<[u8]>);
 
-/// A JSON value, as far as decisions can read it, borrowed from its members.
+/// A JSON value, as far as decisions read it, borrowed from its members.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'m> {
     /// `null`, which counts as absent.
@@ -32,9 +32,9 @@ pub enum Value<'m> {
     Text(&'m str),
     /// An array.
     List(Items<'m>),
-    /// An object: matches nothing.
+    /// An object, which matches nothing.
     Object,
-    /// The member stands twice: which one counts would be anybody's guess.
+    /// The member appears twice; parsers differ in which one they use.
     Duplicate,
 }
 
@@ -53,7 +53,7 @@ impl<'m> Iterator for Items<'m> {
 }
 
 impl Members {
-    /// Packs members: each a name and what the `push_*` functions wrote of its value.
+    /// Packs members: each is a name and a value that a `push_*` function has written.
     pub(super) fn pack(members: &[(String, Vec<u8>)]) -> Self {
         let mut coded: Vec<_> =
             members.iter().map(|(name, value)| (code_of(name).unwrap_or(SPELLED), name, value)).collect();
@@ -69,13 +69,13 @@ impl Members {
         Self(bytes.into())
     }
 
-    /// Takes bytes that [`Self::bytes`] gave; `None` where they are anything else.
+    /// Reads bytes that [`Self::bytes`] returned; `None` if they are invalid.
     pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
         fn is_whole(value: Value<'_>) -> bool {
             let Value::List(mut items) = value else { return true };
             items.all(is_whole_item) && items.0.is_empty()
         }
-        // A list in a list is one level only: what lies deeper matches nothing, and is not kept.
+        // A list contains no lists: a nested one matches nothing, and is stored as an object.
         fn is_whole_item(value: Value<'_>) -> bool {
             !matches!(value, Value::List(_) | Value::Duplicate)
         }
@@ -109,8 +109,8 @@ impl Members {
         found
     }
 
-    /// Looks at names alone, and no further than it can be: most readings are of one member among a
-    /// dozen, at every request.
+    /// Compares only names, and stops where the order rules the name out: most calls read one
+    /// member of a dozen, on every request.
     pub(super) fn get(&self, name: &str) -> Option<Value<'_>> {
         let wanted = code_of(name).unwrap_or(SPELLED);
         let mut rest = &self.0[..];
@@ -134,8 +134,8 @@ impl Members {
     }
 }
 
-/// Names that most answers hold, as one byte each; those first that every request reads. The order
-/// is part of the format that workers share.
+/// Common names, encoded as one byte each; those that every request reads come first. The order is
+/// part of the format that workers share.
 const KNOWN: [&str; 20] = [
     "exp",
     "nbf",
@@ -159,7 +159,7 @@ const KNOWN: [&str; 20] = [
     "session_id",
 ];
 
-/// The code of a name that is none of these, and is spelled.
+/// The code of any other name, which follows in full.
 const SPELLED: u8 = 255;
 
 const NULL: u8 = 0;
@@ -174,7 +174,7 @@ pub(super) const LIST: u8 = 7;
 const OBJECT: u8 = 8;
 const DUPLICATE: u8 = 9;
 
-/// The value of a member that stands twice.
+/// The value of a member that appears twice.
 pub(super) const DUPLICATE_VALUE: [u8; 1] = [DUPLICATE];
 
 pub(super) fn push_null(out: &mut Vec<u8>) {
@@ -190,7 +190,7 @@ pub(super) fn push_whole(out: &mut Vec<u8>, n: u64) {
     push_number(out, n);
 }
 
-/// An integer below zero, by its distance from zero.
+/// A negative integer, by its absolute value.
 pub(super) fn push_below(out: &mut Vec<u8>, distance: u64) {
     out.push(BELOW);
     push_number(out, distance);
@@ -238,7 +238,7 @@ fn code_of(name: &str) -> Option<u8> {
 }
 
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    // Nearly all are lengths of one byte.
+    // Nearly all numbers are lengths of one byte.
     if let Some((first, rest)) = bytes.split_first()
         && *first < 0x80
     {
@@ -275,7 +275,7 @@ fn member(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     value(rest)
 }
 
-/// What follows a value, which is not looked at.
+/// The bytes after a value, which is not decoded.
 fn skip(bytes: &[u8]) -> Option<&[u8]> {
     let (tag, rest) = bytes.split_first()?;
     match *tag {
@@ -364,7 +364,7 @@ mod tests {
     fn only_whole_bytes_are_taken_over() {
         let whole = packed("sub", |v| push_text(v, "usr_1"));
         assert_eq!(Members::unpack(whole.bytes()), Some(whole.clone()));
-        // Between the two members is the one place where a cut leaves whole members.
+        // Only a cut between the two members leaves whole members.
         for cut in (1..whole.bytes().len()).filter(|cut| *cut != 8) {
             assert_eq!(Members::unpack(&whole.bytes()[..cut]), None, "{cut}");
         }

@@ -1,4 +1,4 @@
-//! From JSON to packed members, in one pass and with bounds.
+//! Parses JSON into packed members, in one pass and with limits.
 
 use super::MAX_DEPTH;
 use super::packed::{self, Members};
@@ -32,7 +32,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// Reads a value at this depth (the answer itself is at depth 1) and packs it, where anybody can
+/// Reads a value at this depth (the response itself is at depth 1) and packs it, if a decision can
 /// read it.
 struct Packing<'o> {
     depth: usize,
@@ -103,7 +103,8 @@ impl<'de> Visitor<'de> for Packing<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let depth = self.deeper()?;
         let mut items = Vec::new();
-        // A list in a list matches nothing, and is kept as an object, which does not either.
+        // A list in a list matches nothing, so it is stored as an object, which matches nothing
+        // either.
         let mut item = |items: &mut Vec<u8>| {
             let before = items.len();
             let read = seq.next_element_seed(Packing { depth, out: Some(items) })?.is_some();
@@ -135,6 +136,6 @@ pub(super) fn push_integer(out: &mut Vec<u8>, n: i64) {
     }
 }
 
-/// An answer with more members is useless: looking for a second occurrence must not cost more than
-/// reading.
+/// A response with more members is unusable: the search for duplicates must not cost more than the
+/// parsing.
 const MAX_MEMBERS: usize = 256;
