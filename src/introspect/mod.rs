@@ -1,4 +1,4 @@
-//! Token introspection (RFC 7662): the question, the answer, and what a route requires of it.
+//! Token introspection (RFC 7662): the request, the response, and what a route requires of it.
 
 pub(crate) mod reply;
 pub(crate) mod requirement;
@@ -15,10 +15,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// An introspection endpoint with the credentials that the gate shows it.
+/// An introspection endpoint with the credentials that the gate sends to it.
 #[derive(Clone, Debug)]
 pub(crate) struct IntrospectionEndpoint {
-    /// Where it is, and as whom it knows the gate.
+    /// The endpoint, and the gate's identity there.
     pub endpoint: Endpoint,
     credentials: ClientAuthentication,
 }
@@ -29,29 +29,29 @@ pub(crate) struct IntrospectionEndpoint {
 pub(crate) enum ClientAuthentication {
     /// `client_id` and `client_secret` in the form.
     Post {
-        /// The client.
+        /// The client id.
         client_id: String,
-        /// Its secret.
+        /// The client secret.
         client_secret: Secret<String>,
     },
     /// HTTP Basic, both form-encoded first.
     Basic {
-        /// The client.
+        /// The client id.
         client_id: String,
-        /// Its secret.
+        /// The client secret.
         client_secret: Secret<String>,
     },
-    /// A bearer token of the gate's own.
+    /// The gate's own bearer token.
     Bearer {
         /// The token.
         token: Secret<String>,
     },
-    /// None: the network vouches for the gate.
+    /// None: the endpoint trusts the network.
     None,
 }
 
 impl ClientAuthentication {
-    /// The method, the client and its secret, where there are any.
+    /// The method, the client id and the secret; empty if there is none.
     fn parts(&self) -> [&str; 3] {
         match self {
             Self::Post { client_id, client_secret } => ["post", client_id, client_secret.reveal()],
@@ -63,18 +63,18 @@ impl ClientAuthentication {
 }
 
 impl IntrospectionEndpoint {
-    /// The endpoint at this path of the provider's.
+    /// The endpoint at this path of the provider.
     pub(crate) fn new(provider: Provider, path: String, credentials: ClientAuthentication) -> Self {
         let endpoint = Endpoint::new(provider, "introspection", path, &credentials.parts());
         Self { endpoint, credentials }
     }
 
-    /// Whether both are one: who asks both asks the same client of the same endpoint.
+    /// Whether both are the same endpoint with the same credentials.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.endpoint.fingerprint() == other.endpoint.fingerprint()
     }
 
-    /// The question whether a token is active.
+    /// The request that introspects a token.
     pub(crate) fn call(&self, token: &Token) -> Callout {
         let mut form = format!("token={}&token_type_hint=access_token", form_encode(token.reveal()));
         let authorization = match &self.credentials {
@@ -87,7 +87,7 @@ impl IntrospectionEndpoint {
             }
             ClientAuthentication::Basic { client_id, client_secret } => {
                 // RFC 6749 section 2.3.1: form-encoded before they are joined, so that a colon in
-                // the id cannot move the border.
+                // the id cannot shift the separator.
                 let pair = format!("{}:{}", form_encode(client_id), form_encode(client_secret.reveal()));
                 Some(format!("Basic {}", BASE64_STANDARD.encode(pair)))
             }
@@ -100,7 +100,7 @@ impl IntrospectionEndpoint {
     }
 }
 
-/// Form encoding that every decoder reads alike: a space as `%20`, never as `+`.
+/// Form encoding that every decoder reads in the same way: a space as `%20`, never as `+`.
 fn form_encode(text: &str) -> String {
     utf8_percent_encode(text, FORM).to_string()
 }

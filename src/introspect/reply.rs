@@ -1,22 +1,22 @@
-//! What an introspection answer says (RFC 7662 section 2.2).
+//! The introspection response (RFC 7662 section 2.2).
 
 use crate::claims::{TokenInfo, Value};
 use crate::refusal::Unusable;
 
-/// A fact about a token.
+/// The result of an introspection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Introspection {
-    /// The provider vouches for the token.
+    /// The token is active.
     Active(TokenInfo),
-    /// It does not: expired, revoked, unknown, or issued to another client.
+    /// The token is not active: expired, revoked, unknown, or issued to another client.
     Inactive,
 }
 
 impl Introspection {
-    /// Reads the body of a 200.
+    /// Parses the body of a 200 response.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `active`, or is
+    /// [`Unusable::BadReply`] if it is not a JSON object with exactly one boolean `active`, or is
     /// nested deeper than [`MAX_DEPTH`](crate::claims::MAX_DEPTH).
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Unusable> {
         let info = TokenInfo::parse(body)?;

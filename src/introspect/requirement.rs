@@ -1,4 +1,4 @@
-//! What a route requires of a token, judged on every request, whether its fact is fresh or not.
+//! What a route requires of a token. It is checked on every request, with a cached response too.
 
 use crate::claims::{TokenInfo, Value};
 use crate::refusal::{Denial, Refusal};
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The rules of one route about the token itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requirement {
-    /// Every one of these scopes.
+    /// All of these scopes.
     pub scopes_all: Vec<String>,
     /// At least one of these scopes; empty: no rule.
     pub scopes_any: Vec<String>,
@@ -25,26 +25,26 @@ pub(crate) struct Requirement {
     pub clock_skew: Duration,
 }
 
-/// Proof that a token was introspected and meets a route's requirement. Made by
-/// [`Requirement::admit`] only.
+/// Proof that a token was introspected and meets a route's requirement. Only [`Requirement::admit`]
+/// creates one.
 #[derive(Clone, Debug)]
 pub struct Identity {
     info: TokenInfo,
 }
 
 impl Identity {
-    /// The members of the introspection answer.
+    /// The members of the introspection response.
     pub fn info(&self) -> &TokenInfo {
         &self.info
     }
 }
 
 impl Requirement {
-    /// Judges what is known about a token; `None`: it is not active.
+    /// Checks a token; `None`: it is not active.
     ///
     /// # Errors
-    /// The first rule that does not hold, in the order token, issuer and audience, scopes, client
-    /// and claims; unusable where a member that a rule reads is not what it must be.
+    /// The first rule that is not met, in the order token, issuer and audience, scopes, client and
+    /// claims; [`Refusal::Unusable`] if a member that a rule reads is invalid.
     pub(crate) fn admit(
         &self,
         token: Option<&TokenInfo>,
@@ -119,7 +119,7 @@ impl Requirement {
         Ok(())
     }
 
-    /// The scopes that a challenge names: all of the rule's.
+    /// The scopes that a challenge lists: all those of the rule.
     pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes_all.iter().chain(&self.scopes_any).map(String::as_str)
     }

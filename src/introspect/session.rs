@@ -1,5 +1,5 @@
-//! Session tokens: no OAuth tokens, and so not introspected but shown to the provider as the
-//! session's own credential.
+//! Session tokens. They are not OAuth tokens, so they are not introspected but sent to the provider
+//! as the session's own credential.
 
 use super::Introspection;
 use crate::claims::{TokenInfo, Value};
@@ -10,20 +10,20 @@ use crate::secret::Token;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The endpoint that tells whose session a token is. No secret of the gate's goes to it.
+/// The endpoint that returns a token's session. The gate sends no secret of its own to it.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionEndpoint {
-    /// Where it is.
+    /// The endpoint itself.
     pub endpoint: Endpoint,
 }
 
 impl SessionEndpoint {
-    /// The endpoint at this path of the provider's.
+    /// The endpoint at this path of the provider.
     pub(crate) fn new(provider: Provider, path: String) -> Self {
         Self { endpoint: Endpoint::new(provider, "session", path, &[]) }
     }
 
-    /// The question whose session it is.
+    /// The request for a token's session.
     pub(crate) fn call(&self, token: &Token) -> Callout {
         let authorization = format!("Bearer {}", token.reveal());
         self.endpoint.callout("GET", [("authorization", authorization)], Vec::new())
@@ -31,11 +31,11 @@ impl SessionEndpoint {
 }
 
 impl Introspection {
-    /// Reads the body of a session endpoint's 200 as what an introspection would say: `sub`, `exp`
-    /// and `aal`, and no other claim.
+    /// Parses the body of a session endpoint's 200 response into the claims of an introspection:
+    /// `sub`, `exp` and `aal`, and no other claim.
     ///
     /// # Errors
-    /// [`Unusable::BadReply`] where it is no JSON object with one `identity_id`, or a member that
+    /// [`Unusable::BadReply`] if it is not a JSON object with one `identity_id`, or a member that
     /// is read has another type.
     pub(crate) fn parse_session(body: &[u8]) -> Result<Self, Unusable> {
         let session = TokenInfo::parse(body)?;

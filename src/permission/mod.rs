@@ -1,4 +1,4 @@
-//! Permission checks: the question, and the one answer that counts.
+//! Permission checks: the request, the response, and the outcome of several checks.
 
 use crate::claims::{TokenInfo, Value};
 use crate::hash::{FactKey, Seed};
@@ -9,15 +9,15 @@ use crate::refusal::{Refusal, Unusable};
 use crate::secret::Secret;
 use crate::template::{Inputs, Template};
 
-/// The permission endpoint with the key that the gate shows it.
+/// The permission endpoint with the API key that the gate sends to it.
 #[derive(Clone, Debug)]
 pub(crate) struct PermissionEndpoint {
-    /// Where it is, and as whom it knows the gate.
+    /// The endpoint, and the gate's identity there.
     pub endpoint: Endpoint,
     api_key: Secret<String>,
 }
 
-/// A check of one route, before the request's values are in it.
+/// A check of one route, before the request's values are inserted.
 #[derive(Clone, Debug)]
 pub(crate) struct CheckTemplate {
     /// The kind of object, as the provider names it.
@@ -26,11 +26,11 @@ pub(crate) struct CheckTemplate {
     pub object: Template,
     /// The relation.
     pub relation: String,
-    /// Who must stand in the relation to it.
+    /// The subject that must have the relation to the object.
     pub subject: Template,
 }
 
-/// One relationship that the provider is asked for.
+/// One relationship that the provider is asked to check.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Check {
     namespace: String,
@@ -40,10 +40,11 @@ pub(crate) struct Check {
 }
 
 impl CheckTemplate {
-    /// The check of this request.
+    /// The check for this request.
     ///
     /// # Errors
-    /// Denied where a template has no safe value; unusable where the provider's answer is.
+    /// [`Refusal::Denial`] if a template has no safe value; [`Refusal::Unusable`] if a claim is
+    /// invalid.
     pub(crate) fn resolve(&self, inputs: &Inputs, identity: &Identity) -> Result<Check, Refusal> {
         Ok(Check {
             namespace: self.namespace.clone(),
@@ -53,10 +54,10 @@ impl CheckTemplate {
         })
     }
 
-    /// Judges what needs no token: for a request that an outage opened.
+    /// Checks what needs no token, for a request that fails open.
     ///
     /// # Errors
-    /// Denied where a template has no safe value of the request.
+    /// [`Refusal::Denial`] if a template has no safe value from the request.
     pub(crate) fn validate_inputs(&self, inputs: &Inputs) -> Result<(), Refusal> {
         self.object.resolve(inputs, None)?;
         self.subject.resolve(inputs, None)?;
@@ -65,38 +66,38 @@ impl CheckTemplate {
 }
 
 impl Check {
-    /// What tells it from every other check.
+    /// The parts that identify the check.
     pub(crate) fn parts(&self) -> [&[u8]; 4] {
         [&self.namespace, &self.object, &self.relation, &self.subject].map(String::as_bytes)
     }
 }
 
 impl PermissionEndpoint {
-    /// The endpoint at this path of the provider's.
+    /// The endpoint at this path of the provider.
     pub(crate) fn new(provider: Provider, path: String, api_key: Secret<String>) -> Self {
         let endpoint = Endpoint::new(provider, "permission", path, &[api_key.reveal()]);
         Self { endpoint, api_key }
     }
 
-    /// The question whether the relationship exists.
+    /// The request that asks whether the relationship exists.
     pub(crate) fn call(&self, check: &Check) -> Callout {
         let authorization = format!("Bearer {}", self.api_key.reveal());
         let headers = [("content-type", "application/json".to_owned()), ("authorization", authorization)];
-        // Four strings: their JSON cannot fail.
+        // Serializing four strings cannot fail.
         let body = serde_json::to_vec(check).unwrap_or_default();
         self.endpoint.callout("POST", headers, body)
     }
 
-    /// What identifies whom the check is about.
+    /// The key that identifies the check's subject.
     pub(crate) fn subject_key(&self, seed: Seed, check: &Check) -> FactKey {
         self.endpoint.key(seed, &[check.subject.as_bytes()])
     }
 }
 
-/// Reads the body of a 200: whether the relationship exists.
+/// Parses the body of a 200 response: whether the relationship exists.
 ///
 /// # Errors
-/// [`Unusable::BadReply`] where it is no JSON object with exactly one boolean `allowed`.
+/// [`Unusable::BadReply`] if it is not a JSON object with exactly one boolean `allowed`.
 pub(crate) fn parse(body: &[u8]) -> Result<bool, Unusable> {
     match TokenInfo::parse(body)?.member("allowed")? {
         Some(Value::Bool(allowed)) => Ok(allowed),
@@ -104,19 +105,19 @@ pub(crate) fn parse(body: &[u8]) -> Result<bool, Unusable> {
     }
 }
 
-/// Proof that every permission a route asks for was granted, or that it asks for none. Made by
-/// [`Checks::outcome`] only.
+/// Proof that the permissions that a route requires were granted, or that it requires none. Only
+/// [`Checks::outcome`] creates one.
 #[derive(Clone, Debug)]
 pub struct Granted(());
 
-/// The checks of one request, some of them still open.
+/// The checks of one request, some of them still pending.
 #[derive(Clone, Debug)]
 pub(crate) struct Checks {
     all: Vec<CheckState>,
     any: Vec<CheckState>,
 }
 
-/// What is known about one check.
+/// The state of one check.
 #[derive(Clone, Debug)]
 enum CheckState {
     Open,
@@ -126,19 +127,19 @@ enum CheckState {
 /// Which check of a request an answer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CheckIndex {
-    /// One of those that must all hold.
+    /// One of those that must all be granted.
     All(usize),
-    /// One of those of which one must hold.
+    /// One of those of which at least one must be granted.
     Any(usize),
 }
 
 impl Checks {
-    /// So many open checks that must all hold, and so many of which one must.
+    /// All pending: `all` checks that must all be granted, and `any` checks of which one must be.
     pub(crate) fn open(all: usize, any: usize) -> Self {
         Self { all: vec![CheckState::Open; all], any: vec![CheckState::Open; any] }
     }
 
-    /// Notes an answer; the first one to a check counts. Returns whether this was it.
+    /// Records an answer; only the first one to a check counts. Returns whether this was the first.
     pub(crate) fn note(&mut self, slot: CheckIndex, answer: Result<bool, Refusal>) -> bool {
         let place = match slot {
             CheckIndex::All(nth) => self.all.get_mut(nth),
@@ -151,8 +152,8 @@ impl Checks {
 
     /// The decision, as soon as the answers so far are decisive; `None` while they are not.
     ///
-    /// A clear no outranks a failure: a caller who is not permitted hears so although another check
-    /// broke.
+    /// A clear no outranks a failure: a caller without permission is denied even if another check
+    /// failed.
     pub(crate) fn outcome(&self) -> Option<Result<Granted, Refusal>> {
         let no = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Ok(false))));
         let yes = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Ok(true))));
@@ -167,8 +168,8 @@ impl Checks {
         if is_open(&self.all) || (!any_holds && !any_failed) {
             return None;
         }
-        // An unusable answer must not hide behind an outage, or a route that opens on outages would
-        // open on what a caller can provoke.
+        // An outage must not mask an unusable answer, or a route that fails open on outages would
+        // do so on what a caller can provoke.
         let counted = self.all.iter().chain(if any_holds { &[][..] } else { &self.any });
         let failures: Vec<&Refusal> = counted
             .filter_map(|a| match a {
