@@ -1,9 +1,9 @@
 //! Templates: literals with `{path.NAME}`, `{query.NAME}`, `{header.NAME}` and `{token.CLAIM}` in
 //! them.
 //!
-//! The same template is read in two ways. In a *check* (object, subject, claims) an unsafe value
-//! denies, so that no check is ever sent for something else than was asked for. In an *identity
-//! header* a missing value leaves the header out.
+//! A template is evaluated in two ways. In a *check* (object, subject, claims) an unsafe value
+//! denies the request, so that no value can turn a check into another one. In an *identity header*
+//! a missing value omits the header.
 
 use crate::claims::TokenInfo;
 use crate::http::head::{Reading, RequestHead};
@@ -28,18 +28,18 @@ pub(crate) enum Part {
     Claim(String),
 }
 
-/// A value that a template reads of the request.
+/// A value that a template reads from the request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum RequestValue {
     /// A parameter of the route's pattern.
     Path(String),
     /// A query parameter.
     Query(String),
-    /// A header, lower case.
+    /// A header, in lower case.
     Header(String),
 }
 
-/// Why a text is no template.
+/// Why a text is not a valid template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TemplateError;
 
@@ -51,7 +51,7 @@ impl fmt::Display for TemplateError {
 
 /// The values of one request that the templates of its route read.
 ///
-/// Taken when the request begins, because its head is not kept while it waits.
+/// Copied when the request begins, because its head is not kept while it waits.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inputs {
     values: Vec<(RequestValue, Input)>,
@@ -65,7 +65,7 @@ enum Input {
 }
 
 impl Inputs {
-    /// Reads what `wanted` names. `captures`: the pattern's parameters by name.
+    /// Copies the values that `wanted` names. `captures`: the pattern's parameters by name.
     pub(crate) fn take<'a>(
         wanted: &[RequestValue],
         head: &RequestHead<'_>,
@@ -88,7 +88,7 @@ impl Inputs {
         Self { values: wanted.iter().map(|w| (w.clone(), value(w))).collect() }
     }
 
-    /// Roughly how many bytes they are.
+    /// Their approximate size in bytes.
     pub(crate) fn memory_cost(&self) -> usize {
         self.values.iter().fold(0, |sum, (_, input)| match input {
             Input::Value(value) => sum.saturating_add(value.len()),
@@ -102,10 +102,10 @@ impl Inputs {
 }
 
 impl Template {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
-    /// [`TemplateError`] where a brace is not part of one of the four forms, or the text is empty.
+    /// [`TemplateError`] if a brace is not part of one of the four forms, or the text is empty.
     pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -142,7 +142,7 @@ impl Template {
         &self.parts
     }
 
-    /// The request's values that it reads.
+    /// The request values that it reads.
     pub(crate) fn request_values(&self) -> impl Iterator<Item = &RequestValue> {
         self.parts.iter().filter_map(|part| match part {
             Part::Request(value) => Some(value),
@@ -176,12 +176,12 @@ impl Template {
         self
     }
 
-    /// The text of a check. Without a token (a route that was opened), claims stand for nothing,
-    /// and only the request's values are judged.
+    /// The text for a check. Without a token (the route fails open), claims are left out, and only
+    /// the request's values are checked.
     ///
     /// # Errors
-    /// [`Denial::UnresolvedTemplate`] where a value is missing, ambiguous, empty or unsafe;
-    /// unusable where the provider's answer is.
+    /// [`Denial::UnresolvedTemplate`] if a value is missing, ambiguous, empty or unsafe;
+    /// [`Refusal::Unusable`] if a claim is invalid.
     pub(crate) fn resolve(&self, inputs: &Inputs, token: Option<&TokenInfo>) -> Result<String, Refusal> {
         let mut text = String::new();
         for part in &self.parts {
@@ -201,13 +201,12 @@ impl Template {
         Ok(text)
     }
 
-    /// The value of an identity header; `None` where a value is missing or empty, or an array or
-    /// object.
+    /// The value of an identity header; `None` if a value is missing, empty, an array or an object.
     ///
     /// # Errors
-    /// [`Denial::UnusableIdentity`] where the value cannot be carried unaltered,
-    /// [`Denial::UnresolvedTemplate`] where one is ambiguous; unusable where the provider's answer
-    /// is.
+    /// [`Denial::UnusableIdentity`] if the value cannot be sent unaltered,
+    /// [`Denial::UnresolvedTemplate`] if one is ambiguous; [`Refusal::Unusable`] if a claim is
+    /// invalid.
     pub(crate) fn header_value(
         &self,
         inputs: &Inputs,
@@ -232,8 +231,8 @@ impl Template {
     }
 }
 
-/// A value that may become part of a check: nothing that could end one part of it and begin
-/// another.
+/// A value that may become part of a check: it has no character that could end one part of it and
+/// begin another.
 fn safe(value: &[u8]) -> Result<&str, Denial> {
     let plain = |b: &u8| (0x21..=0x7e).contains(b) && !b":#@/*%,?".contains(b);
     if value.is_empty() || !value.iter().all(plain) {
@@ -242,8 +241,8 @@ fn safe(value: &[u8]) -> Result<&str, Denial> {
     std::str::from_utf8(value).map_err(|_| Denial::UnresolvedTemplate)
 }
 
-/// Whether every hop hands the value on as it is: receivers trim white space at the ends, and
-/// refuse or cut at controls.
+/// Whether every hop forwards the value unaltered: receivers trim white space at the ends, and
+/// refuse or truncate at control characters.
 fn is_carried_unaltered(value: &[u8]) -> bool {
     match std::str::from_utf8(value) {
         Ok(text) => {

@@ -1,4 +1,4 @@
-//! Webhook signatures: the head is checked at once, the body is hashed as it arrives.
+//! Webhook signatures: the head is checked first, the body is hashed as it arrives.
 
 pub(crate) mod scheme;
 
@@ -18,21 +18,22 @@ use std::time::Duration;
 pub(crate) struct Webhook {
     /// Its name in the configuration.
     pub name: String,
-    /// How its provider signs.
+    /// How its sender signs.
     pub scheme: Scheme,
-    /// The accepted keys, several while one is replaced.
+    /// The accepted keys; several during a rotation.
     pub secrets: Vec<Secret<Vec<u8>>>,
-    /// How far the signed time may be from now, both ways; not read where the scheme signs none.
+    /// How far the signed time may be from now, in both directions; unused if the scheme signs
+    /// none.
     pub tolerance: Duration,
-    /// The longest body that is taken, in bytes.
+    /// The longest body that is accepted, in bytes.
     pub max_body_bytes: usize,
-    /// How long the body may take.
+    /// How long the body may take to arrive.
     pub body_timeout: Duration,
-    /// Whether refusals are only counted, where the webhook says so or not.
+    /// Whether refusals are counted and not enforced; `None` if the webhook does not configure it.
     pub shadow: Option<bool>,
 }
 
-/// A delivery whose head holds and whose body is being hashed.
+/// A delivery whose head is valid and whose body is being hashed.
 #[derive(Clone)]
 pub(crate) struct Verification {
     signature: [u8; 32],
@@ -40,7 +41,7 @@ pub(crate) struct Verification {
     timestamp: Option<String>,
 }
 
-/// Proof that a delivery's signature holds. Made by [`Verification::finish`] only.
+/// Proof that a delivery's signature is valid. Only [`Verification::finish`] creates one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     timestamp: Option<String>,
@@ -48,12 +49,12 @@ pub struct Verified {
 }
 
 impl Webhook {
-    /// Judges the head of a delivery.
+    /// Checks the head of a delivery.
     ///
     /// # Errors
-    /// [`Denial::InvalidSignature`] where a header is missing, damaged or doubled;
-    /// [`Denial::StaleTimestamp`] where the signed time is out of tolerance;
-    /// [`Denial::BodyTooLarge`] where the announced length is too long.
+    /// [`Denial::InvalidSignature`] if a header is missing, malformed or duplicated;
+    /// [`Denial::StaleTimestamp`] if the signed time is out of tolerance; [`Denial::BodyTooLarge`]
+    /// if the announced length is too long.
     pub(crate) fn begin(&self, head: &RequestHead<'_>, now: Timestamp) -> Result<Verification, Denial> {
         let Reading::One(signature) = head.read(self.scheme.signature) else {
             return Err(Denial::InvalidSignature);
@@ -65,8 +66,8 @@ impl Webhook {
         }
         let mut macs = Vec::with_capacity(self.secrets.len());
         for secret in &self.secrets {
-            // HMAC takes keys of any length; an error would be ours, and must not let anything
-            // pass.
+            // HMAC accepts keys of any length; an error would be a bug of the gate, and must not
+            // let a request pass.
             let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.reveal())
                 .map_err(|_| Denial::InvalidSignature)?;
             for piece in self.scheme.prefix {
@@ -80,7 +81,7 @@ impl Webhook {
         Ok(Verification { signature, macs, timestamp })
     }
 
-    /// Plain decimal digits without sign or leading zero, near enough to now.
+    /// The signed time: plain decimal digits without sign or leading zero, within the tolerance.
     fn timestamp(&self, head: &RequestHead<'_>, name: &str, now: Timestamp) -> Result<String, Denial> {
         let Reading::One(value) = head.read(name) else {
             return Err(Denial::InvalidSignature);
@@ -92,7 +93,7 @@ impl Webhook {
         if !is_plain {
             return Err(Denial::InvalidSignature);
         }
-        // Well-formed, but beyond what fits: as far from now as can be.
+        // Well-formed, but too large for a `u64`: outside every tolerance.
         let signed = text.parse::<u64>().map_err(|_| Denial::StaleTimestamp)?;
         if now.as_secs().abs_diff(signed) > self.tolerance.as_secs() {
             return Err(Denial::StaleTimestamp);
@@ -109,10 +110,10 @@ impl Verification {
         }
     }
 
-    /// Compares, once the body is complete: every secret, each in constant time.
+    /// Compares the signature once the body is complete: with every secret, each in constant time.
     ///
     /// # Errors
-    /// [`Denial::InvalidSignature`] where no secret made this signature.
+    /// [`Denial::InvalidSignature`] if no secret matches this signature.
     pub(crate) fn finish(self) -> Result<Verified, Denial> {
         let mut found = None;
         for (nth, mac) in self.macs.into_iter().enumerate() {
@@ -127,7 +128,7 @@ impl Verification {
 }
 
 impl Verified {
-    /// What the service is told.
+    /// The headers that the service receives.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![("x-avnology-webhook-verified", "true".to_owned())];
         if let Some(timestamp) = &self.timestamp {
@@ -138,10 +139,10 @@ impl Verified {
     }
 }
 
-/// `Content-Length`, where there is one. Envoy has seen to it that it is one number.
+/// `Content-Length`, if there is one. Envoy has made sure that it is one number.
 fn announced_length(head: &RequestHead<'_>) -> Option<usize> {
     let text = std::str::from_utf8(head.values("content-length").next()?).ok()?;
-    // A number that does not fit is a length that is too long.
+    // A number that does not fit is too long.
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().unwrap_or(usize::MAX))
 }
 
