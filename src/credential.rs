@@ -1,4 +1,4 @@
-//! The credential of a request: where it may stand, and what makes it malformed.
+//! The credential of a request: where it may be, and what makes it malformed.
 
 use crate::http::head::{Reading, RequestHead};
 use crate::http::query;
@@ -6,21 +6,21 @@ use crate::refusal::Denial;
 use crate::secret::{MAX_TOKEN, Secret, Token};
 use std::borrow::Cow;
 
-/// One place where a token may stand.
+/// One place where a token may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A header, with a scheme before the token or without.
+    /// A header, with or without a scheme before the token.
     Header {
-        /// The header's name, lower case.
+        /// The header's name, in lower case.
         name: String,
-        /// The scheme, compared without case.
+        /// The scheme, compared without regard to case.
         scheme: Option<String>,
     },
     /// A cookie.
     Cookie {
         /// The cookie's name, case-sensitive.
         name: String,
-        /// The origins from which unsafe methods and upgrades are taken; empty: from everywhere.
+        /// The origins from which unsafe methods and upgrades are accepted; empty: from all.
         origins: Vec<String>,
     },
     /// A query parameter.
@@ -30,12 +30,12 @@ pub(crate) enum Source {
     },
 }
 
-/// The token that a request presents; `None` where it presents none.
+/// The token of a request; `None` if it has none.
 ///
 /// # Errors
-/// [`Denial::MalformedCredential`] where a source breaks the grammar or stands twice,
-/// [`Denial::ConflictingCredentials`] where two sources carry different tokens,
-/// [`Denial::CrossSite`] where only a cookie vouches for an unsafe request from an unlisted origin.
+/// [`Denial::MalformedCredential`] if a source violates the grammar or appears twice,
+/// [`Denial::ConflictingCredentials`] if two sources have different tokens, [`Denial::CrossSite`]
+/// if an unsafe request from an unlisted origin has its token only in a cookie.
 pub(crate) fn extract(sources: &[Source], head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
     let mut found: Option<Cow<'_, str>> = None;
     let mut cookie_origins: Option<&[String]> = None;
@@ -112,7 +112,7 @@ impl Source {
         text.map(Some).ok_or(Denial::MalformedCredential)
     }
 
-    /// The header that this source reads, lower case.
+    /// The header that this source reads, in lower case.
     pub(crate) fn header_name(&self) -> Option<&str> {
         match self {
             Self::Header { name, .. } => Some(name),
@@ -130,11 +130,11 @@ impl Source {
     }
 }
 
-/// What follows the scheme and its spaces; `None` where the value has another scheme or none, which
-/// is no credential of ours.
+/// The text after the scheme and its spaces; `None` if the value has another scheme or none, and is
+/// therefore not a credential for the gate.
 ///
-/// Envoy joins two `Authorization` lines by a comma before a filter sees them: a value that begins
-/// with our scheme and goes on with a comma breaks the token's grammar, and is refused there.
+/// Envoy joins two `Authorization` headers with a comma before a filter sees them. If the first has
+/// this scheme, the comma violates the token's grammar, and the request is refused.
 fn after_scheme<'a>(value: Cow<'a, [u8]>, scheme: &str) -> Option<Cow<'a, [u8]>> {
     let end = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
     if !value.get(..end)?.eq_ignore_ascii_case(scheme.as_bytes()) {
@@ -150,7 +150,7 @@ fn after_scheme<'a>(value: Cow<'a, [u8]>, scheme: &str) -> Option<Cow<'a, [u8]>>
 
 /// RFC 6750 section 2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
 fn is_b64token(value: &[u8]) -> bool {
-    // Without a way out of the loop, which most tokens would not take.
+    // Without an early exit, which most tokens would not take.
     if !value.is_empty() && value.iter().fold(true, |all, b| all & is_b64char(*b)) {
         return true;
     }
@@ -158,7 +158,7 @@ fn is_b64token(value: &[u8]) -> bool {
     body > 0 && value.iter().skip(body).all(|b| *b == b'=')
 }
 
-/// A table, since a token is looked through at every request.
+/// A table, since every request checks each byte of its token.
 fn is_b64char(byte: u8) -> bool {
     const CHARS: [bool; 256] = {
         let mut table = [false; 256];
@@ -173,7 +173,7 @@ fn is_b64char(byte: u8) -> bool {
     CHARS.get(usize::from(byte)).is_some_and(|is_one| *is_one)
 }
 
-/// The value of the cookie of this name, over all `Cookie` lines.
+/// The value of the cookie with this name, in all `Cookie` headers.
 fn cookie<'a>(head: &RequestHead<'a>, name: &str) -> Result<Option<&'a [u8]>, Denial> {
     let mut found = None;
     for (pair_name, value) in head.values("cookie").flat_map(cookie_pairs) {
@@ -188,7 +188,7 @@ fn cookie<'a>(head: &RequestHead<'a>, name: &str) -> Result<Option<&'a [u8]>, De
     Ok(found)
 }
 
-/// A `Cookie` line's pairs (RFC 6265 section 4.2.1); one without `=` is no pair.
+/// The pairs of a `Cookie` header (RFC 6265 section 4.2.1); what has no `=` is not a pair.
 fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|b| *b == b';').filter_map(|pair| {
         let at = pair.iter().position(|b| *b == b'=')?;
@@ -196,7 +196,7 @@ fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// A `Cookie` line without the cookies of these names; `None` where it has none of them.
+/// A `Cookie` header without the cookies with these names; `None` if it has none of them.
 pub(crate) fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
     let is_named =
         |pair: &&[u8]| cookie_pairs(pair).any(|(name, _)| names.iter().any(|n| n.as_bytes() == name));

@@ -1,4 +1,4 @@
-//! A compiled configuration: what is true, immutable, and free of request data.
+//! A compiled configuration: immutable, and free of request data.
 
 use crate::cache::Lifetime;
 use crate::credential::Source;
@@ -13,35 +13,35 @@ use crate::webhook::Webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One plugin's rules.
+/// The rules of one plugin.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    /// Tells it from the other policies of an engine, which gives it.
+    /// Identifies the policy within its engine, which assigns the id.
     pub(crate) id: u32,
     pub(crate) table: RouteTable<Arc<Route>>,
-    /// For what no route names; `None`: refused.
+    /// For requests that no route matches; `None`: they are refused.
     pub(crate) fallback: Option<Arc<Route>>,
-    /// Every query parameter that carries a credential somewhere: cut from requests that no route
-    /// claims.
+    /// Every query parameter that is a credential on some route: removed from requests that no
+    /// route matches.
     pub(crate) credential_queries: Vec<String>,
-    /// Every endpoint that it may ask, as whom.
+    /// Every endpoint that it may call, with the credentials.
     pub(crate) endpoints: Vec<Fingerprint>,
     pub(crate) identity_headers: Vec<(String, Template)>,
-    /// Whether identity headers read nothing of the request, so that a token has one rendering.
+    /// Whether identity headers read nothing from the request, so that a token has one rendering.
     pub(crate) renders_token_alone: bool,
     pub(crate) owned: OwnedHeaders,
     pub(crate) refused_token_prefixes: Vec<String>,
     pub(crate) realm: String,
     pub(crate) format: AnswerFormat,
-    /// Whether refusals that belong to no route are only counted.
+    /// Whether refusals are counted and not enforced, unless a route or webhook configures it.
     pub(crate) shadow: bool,
-    /// Whether allowed requests are told to the access log too.
+    /// Whether allowed requests set the filter state for the access log too.
     pub(crate) record_allowed: bool,
     pub(crate) bounds: Bounds,
     pub(crate) rates: RateLimits,
 }
 
-/// How much a policy wants to be kept, and for how long at most.
+/// How many answers a policy caches, and for how long at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// Answers about tokens.
@@ -53,11 +53,11 @@ pub(crate) struct Bounds {
 /// The bound of one kind of answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bound {
-    /// How many.
+    /// How many answers.
     pub(crate) max_entries: usize,
-    /// The longest time that any route lets a yes count.
+    /// The highest age at which any route uses a positive answer.
     pub(crate) max_ttl: Duration,
-    /// The same while the provider is away.
+    /// The same while the provider is unavailable.
     pub(crate) max_stale: Duration,
 }
 
@@ -68,15 +68,15 @@ pub struct Route {
     /// The names of the pattern's parameters, in order.
     pub(crate) parameters: Vec<String>,
     pub(crate) access: Access,
-    /// Whether refusals are only counted, where the route says so or not.
+    /// Whether refusals are counted and not enforced; `None` if the route does not configure it.
     pub(crate) shadow: Option<bool>,
     pub(crate) preflight: bool,
 }
 
-/// What a route asks for.
+/// What a route requires.
 #[derive(Debug)]
 pub(crate) enum Access {
-    /// Nothing; no credential is looked at.
+    /// Nothing; no credential is read.
     Public(NoRules),
     /// A token.
     Token(Arc<TokenRules>),
@@ -84,55 +84,55 @@ pub(crate) enum Access {
     Webhook(Arc<Webhook>),
 }
 
-/// Proof that a route asks for nothing.
+/// Proof that a route requires nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct NoRules(());
 
 impl NoRules {
-    /// For a route that is written as public.
+    /// For a route that is configured as public.
     pub(crate) fn declared() -> Self {
         Self(())
     }
 }
 
-/// What a route asks of a token and its bearer.
+/// What a route requires of a token and its bearer.
 #[derive(Debug)]
 pub struct TokenRules {
-    /// Whether a request without a credential passes.
+    /// Whether a request without a credential is allowed.
     pub(crate) optional: bool,
     pub(crate) sources: Vec<Source>,
     pub(crate) strip_credential: bool,
-    /// Who is asked about tokens.
+    /// The endpoint that introspects tokens.
     pub(crate) endpoint: Arc<IntrospectionEndpoint>,
-    /// Who is asked about session tokens; `None`: they are not taken.
+    /// The endpoint for session tokens; `None`: they are not accepted.
     pub(crate) sessions: Option<Arc<SessionEndpoint>>,
     pub(crate) token_lifetime: Lifetime,
     pub(crate) permission_lifetime: Lifetime,
     pub(crate) requirement: Requirement,
     pub(crate) permissions: Option<PermissionRules>,
-    /// What the templates of rules and identity headers read of the request.
+    /// What the templates of rules and identity headers read from the request.
     pub(crate) inputs: Vec<RequestValue>,
-    /// Whether an outage lets the request pass.
+    /// Whether the request is allowed in an outage.
     pub(crate) open_on_outage: bool,
 }
 
-/// The permissions that a route asks for.
+/// The permissions that a route requires.
 #[derive(Debug)]
 pub(crate) struct PermissionRules {
-    /// Who is asked.
+    /// The endpoint that checks them.
     pub(crate) endpoint: Arc<PermissionEndpoint>,
-    /// Every one of these.
+    /// All of these.
     pub(crate) all: Vec<CheckTemplate>,
     /// At least one of these; empty: no rule.
     pub(crate) any: Vec<CheckTemplate>,
 }
 
-/// How answers are written.
+/// The format of the gate's responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerFormat {
     /// `{"error","message"}`.
     Json,
-    /// RFC 9457.
+    /// Problem details (RFC 9457).
     Problem,
 }
 
@@ -143,7 +143,7 @@ pub(crate) struct OwnedHeaders {
     /// In lower case, as configured: keys of `identity_headers`, `strip_headers`, the override
     /// headers.
     names: Vec<String>,
-    /// How those and the reserved ones begin.
+    /// The first bytes of those and of the reserved names.
     begins: Vec<u8>,
 }
 
@@ -154,7 +154,7 @@ impl Default for OwnedHeaders {
 }
 
 impl OwnedHeaders {
-    /// These names beside the ones that are always owned.
+    /// These names, besides the ones that are always owned.
     pub(crate) fn new(names: Vec<String>) -> Self {
         let mut begins: Vec<u8> =
             names.iter().filter_map(|name| name.bytes().next()).map(normalize_byte).collect();
@@ -166,10 +166,10 @@ impl OwnedHeaders {
 
     /// Whether a client must not send this header or trailer.
     ///
-    /// Compared with every non-alphanumeric byte read as `-`: that is how servers which hand
-    /// headers on as environment variables read them.
+    /// Compared with every non-alphanumeric byte read as `-`, as servers read them that pass
+    /// headers on as environment variables.
     pub(crate) fn contains(&self, name: &[u8]) -> bool {
-        // Most names of most requests begin like none of these.
+        // Most names of most requests begin with none of these bytes.
         if !name.first().is_some_and(|first| self.begins.contains(&normalize_byte(*first))) {
             return false;
         }
@@ -180,14 +180,14 @@ impl OwnedHeaders {
     }
 }
 
-/// Whether the name is in the gate's own space, `x-avnology-`.
+/// Whether the name has the gate's own prefix, `x-avnology-`.
 pub(crate) fn is_reserved(name: &[u8]) -> bool {
     const RESERVED: &[u8] = b"x-avnology-";
     name.len() >= RESERVED.len() && name.iter().zip(RESERVED).all(|(a, b)| normalize_byte(*a) == *b)
 }
 
 impl Bounds {
-    /// What satisfies both.
+    /// The larger bound of both, for each value.
     #[must_use]
     pub(crate) fn max(self, other: Self) -> Self {
         let max = |a: Bound, b: Bound| Bound {
@@ -200,7 +200,7 @@ impl Bounds {
 }
 
 impl PermissionRules {
-    /// Every check, those that must all be granted first.
+    /// All checks; those that must all be granted come first.
     pub(crate) fn checks(&self) -> impl Iterator<Item = &CheckTemplate> {
         self.all.iter().chain(&self.any)
     }
@@ -220,7 +220,7 @@ pub(crate) const OVERRIDE_HEADERS: [&str; 6] = [
 mod tests {
     use super::*;
 
-    /// Threads may share one, as soon as a host has some.
+    /// Threads may share a policy, if a host ever has threads.
     #[test]
     fn a_policy_is_send_and_sync() {
         fn is_shareable<T: Send + Sync>() {}
