@@ -1,45 +1,44 @@
-//! The vocabulary of no: why a request is refused, and the one catalogue of reasons.
+//! Refusals: why a request is refused, and the one catalogue of reasons.
 //!
-//! Denied is not broken, and not everything that is broken may be opened: a [`Denial`] is a
-//! decision, an [`Outage`] is the provider being away, and an [`Unusable`] is everything else that
-//! went wrong and that a caller may be able to provoke. Only an `Outage` can be opened by
-//! `on_provider_error: allow`; the types keep them apart. An [`Acknowledgement`] is no failure at
-//! all: the gate takes the request and does not hand it on.
+//! A denial is not a failure, and not every failure may fail open: a [`Denial`] is a decision, an
+//! [`Outage`] means that the provider is unavailable, and an [`Unusable`] is any other failure,
+//! which a caller may be able to provoke. With `on_provider_error: allow` only an `Outage` fails
+//! open; the types keep them apart. An [`Acknowledgement`] is not a failure: the gate accepts the
+//! request and does not forward it.
 //!
-//! One table makes all of it: the classes, [`Reason`], and what caller and operator are told. To
-//! add a reason is to add a line.
+//! One table defines all of it: the classes, [`Reason`], and the messages to caller and operator.
+//! To add a reason, add a line.
 
 use std::time::Duration;
 
-/// An HTTP status with the words that other protocols have for it.
+/// An HTTP status with its reason phrase and its gRPC equivalent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The HTTP status code.
     pub code: u16,
     /// Its reason phrase (RFC 9110 section 15).
     pub phrase: &'static str,
-    /// The gRPC status. It is passed explicitly: left alone, Envoy would make 13 (INTERNAL) of a
-    /// 400.
+    /// The gRPC status. It is set explicitly: otherwise Envoy maps a 400 to 13 (INTERNAL).
     pub grpc: u8,
 }
 
-/// What a refused caller is told.
+/// The response to a refused caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: Status,
-    /// The word in the answer's `error` member.
+    /// The value of the response's `error` member.
     pub error: &'static str,
-    /// The challenge that goes with it.
+    /// The challenge of the response.
     pub challenge: Challenge,
-    /// The sentence in the answer's `message` member.
+    /// The value of the response's `message` member.
     pub message: &'static str,
 }
 
-/// What a refusal's `WWW-Authenticate` looks like.
+/// The `WWW-Authenticate` of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Challenge {
-    /// There is none.
+    /// None.
     None,
     /// `Bearer` with a realm and no error code (RFC 6750 section 3).
     Bearer,
@@ -51,15 +50,15 @@ pub enum Challenge {
     Signature,
 }
 
-/// One line of the catalogue: everything that is told about a reason, to the caller and to the
-/// operator.
+/// One line of the catalogue: what the caller and the operator learn about a reason.
 #[derive(Clone, Copy, Debug)]
 pub struct ReasonInfo {
-    /// The stable id: in `%RESPONSE_CODE_DETAILS%`, counters, logs and the filter state.
+    /// The stable id, which appears in `%RESPONSE_CODE_DETAILS%`, counters, logs and the filter
+    /// state.
     pub id: &'static str,
-    /// What the caller is told; [`PASSES`] for a reason that lets the request pass.
+    /// The response to the caller; [`PASSES`] for a reason that allows the request.
     pub answer: Answer,
-    /// What the operator can do about it, where the id does not say it all.
+    /// What the operator can do about it, if the id does not make that clear.
     pub operator_hint: Option<&'static str>,
 }
 
@@ -76,7 +75,7 @@ macro_rules! catalogue {
             pub enum $class { $($(#[$doc])* $name $(($payload))?,)* }
 
             impl $class {
-                /// Its line of the catalogue.
+                /// Its line in the catalogue.
                 pub const fn reason(&self) -> Reason {
                     match self { $(Self::$name { .. } => Reason::$name,)* }
                 }
@@ -94,18 +93,18 @@ macro_rules! catalogue {
         pub enum Refusal { $($(#[$class_doc])* $class($class),)* }
 
         impl Refusal {
-            /// Its line of the catalogue.
+            /// Its line in the catalogue.
             pub const fn reason(&self) -> Reason {
                 match self { $(Self::$class(class) => class.reason(),)* }
             }
 
-            /// What the caller is told.
+            /// The response to the caller.
             pub const fn answer(&self) -> &'static Answer {
                 &self.reason().info().answer
             }
         }
 
-        /// Why a request was decided as it was.
+        /// The reason for a decision.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
             $($(#[$pass_doc])* $pass,)*
@@ -116,7 +115,7 @@ macro_rules! catalogue {
             /// Every reason, in the order of the catalogue.
             pub const ALL: &[Self] = &[$(Self::$pass,)* $($(Self::$name,)*)*];
 
-            /// What is told about this reason.
+            /// What the catalogue defines for this reason.
             pub const fn info(self) -> &'static ReasonInfo {
                 match self {
                     $(Self::$pass => const {
@@ -148,20 +147,21 @@ catalogue! {
     passes {
         /// The route is public.
         Public "public";
-        /// No credential, and the route does not insist on one.
+        /// No credential, and the route does not require one.
         Anonymous "anonymous";
-        /// The token holds and every rule of the route is met.
+        /// The token is valid and every rule of the route is met.
         Authenticated "authenticated";
-        /// As above, but by an answer that is older than its lifetime, since the provider is away.
+        /// As above, but with an answer that is older than its lifetime, since the provider is
+        /// unavailable.
         AuthenticatedStale "authenticated_stale";
-        /// A CORS preflight of a route that lets them through.
+        /// A CORS preflight on a route that allows them.
         Preflight "preflight";
-        /// The webhook's signature holds.
+        /// The webhook's signature is valid.
         WebhookVerified "webhook_verified";
     }
-    /// The rules say no.
+    /// The rules deny the request.
     Denial {
-        /// The host's header map could not be read, or lacks a method.
+        /// The host's header map could not be read, or has no method.
         MalformedRequest "malformed_request" => answer(BAD_REQUEST, "invalid_request", Challenge::None, "the request cannot be read");
         /// `:authority` is not one host with an optional port.
         InvalidHost "invalid_host" => answer(BAD_REQUEST, "invalid_host", Challenge::None, "the request names no single valid host");
@@ -169,21 +169,21 @@ catalogue! {
         InvalidPath "invalid_path" => answer(BAD_REQUEST, "invalid_path", Challenge::None, "the path is ambiguous or malformed");
         /// An upgrade whose `Connection` would make the next hop delete headers.
         NominatingConnection "nominating_connection" => answer(BAD_REQUEST, "invalid_request", Challenge::None, "the connection header names other headers");
-        /// No route names this request, or one names it too nearly.
+        /// No route matches this request, or the match is ambiguous.
         NoRoute "no_route" => answer(FORBIDDEN, "no_route", Challenge::None, "no route allows this request");
         /// No credential where one is required.
         MissingToken "missing_token" => answer(UNAUTHORIZED, "missing_token", Challenge::Bearer, "a bearer token is required");
-        /// A credential that breaks the grammar, or stands twice.
+        /// A credential that violates the grammar, or appears twice.
         MalformedCredential "malformed_credential" => answer(BAD_REQUEST, "invalid_request", Challenge::BearerError, "the credentials are malformed or stand twice");
-        /// Two sources carry different tokens.
+        /// Two sources have different tokens.
         ConflictingCredentials "conflicting_credentials" => answer(BAD_REQUEST, "invalid_request", Challenge::BearerError, "the request carries different tokens");
         /// A cookie credential on an unsafe request from an origin that is not listed.
         CrossSite "cross_site" => answer(FORBIDDEN, "cross_site", Challenge::None, "the request comes from another site");
-        /// The token's prefix says that it is not an access token.
+        /// The token's prefix shows that it is not an access token.
         TokenKind "token_kind" => INVALID_TOKEN;
         /// A session token where sessions are not accepted.
         SessionToken "session_token" => INVALID_TOKEN;
-        /// The provider says `active: false`.
+        /// The provider's response has `active: false`.
         TokenInactive "token_inactive" => INVALID_TOKEN;
         /// `exp` is not in the future.
         TokenExpired "token_expired" => INVALID_TOKEN;
@@ -193,23 +193,23 @@ catalogue! {
         TokenType "token_type" => INVALID_TOKEN;
         /// The token is bound to a key whose proof cannot be checked here (`cnf`).
         TokenBound "token_bound" => INVALID_TOKEN;
-        /// `iss` is not one of the route's.
+        /// `iss` is not one of the route's issuers.
         WrongIssuer "wrong_issuer" => INVALID_TOKEN;
-        /// `aud` holds none of the route's.
+        /// `aud` contains none of the route's audiences.
         WrongAudience "wrong_audience" => INVALID_TOKEN;
         /// A scope is missing.
         InsufficientScope "insufficient_scope" => answer(FORBIDDEN, "insufficient_scope", Challenge::BearerScope, "the token lacks a required scope");
-        /// `client_id` is not one of the route's.
+        /// `client_id` is not one of the route's clients.
         ClientNotAllowed "client_not_allowed" => PERMISSION_DENIED;
         /// A claim is absent or has another value.
         ClaimMismatch "claim_mismatch" => PERMISSION_DENIED;
         /// A template of a check has no safe value.
         UnresolvedTemplate "unresolved_template" => PERMISSION_DENIED;
-        /// A claim that an identity header carries cannot be carried unaltered.
+        /// A claim cannot be sent unaltered in an identity header.
         UnusableIdentity "unusable_identity" => PERMISSION_DENIED;
-        /// The permission check says no.
+        /// The permission check has a negative result.
         PermissionDenied "permission_denied" => PERMISSION_DENIED;
-        /// No signature, or none that holds.
+        /// The signature is missing or invalid.
         InvalidSignature "invalid_signature" => answer(UNAUTHORIZED, "invalid_signature", Challenge::Signature, "the signature does not hold");
         /// The signed time is outside the tolerance.
         StaleTimestamp "stale_timestamp" => answer(UNAUTHORIZED, "stale_timestamp", Challenge::Signature, "the signed time is too far from now");
@@ -218,30 +218,30 @@ catalogue! {
         /// The webhook's body did not arrive within `body_timeout`.
         BodyTimeout "body_timeout" => answer(REQUEST_TIMEOUT, "body_timeout", Challenge::None, "the body took too long");
     }
-    /// The provider is away. A caller cannot provoke these.
+    /// The provider is unavailable. A caller cannot provoke these.
     Outage {
-        /// No answer within the timeout.
+        /// No response arrived within the timeout.
         Timeout "provider_timeout" => PROVIDER_UNAVAILABLE,
             "the provider is away";
-        /// No connection.
+        /// No connection could be established.
         Unreachable "provider_unreachable" => PROVIDER_UNAVAILABLE,
             "the provider is away";
-        /// The connection broke after the answer had begun.
+        /// The connection was reset after the response had begun.
         Reset "provider_reset" => PROVIDER_UNAVAILABLE,
             "the provider is away";
         /// The provider answered 5xx.
         ServerError "provider_server_error" => PROVIDER_UNAVAILABLE,
             "the provider is away";
-        /// Outages have opened the circuit breaker, for so much longer.
+        /// Outages have opened the circuit breaker; it stays open for this much longer.
         CircuitOpen(Duration) "circuit_open" => PROVIDER_UNAVAILABLE,
             "outages have opened the circuit breaker: see `provider.circuit_breaker`";
     }
-    /// Something else went wrong; a caller may be able to provoke it, so no route opens it.
+    /// Any other failure. A caller may be able to provoke it, so no route fails open on it.
     Unusable {
-        /// A status that is no answer: 3xx, 4xx, a 2xx other than 200.
+        /// An unexpected status: 3xx, 4xx, a 2xx other than 200.
         Status "provider_status" => PROVIDER_UNAVAILABLE,
             "the provider's answer has a status that is no answer: see the `path`s and `authority` of `provider`";
-        /// 200, but not the answer that the protocol asks for.
+        /// A 200 response that does not follow the protocol.
         BadReply "provider_bad_reply" => PROVIDER_UNAVAILABLE,
             "the provider's 200 is not what the protocol asks for: see the `path`s of `provider`";
         /// The provider refuses the gate's own credentials.
@@ -250,39 +250,39 @@ catalogue! {
         /// 429, with the provider's `Retry-After`.
         RateLimited(Option<Duration>) "provider_rate_limited" => PROVIDER_UNAVAILABLE,
             "the provider limits the gate's rate";
-        /// The answer is longer than the gate reads.
+        /// The response is longer than the gate reads.
         TooLarge "provider_reply_too_large" => PROVIDER_UNAVAILABLE,
             "the provider's answer is longer than the gate reads";
-        /// The host would not start the callout.
+        /// The host did not start the callout.
         NotStarted "provider_not_started" => PROVIDER_UNAVAILABLE,
             "Envoy would not start a callout: see `provider.cluster`, the cluster's endpoints and its circuit breakers";
-        /// Too many requests wait for one answer, or in all.
+        /// Too many requests wait for one answer, or in total.
         OverLimit "over_limit" => PROVIDER_UNAVAILABLE,
             "more requests wait for the provider than a worker may hold";
-        /// The budget for calls about tokens that were not seen active lately is used up, for so
+        /// The budget for calls about tokens that were not active recently is used up, for this
         /// much longer.
         NewTokenBudget(Duration) "new_token_budget" => PROVIDER_UNAVAILABLE,
             "a budget for calls is used up: see `budgets`";
-        /// The budget for calls about tokens that were is used up, for so much longer.
+        /// The budget for calls about recently active tokens is used up, for this much longer.
         RefreshBudget(Duration) "refresh_budget" => PROVIDER_UNAVAILABLE,
             "a budget for calls is used up: see `budgets`";
-        /// The budget for permission checks is used up, for so much longer.
+        /// The budget for permission checks is used up, for this much longer.
         PermissionBudget(Duration) "permission_budget" => PROVIDER_UNAVAILABLE,
             "a budget for calls is used up: see `budgets`";
-        /// The worker holds as many webhook bytes as it may.
+        /// The worker has reached its limit of webhook bytes.
         BodyMemory "body_memory" => WEBHOOK_UNAVAILABLE,
             "webhook bodies beyond what a worker may hold: see `max_body_bytes` and `body_timeout`";
-        /// The host calls no body callback: the plugin entry lacks
+        /// The host calls no body callback: the plugin's configuration lacks
         /// `allow_on_headers_stop_iteration`.
         NoBodyCallbacks "no_body_callbacks" => WEBHOOK_UNAVAILABLE,
             "a webhook's body does not reach the filter: set `allow_on_headers_stop_iteration: true` on the plugin's configuration";
-        /// The gate itself is in a state that it should not be in.
+        /// The gate itself is in a state that should not occur.
         Internal "internal" => answer(SERVICE_UNAVAILABLE, "provider_unavailable", Challenge::None, "the request cannot be decided now"),
             "the gate is in a state that it should not be in: please report it";
     }
-    /// The gate takes the request, and does not hand it on.
+    /// The gate accepts the request, and does not forward it.
     Acknowledgement {
-        /// The webhook's rules do not take events of this type.
+        /// The webhook's rules do not accept events of this type.
         EventIgnored "event_ignored" => answer(ACCEPTED, "event_ignored", Challenge::None, "the event is not taken");
     }
 }
@@ -291,7 +291,7 @@ const fn answer(status: Status, error: &'static str, challenge: Challenge, messa
     Answer { status, error, challenge, message }
 }
 
-/// No answer of the gate's: the service gives it.
+/// No response of the gate: the service responds.
 pub const PASSES: Answer = answer(OK, "", Challenge::None, "");
 
 const INVALID_TOKEN: Answer =
@@ -330,7 +330,7 @@ mod tests {
         }
     }
 
-    /// RFC 9110 section 15.5.2: a 401 must carry one.
+    /// RFC 9110 section 15.5.2: a 401 must have a challenge.
     #[test]
     fn every_401_carries_a_challenge() {
         for reason in Reason::ALL {

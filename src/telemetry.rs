@@ -1,4 +1,4 @@
-//! What is told to the operator about a decision: counter, filter state, log line.
+//! What the operator sees of a decision: counter, filter state, log line.
 
 use crate::refusal::Reason;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 /// What was done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Decision {
-    /// Every rule holds; forwarded.
+    /// Every rule is met; forwarded.
     Allow,
     /// Refused.
     Deny,
-    /// Would have been refused; forwarded, because the rule is in shadow.
+    /// Would have been refused; forwarded, because the rule is in shadow mode.
     ShadowDeny,
-    /// The provider is away; forwarded, because the route says so.
+    /// The provider is unavailable; forwarded, because the route fails open.
     FailOpen,
 }
 
@@ -28,14 +28,14 @@ impl Decision {
     }
 }
 
-/// What was decided about one request, and why. Holds no token, secret or body.
+/// What was decided about one request, and why. It contains no token, secret or body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub(crate) decision: Decision,
     pub(crate) reason: Reason,
     pub(crate) route: Option<Arc<str>>,
     pub(crate) subject: Option<String>,
-    /// Whether the access log is to know.
+    /// Whether the filter state is set, for the access log.
     pub(crate) recorded: bool,
 }
 
@@ -50,17 +50,17 @@ impl Event {
         self.reason
     }
 
-    /// The route's name, where one was found that has one.
+    /// The route's name, if a route was found and has one.
     pub fn route(&self) -> Option<&str> {
         self.route.as_deref()
     }
 
-    /// The token's `sub`, where one was introspected.
+    /// The token's `sub`, if a token was introspected.
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }
 
-    /// What tells this event's counter from others.
+    /// The key of this event's counter.
     pub fn counter_key(&self) -> (Decision, Reason) {
         (self.decision, self.reason)
     }
@@ -70,7 +70,7 @@ impl Event {
         format!("avnology_gate.decision.{}.{}", self.decision.id(), self.reason.id())
     }
 
-    /// JSON for the filter state `wasm.avnology_gate`; `None` where the configuration wants none.
+    /// JSON for the filter state `wasm.avnology_gate`; `None` if the event is not recorded.
     pub fn filter_state(&self) -> Option<String> {
         let state = State {
             decision: self.decision.id(),
@@ -78,11 +78,11 @@ impl Event {
             route: self.route(),
             subject: self.subject(),
         };
-        // Four strings: their JSON cannot fail.
+        // Serializing four strings cannot fail.
         self.recorded.then(|| serde_json::to_string(&state).unwrap_or_default())
     }
 
-    /// One line for the log, at debug.
+    /// One line for the log, at debug level.
     pub fn log_line(&self) -> String {
         format!(
             "avnology_gate: {} {} route={}",

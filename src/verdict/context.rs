@@ -6,21 +6,21 @@ use crate::policy::{Access, Policy, Route};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What a request carries from its head to its verdict; it is kept while the request waits.
+/// The data of a request from its head to its verdict; it is kept while the request waits.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     pub(crate) policy: Arc<Policy>,
-    /// `None` before a route was found, and where none was.
+    /// `None` before a route was found, and if none was.
     pub(crate) route: Option<Arc<Route>>,
-    /// What leaves the request on every path: owned headers, and a credential in the query.
+    /// Edits for every outcome: they remove owned headers, and a credential in the query.
     pub(crate) base_edits: Vec<Edit>,
-    /// What leaves a request that carries a credential which the service must not see.
+    /// Edits that remove a credential which the service must not see.
     pub(crate) credential_edits: Vec<Edit>,
     /// The identity headers, once the bearer was admitted.
     pub(crate) identity_headers: Option<Rc<[Header]>>,
-    /// What is known about the token, once it was introspected.
+    /// The token's claims, once it was introspected.
     pub(crate) token: Option<TokenInfo>,
-    /// Whether an answer that it rests on is older than its lifetime.
+    /// Whether the decision uses an answer that is older than its lifetime.
     pub(crate) is_stale: bool,
     pub(crate) grpc: bool,
     /// Whether the request ends with its head, so that no callback about it follows.
@@ -28,7 +28,7 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// The context of a request of which nothing is known but its policy.
+    /// The context of a request before anything but its policy is known.
     pub(crate) fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
@@ -43,7 +43,7 @@ impl RequestContext {
         }
     }
 
-    /// Roughly how many bytes it keeps.
+    /// Its approximate size in bytes.
     pub(crate) fn memory_cost(&self) -> usize {
         let edits = self.base_edits.iter().chain(&self.credential_edits).map(|edit| match edit {
             Edit::Remove(name) => name.len(),
@@ -55,24 +55,24 @@ impl RequestContext {
         edits.chain(headers).fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
     }
 
-    /// The route, where one takes the request.
+    /// The route, if one matches the request.
     pub(crate) fn route(&self) -> Option<&Route> {
         self.route.as_deref()
     }
 
-    /// Whether refusals of this request are only counted.
+    /// Whether refusals of this request are counted and not enforced.
     pub(super) fn is_shadow(&self) -> bool {
         let route = self.route();
         let webhook = match route.map(|route| &route.access) {
             Some(Access::Webhook(webhook)) => webhook.shadow,
             _ => None,
         };
-        // The nearest word counts: a route that enforces does so under a policy in shadow too.
+        // The most specific setting applies: a route can enforce under a policy in shadow mode.
         webhook.or(route.and_then(|route| route.shadow)).unwrap_or(self.policy.shadow)
     }
 }
 
-/// Bytes of an undecided request beside its texts, roughly: its structs and its places in tables.
+/// Approximate bytes of an undecided request without its strings: its structs and table entries.
 const PENDING: usize = 512;
-/// Bytes of one text beside its characters, roughly.
+/// Approximate bytes of one string without its characters.
 const PER_ITEM: usize = 64;

@@ -1,21 +1,22 @@
-//! Failing open: leave to pass without a permit is a proof too.
+//! Fail-open: a request without a permit is forwarded only with a proof, too.
 
 use crate::policy::{PermissionRules, TokenRules};
 use crate::refusal::{Outage, Refusal};
 use crate::template::Inputs;
 
-/// Leave to forward a request because the provider is away, and its route lets such requests pass.
+/// Allows forwarding a request because the provider is unavailable and its route fails open.
 #[derive(Clone, Debug)]
 pub struct FailOpen {
     outage: Outage,
 }
 
 impl FailOpen {
-    /// Judges whether this request may pass without an answer: the one way to make a [`FailOpen`].
+    /// Checks whether this request may be forwarded without an answer. Only this creates a
+    /// [`FailOpen`].
     ///
     /// # Errors
-    /// The outage itself where the route does not open; a denial where the request's own values
-    /// forbid it, since no answer of the provider's would allow it either.
+    /// The outage itself if the route does not fail open; a denial if the request's own values
+    /// forbid it, since no answer of the provider would allow it either.
     pub(crate) fn check(outage: Outage, rules: &TokenRules, inputs: &Inputs) -> Result<Self, Refusal> {
         if !rules.open_on_outage {
             return Err(outage.into());
@@ -29,7 +30,7 @@ impl FailOpen {
         Ok(Self { outage })
     }
 
-    /// What opened the route.
+    /// The outage on which the route failed open.
     pub(super) fn outage(&self) -> Outage {
         self.outage
     }

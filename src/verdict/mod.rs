@@ -1,5 +1,5 @@
-//! From an outcome to what the host does: the only home of failure mode, shadow mode, answers and
-//! header edits.
+//! From an outcome to what the host does: failure mode, shadow mode, local replies and header edits
+//! are decided only here.
 
 mod context;
 mod fail_open;
@@ -25,14 +25,14 @@ pub struct Verdict {
 /// The part of a [`Verdict`] that the host carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Apply these edits, in order, and let the request go on. If one cannot be applied, the
-    /// request must not go on.
+    /// Apply these edits, in order, and continue the request. If one cannot be applied, the request
+    /// must not continue.
     Forward(Vec<Edit>),
-    /// Answer in the service's place.
+    /// Send a local reply.
     Respond {
-        /// Applied before the answer, as far as possible, so that no access log shows a credential.
+        /// Applied before the reply, as far as possible, so that no access log shows a credential.
         edits: Vec<Edit>,
-        /// The answer.
+        /// The reply.
         reply: LocalReply,
     },
 }
@@ -43,26 +43,26 @@ impl Verdict {
         &self.action
     }
 
-    /// What to tell the operator.
+    /// What to report to the operator.
     pub fn event(&self) -> &Event {
         &self.event
     }
 }
 
-/// Why a request may go on.
+/// Why a request may continue.
 #[derive(Clone, Debug)]
 pub enum Passage {
     /// It was permitted.
     Permit(Permit),
-    /// It was not, and its route opens.
+    /// It was not permitted, and its route fails open.
     FailOpen(FailOpen),
 }
 
-/// Leave to forward a request that was not permitted. [`settle`] alone makes one, and it is always
-/// counted.
+/// Allows forwarding a request that was not permitted. Only [`settle`] creates one, and it is
+/// always counted.
 struct Bypass(Decision, Reason);
 
-/// Settles a request. It consumes the context: a request is decided once.
+/// Decides a request. It consumes the context: a request is decided once.
 pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Verdict {
     let bypass = match outcome {
         Ok(Passage::Permit(permit)) => {
@@ -85,9 +85,9 @@ pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Ver
     Verdict { action: Action::Forward(forward_bypassed(context, &bypass)), event }
 }
 
-/// Whether a refusal is only counted.
+/// Whether a refusal is counted and not enforced.
 fn is_shadowed(context: &RequestContext, refusal: &Refusal) -> bool {
-    // What could not be read cannot be cleaned either, so not even shadow mode forwards it.
+    // What could not be read cannot be sanitized either, so not even shadow mode forwards it.
     *refusal != Refusal::Denial(Denial::MalformedRequest) && context.is_shadow()
 }
 
@@ -104,7 +104,7 @@ pub fn undecidable() -> Verdict {
     Verdict { action: Action::Respond { edits: Vec::new(), reply: respond::undecidable() }, event }
 }
 
-/// Owned headers leave first; then verified facts go in.
+/// Owned headers are removed first; then verified values are added.
 fn forward_permitted(context: RequestContext, permit: &Permit) -> Vec<Edit> {
     let webhook = permit.verified().map(|v| v.headers()).unwrap_or_default();
     let mut edits = forward(context);
@@ -112,7 +112,7 @@ fn forward_permitted(context: RequestContext, permit: &Permit) -> Vec<Edit> {
     edits
 }
 
-/// A request that passes without a permit carries the facts that were verified about it, and no
+/// A request that is forwarded without a permit has the values that were verified for it, and no
 /// others.
 fn forward_bypassed(context: RequestContext, _: &Bypass) -> Vec<Edit> {
     forward(context)
@@ -128,7 +128,7 @@ fn forward(context: RequestContext) -> Vec<Edit> {
     edits
 }
 
-/// Of a refused request only the path is edited: the access log shows it.
+/// For a refused request only the path is edited: the access log shows it.
 fn path_edits(context: RequestContext) -> Vec<Edit> {
     context
         .base_edits
@@ -139,7 +139,7 @@ fn path_edits(context: RequestContext) -> Vec<Edit> {
 
 fn event(context: &RequestContext, decision: Decision, reason: Reason) -> Event {
     let recorded = decision != Decision::Allow || context.policy.record_allowed;
-    // Only what is told is worth a copy.
+    // Only a recorded event is worth a copy.
     let token = context.token.as_ref().filter(|_| recorded);
     Event {
         decision,

@@ -1,4 +1,4 @@
-//! Permits: what unlocks the upstream is a value that only a proof can make.
+//! Permits: only a value that requires a proof lets a request reach the upstream.
 
 use crate::introspect::Identity;
 use crate::permission::Granted;
@@ -6,7 +6,7 @@ use crate::policy::{NoRules, Route, TokenRules};
 use crate::refusal::Reason;
 use crate::webhook::Verified;
 
-/// Leave to forward one request.
+/// Allows forwarding one request.
 #[derive(Clone, Debug)]
 pub struct Permit {
     grant: Grant,
@@ -22,32 +22,32 @@ enum Grant {
 }
 
 impl Permit {
-    /// For a route that asks for nothing.
+    /// For a route that requires nothing.
     pub fn public(_: &NoRules) -> Self {
         Self { grant: Grant::Public }
     }
 
-    /// For a request without a credential; `None` where the route asks for one.
+    /// For a request without a credential; `None` if the route requires one.
     pub fn anonymous(rules: &TokenRules) -> Option<Self> {
         rules.optional.then_some(Self { grant: Grant::Anonymous })
     }
 
-    /// For a CORS preflight; `None` where the route does not let those pass.
+    /// For a CORS preflight; `None` if the route does not allow those.
     pub fn preflight(route: &Route) -> Option<Self> {
         route.preflight.then_some(Self { grant: Grant::Preflight })
     }
 
-    /// For a bearer who was admitted and has every permission that the route asks for.
+    /// For a bearer who was admitted and has every permission that the route requires.
     pub fn identified(_: &Identity, _: Granted) -> Self {
         Self { grant: Grant::Identified }
     }
 
-    /// For a delivery whose signature holds.
+    /// For a delivery whose signature is valid.
     pub fn webhook(verified: Verified) -> Self {
         Self { grant: Grant::Webhook(verified) }
     }
 
-    /// The reason for which the request passes.
+    /// The reason why the request is allowed.
     pub fn reason(&self) -> Reason {
         match self.grant {
             Grant::Public => Reason::Public,
@@ -58,7 +58,7 @@ impl Permit {
         }
     }
 
-    /// What a verified delivery tells the service.
+    /// The proof of a verified delivery, if this permit has one.
     pub fn verified(&self) -> Option<&Verified> {
         match &self.grant {
             Grant::Webhook(verified) => Some(verified),

@@ -1,4 +1,4 @@
-//! Answers, challenges and bodies, as the catalogue of reasons has them.
+//! Local replies with their challenges and bodies, from the catalogue of reasons.
 
 use super::RequestContext;
 use crate::breaker::MAX_PAUSE;
@@ -7,7 +7,7 @@ use crate::policy::{Access, AnswerFormat};
 use crate::refusal::{Answer, Challenge, Outage, Reason, Refusal, Unusable};
 use std::time::Duration;
 
-/// The answer to a refused request.
+/// The local reply to a refused request.
 pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply {
     let answer = refusal.answer();
     let mut headers = vec![("cache-control".to_owned(), "no-store".to_owned())];
@@ -18,13 +18,13 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
         headers.push(("retry-after".to_owned(), retry_after(refusal).to_string()));
     }
     let body = if context.grpc {
-        // Envoy makes it the `grpc-message` of a trailers-only answer.
+        // Envoy sends it as the `grpc-message` of a trailers-only response.
         answer.message.to_owned()
     } else {
         let (media_type, body) = body(answer, context.policy.format);
         headers.push(("content-type".to_owned(), media_type.to_owned()));
-        // For HEAD too: the host leaves the content out (RFC 9110 section 9.3.2), and keeps the
-        // headers that describe it.
+        // For HEAD too: the host omits the content (RFC 9110 section 9.3.2), and keeps the headers
+        // that describe it.
         body
     };
     LocalReply {
@@ -36,7 +36,7 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
     }
 }
 
-/// What the caller gets where even the policy is unknown.
+/// The local reply if even the policy is unknown.
 pub(super) fn undecidable() -> LocalReply {
     let refusal = Refusal::from(Unusable::Internal);
     let answer = refusal.answer();
@@ -52,7 +52,7 @@ pub(super) fn undecidable() -> LocalReply {
     }
 }
 
-/// What `%RESPONSE_CODE_DETAILS%` reads.
+/// The value of `%RESPONSE_CODE_DETAILS%`.
 fn details(reason: Reason) -> String {
     format!("avnology_gate{{{}}}", reason.id())
 }
@@ -74,8 +74,8 @@ fn challenge(answer: &Answer, context: &RequestContext) -> Option<String> {
     }
 }
 
-/// A quoted-string (RFC 9110 section 5.6.4) of visible ASCII and spaces; the configuration has
-/// refused everything else.
+/// A quoted-string (RFC 9110 section 5.6.4) of visible ASCII and spaces; the configuration accepts
+/// nothing else.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars().filter(|c| (' '..='~').contains(c)) {
@@ -90,7 +90,7 @@ fn quoted(text: &str) -> String {
 
 fn body(answer: &Answer, format: AnswerFormat) -> (&'static str, String) {
     let Answer { status, error, message, .. } = *answer;
-    // Strings and a number: their JSON cannot fail.
+    // Serializing strings and a number cannot fail.
     match format {
         AnswerFormat::Json => {
             ("application/json", serde_json::to_string(&Body { error, message }).unwrap_or_default())
@@ -120,8 +120,8 @@ struct Problem {
     error: &'static str,
 }
 
-/// Whole seconds, at least one: the provider's own wish on 429, at most [`MAX_PAUSE`], and what a
-/// breaker or a budget still has to wait.
+/// Whole seconds, at least one: the provider's own `Retry-After` on 429, at most [`MAX_PAUSE`], or
+/// the remaining time of a breaker or a budget.
 fn retry_after(refusal: &Refusal) -> u64 {
     let wait = match refusal {
         Refusal::Unusable(Unusable::RateLimited(Some(wish))) => (*wish).min(MAX_PAUSE),
