@@ -1,9 +1,9 @@
-//! What the provider has said, kept for a while: a table per worker, and slots that all workers of
-//! a process share.
+//! Cached answers of the provider: a table per worker, and slots that all workers of a process
+//! share.
 //!
-//! A fact keeps the time at which its callout was *started*, since that is what the provider's
-//! knowledge is not older than. Nothing that reads a fact extends it: whether it still counts is
-//! judged at each reading, by the lifetimes of the route that reads.
+//! A fact is one cached answer. It has the time at which its callout was *started*, since the
+//! provider answered no earlier than that. Reading a fact never extends it: each read checks its
+//! age, by the lifetimes of the route that reads.
 
 mod second_chance;
 pub(crate) mod shared;
@@ -13,62 +13,62 @@ use crate::time::Timestamp;
 use second_chance::SecondChance;
 use std::time::Duration;
 
-/// How long facts count, as one route has it.
+/// How long one route uses facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lifetime {
-    /// How old a yes may be; zero: none is read.
+    /// How old a positive answer may be; zero: none is read.
     pub ttl: Duration,
-    /// How old a no may be; zero: none is read.
+    /// How old a negative answer may be; zero: none is read.
     pub negative_ttl: Duration,
-    /// How much older a yes may be while the provider is away.
+    /// How much older a positive answer may be while the provider is unavailable.
     pub stale_if_error: Duration,
 }
 
-/// Answers by key. A yes carries a value, a no carries none.
+/// Answers by key. A positive answer has a value, a negative one has none.
 ///
-/// The two have quotas of their own, so that no flood of bad tokens can push good ones out.
+/// Each kind has its own quota, so that no flood of bad tokens can evict good ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache<V> {
     yes: SecondChance<V>,
     no: SecondChance<()>,
 }
 
-/// A fact that counts.
+/// A fact that is fresh enough.
 #[derive(Debug)]
 pub(crate) enum Lookup<'c, V> {
-    /// Yes, with its value.
+    /// A positive answer.
     Positive {
         /// The value.
         value: &'c mut V,
         /// When its callout was started.
         started: Timestamp,
-        /// Whether it is so old that it should be asked for again, in the background. Said once,
-        /// and again after a while.
+        /// Whether it is so old that it should be refreshed in the background. True once, and again
+        /// after a while.
         needs_refresh: bool,
     },
-    /// No.
+    /// A negative answer.
     Negative,
 }
 
 impl<V> Cache<V> {
-    /// An empty cache for so many answers.
+    /// An empty cache for this many answers.
     pub(crate) fn new(max_entries: usize) -> Self {
         let mut cache = Self { yes: SecondChance::default(), no: SecondChance::default() };
         cache.resize(max_entries);
         cache
     }
 
-    /// Takes another bound.
+    /// Changes the bound.
     pub(crate) fn resize(&mut self, max_entries: usize) {
         self.yes.resize(max_entries, max_entries.saturating_mul(BYTES_PER_ENTRY));
         self.no.resize(max_entries.div_ceil(4), usize::MAX);
     }
 
-    /// Takes an answer in: `Some(value, bytes)` for a yes with what its value costs, `None` for a
-    /// no. `started`: when its callout was.
+    /// Stores an answer: `Some((value, bytes))` if positive, with the size of its value, `None` if
+    /// negative. `started`: when its callout was started.
     ///
-    /// An answer never replaces one that was asked for later. One from the future, seen before the
-    /// clock went backwards, is forgotten: it could come to life again.
+    /// An answer never replaces one whose callout was started later. One from the future, stored
+    /// before the clock went backwards, is removed: it could become valid again.
     pub(crate) fn insert(
         &mut self,
         key: FactKey,
@@ -76,15 +76,16 @@ impl<V> Cache<V> {
         started: Timestamp,
         now: Timestamp,
     ) {
-        // A host without a clock says the end of time, from which nothing would ever age.
+        // A host without a clock reports the latest time there is, and such an answer would never
+        // age.
         if started == Timestamp::from_nanos(u64::MAX) {
             return;
         }
         self.yes.forget_if(key, |at| at > now);
         self.no.forget_if(key, |at| at > now);
         let newest = self.yes.started(key).max(self.no.started(key));
-        // A no is never outlived by what was known before it came, although that may have been
-        // asked for later: it is asked again.
+        // A negative answer removes every positive one that arrived before it, even one whose
+        // callout was started later: the next request asks again.
         if answer.is_none() {
             self.yes.forget_if(key, |_| true);
         }
@@ -93,7 +94,7 @@ impl<V> Cache<V> {
         }
         match answer {
             Some((value, bytes)) => {
-                // Of two answers of one instant the no counts.
+                // Of two answers with the same start, the negative one applies.
                 if self.no.started(key) != Some(started) {
                     self.no.forget_if(key, |_| true);
                     self.yes.insert(key, value, bytes, started);
@@ -103,7 +104,7 @@ impl<V> Cache<V> {
         }
     }
 
-    /// The answer to a question, if one is kept that this route may read.
+    /// The cached answer, if there is one that this route may use.
     pub(crate) fn get(&mut self, key: FactKey, lifetime: &Lifetime, now: Timestamp) -> Option<Lookup<'_, V>> {
         let counts = |started: Timestamp, ttl: Duration| {
             !ttl.is_zero() && started <= now && now.saturating_since(started) <= ttl
@@ -122,7 +123,7 @@ impl<V> Cache<V> {
         Some(Lookup::Positive { started: kept.started, needs_refresh, value: &mut kept.value })
     }
 
-    /// A yes that counts while the provider is away.
+    /// A positive answer that may be used while the provider is unavailable.
     pub(crate) fn stale(
         &mut self,
         key: FactKey,
@@ -137,7 +138,8 @@ impl<V> Cache<V> {
         counts.then_some((&mut kept.value, kept.started))
     }
 
-    /// What was heard last, however old: the value of a yes, or a no.
+    /// The last answer, however old: the value of a positive one, or an inner `None` for a negative
+    /// one.
     pub(crate) fn last_known(&mut self, key: FactKey) -> Option<Option<&V>> {
         if self.no.started(key).is_some() {
             return Some(None);
@@ -145,23 +147,23 @@ impl<V> Cache<V> {
         self.yes.touch(key).map(|kept| Some(&kept.value))
     }
 
-    /// Forgets what is from the future: the clock has gone backwards, and it would come to life
+    /// Removes answers from the future: the clock has gone backwards, and they could become valid
     /// again.
     pub(crate) fn forget_after(&mut self, now: Timestamp) {
         self.yes.retain(|started| started <= now);
         self.no.retain(|started| started <= now);
     }
 
-    /// When the callout was started that brought what is kept, however old.
+    /// When the callout of the cached answer was started, however long ago.
     pub(crate) fn known_since(&self, key: FactKey) -> Option<Timestamp> {
         self.yes.started(key).max(self.no.started(key))
     }
 }
 
-/// A fifth of its lifetime before its end, a fact that is read is asked for again.
+/// A fact that is read in the last fifth of its lifetime is refreshed.
 const SOFT: u32 = 5;
 
-/// Bytes of values for each entry that a cache may hold, on average.
+/// Bytes of values that a cache may have per entry, on average.
 const BYTES_PER_ENTRY: usize = 1024;
 
 #[cfg(test)]
@@ -183,7 +185,7 @@ mod tests {
         Timestamp::from_secs(1000 + secs)
     }
 
-    /// What is read at this time: the value and whether it is due, or a no.
+    /// What is read at this time: the value and whether a refresh is due, or a negative answer.
     fn read(cache: &mut Cache<u32>, n: u32, now: u64) -> Option<Option<(u32, bool)>> {
         cache.get(key(n), &LIFETIME, at(now)).map(|memory| match memory {
             Lookup::Positive { value, needs_refresh, .. } => Some((*value, needs_refresh)),

@@ -1,18 +1,18 @@
-//! A bounded table that forgets what was not read lately: CLOCK (Corbató, 1968), the second-chance
+//! A bounded table that evicts what was not read recently: CLOCK (Corbató, 1968), the second-chance
 //! queue.
 //!
-//! It resists scans as far as an entry that is read between two rounds of the hand stays, and one
-//! that is not goes. Its weakness: it keeps no count, so where more entries are read once per round
-//! than fit, it does no better than a queue.
+//! It resists scans: an entry that is read between two rounds of the hand stays, and one that is
+//! not is evicted. Its weakness: it does not count reads, so if more entries are read once per
+//! round than fit, it is no better than a queue.
 
 use crate::hash::{FactKey, TrustedKeyHasher};
 use crate::time::Timestamp;
 use std::collections::HashMap;
 
-/// The table: entries in a ring, and where each stands.
+/// The table: entries in a ring, and the position of each.
 #[derive(Clone, Debug)]
 pub(super) struct SecondChance<V> {
-    /// By half the key, which the entry has whole.
+    /// Keyed by half the key; the entry has the whole key.
     places: HashMap<u64, u32, TrustedKeyHasher>,
     ring: Ring<Kept<V>>,
     hand: usize,
@@ -26,7 +26,7 @@ pub(super) struct SecondChance<V> {
 pub(super) struct Kept<V> {
     key: FactKey,
     pub(super) started: Timestamp,
-    /// Before this it is not to be asked for again.
+    /// It is not refreshed before this time.
     pub(super) refresh_after: Timestamp,
     pub(super) value: V,
     bytes: u32,
@@ -57,7 +57,7 @@ impl<V> SecondChance<V> {
         self.ring.get(place).filter(|kept| kept.key == key).map(|_| place)
     }
 
-    /// The entry, noted as read.
+    /// Returns the entry and marks it as read.
     pub(super) fn touch(&mut self, key: FactKey) -> Option<&mut Kept<V>> {
         let place = self.place(key)?;
         let kept = self.ring.get_mut(place)?;
@@ -73,20 +73,21 @@ impl<V> SecondChance<V> {
         }
     }
 
-    /// Forgets every entry that was started when this says no.
+    /// Removes every entry for whose start time `stays` is false.
     pub(super) fn retain(&mut self, stays: impl Fn(Timestamp) -> bool) {
         let mut place = 0;
         while let Some(kept) = self.ring.get(place) {
-            // The last one moves here, and is looked at next.
+            // The last one moves here, and is checked next.
             if stays(kept.started) { place = place.saturating_add(1) } else { self.remove(place) }
         }
     }
 
-    /// Puts an entry in the place of an older one of this key, or of what was not read lately.
+    /// Inserts an entry, in place of an older one with this key or of entries that were not read
+    /// recently.
     pub(super) fn insert(&mut self, key: FactKey, value: V, bytes: usize, started: Timestamp) {
         let was_read =
             self.place(key).and_then(|place| self.ring.get(place)).is_some_and(|kept| kept.was_read);
-        // The entry of this key, or of one with the same half.
+        // The entry with this key, or with a key that has the same half.
         if let Some(place) = self.places.get(&key.half()) {
             self.remove(*place as usize);
         }
@@ -104,7 +105,7 @@ impl<V> SecondChance<V> {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Moves the hand on to an entry that was not read since it last passed, and removes it. Two
+    /// Moves the hand to an entry that was not read since it last passed, and removes it. Two
     /// rounds at most.
     fn evict(&mut self) {
         loop {
@@ -118,7 +119,7 @@ impl<V> SecondChance<V> {
                 continue;
             }
             self.remove(self.hand);
-            // The newest entry has moved here; its turn is a round away.
+            // The newest entry has moved here; its turn is in the next round.
             self.hand = self.hand.saturating_add(1);
             return;
         }
@@ -137,8 +138,8 @@ impl<V> SecondChance<V> {
     }
 }
 
-/// A vector in chunks: it grows without being copied, and leaves no hole where it was. A module's
-/// memory never shrinks.
+/// A vector in chunks: it grows without being copied, and so leaves no freed copy behind. A
+/// module's memory never shrinks.
 #[derive(Clone, Debug)]
 struct Ring<T> {
     chunks: Vec<Vec<T>>,
@@ -170,7 +171,7 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Takes an entry out, and moves the last one to its place.
+    /// Removes an entry, and moves the last one to its place.
     fn swap_remove(&mut self, place: usize) -> Option<T> {
         if place >= self.len {
             return None;
@@ -187,7 +188,7 @@ impl<T> Ring<T> {
     }
 }
 
-/// Entries of a chunk.
+/// Entries per chunk.
 const CHUNK: usize = 512;
 
 #[cfg(test)]
