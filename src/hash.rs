@@ -1,4 +1,4 @@
-//! Keyed hashes that stand for secrets and questions, and the hashers of tables.
+//! Keyed hashes that replace secrets and queries, and the hashers of tables.
 
 use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hash128, Hasher128, SipHasher24};
@@ -8,13 +8,13 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed(pub [u8; 16]);
 
-/// What identifies a fact: a keyed hash, so that nobody outside this VM can choose two questions
-/// with one key.
+/// The key of a cached answer (a fact): a keyed hash, so that nobody outside this VM can find two
+/// queries with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FactKey([u64; 2]);
 
 impl FactKey {
-    /// The key of a fact, from parts that are told apart by their length prefixes.
+    /// The key of a fact, from parts that are hashed with length prefixes to keep them distinct.
     pub(crate) fn of<'p>(seed: Seed, parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
         let mut hasher = SipHasher24::new_with_key(&seed.0);
         for part in parts {
@@ -31,15 +31,15 @@ impl FactKey {
         (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
     }
 
-    /// Half of it, for where a collision does no harm.
+    /// Half of it, for uses where a collision is harmless.
     pub(crate) const fn half(self) -> u64 {
         let [half, _] = self.0;
         half
     }
 
-    /// One of so many places, always the same.
+    /// An index below `places`, always the same for this key.
     pub(crate) fn place_among(self, places: usize) -> usize {
-        // By other bits than those that tables look at.
+        // From other bits than those that tables use.
         let bits = usize::try_from(self.0[1] & 0xffff_ffff).unwrap_or_default();
         bits.checked_rem(places).unwrap_or_default()
     }
@@ -52,8 +52,8 @@ impl Hash for FactKey {
     }
 }
 
-/// For tables whose entries nobody outside can choose: numbers that the host counts, keyed hashes,
-/// names of a configuration.
+/// For tables whose keys no client can choose: numbers that the host assigns, keyed hashes, names
+/// from a configuration.
 pub(crate) type TrustedKeyHasher = BuildHasherDefault<FibonacciHasher>;
 
 /// A hasher of one number.
@@ -76,19 +76,19 @@ impl Hasher for FibonacciHasher {
     }
 
     fn write_u64(&mut self, n: u64) {
-        // Fibonacci hashing (Knuth, TAOCP 6.4): tables look at the highest and the lowest bits.
+        // Fibonacci hashing (Knuth, TAOCP 6.4): tables use the highest and the lowest bits.
         let product = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0 = product ^ (product >> 32);
     }
 }
 
-/// What tells an endpoint and whom it knows the gate as from others: the same in every worker, and
-/// no secret can be read from it.
+/// Identifies an endpoint and the gate's credentials there: the same in every worker, and no secret
+/// can be derived from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
-    /// The fingerprint of these parts, which are told apart by their length prefixes.
+    /// The fingerprint of these parts, which are hashed with length prefixes to keep them distinct.
     pub(crate) fn of(parts: &[&str]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {

@@ -1,8 +1,8 @@
-//! Values that must not show: secrets of the configuration and tokens of requests.
+//! Values that must not be shown: secrets of the configuration and tokens of requests.
 
 use std::fmt;
 
-/// A value that never shows in logs, errors or debug output.
+/// A value that never appears in logs, errors or debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret<T>(T);
 
@@ -27,10 +27,10 @@ impl<T> fmt::Debug for Secret<T> {
 /// A bearer token as a request presented it: RFC 6750's `b64token`, at most [`MAX_TOKEN`] bytes.
 pub(crate) type Token = Secret<String>;
 
-/// How session tokens begin, which are sent as bearer tokens and are no OAuth tokens.
+/// The prefix of session tokens, which are sent as bearer tokens and are not OAuth tokens.
 pub(crate) const SESSION_PREFIX: &str = "avnl_ses_";
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is accepted, in bytes.
 pub(crate) const MAX_TOKEN: usize = 8 * 1024;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Nanoseconds since the Unix epoch, as the host's clock tells them.
+/// Nanoseconds since the Unix epoch, as the host's clock reports them.
 ///
 /// The host's clock may go backwards; every operation saturates, so that no order of readings can
 /// panic.
@@ -30,13 +30,13 @@ impl Timestamp {
         self.0 / 1_000_000_000
     }
 
-    /// This point and a while later.
+    /// The point in time that is this much later.
     #[must_use]
     pub fn saturating_add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// How long after `earlier` this point is; zero where it is not.
+    /// How long after `earlier` this point is; zero if it is before.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
