@@ -92,7 +92,8 @@ fn is_shadowed(context: &RequestContext, refusal: &Refusal) -> bool {
 }
 
 /// What a request gets whose policy is not known: a host that begins a stream under a root which it
-/// has not configured, or not any more, causes this. So does one that does not show a request's head.
+/// has not configured, or not any more, causes this. So does one that does not show a request's
+/// head.
 pub fn undecidable() -> Verdict {
     let event = Event {
         decision: Decision::Deny,

@@ -55,6 +55,30 @@ pub(crate) enum Kind {
     Permission,
 }
 
+/// What a value is sealed for.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A slot for a yes.
+    Yes(Kind, u32),
+    /// A bucket for a no.
+    No(Kind, u32),
+}
+
+impl Place {
+    fn bytes(self) -> [u8; 6] {
+        let (answer, kind, number) = match self {
+            Self::Yes(kind, number) => (b'y', kind, number),
+            Self::No(kind, number) => (b'n', kind, number),
+        };
+        let kind = match kind {
+            Kind::Token => b't',
+            Kind::Permission => b'p',
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        [answer, kind, a, b, c, d]
+    }
+}
+
 impl Kind {
     fn id(self) -> &'static str {
         match self {
@@ -86,19 +110,19 @@ impl Sealer {
     }
 
     /// The value with its seal. `place`: where it is written, and it is good nowhere else.
-    fn seal(&self, place: &[u8], mut value: Vec<u8>) -> Vec<u8> {
-        let seal: [u8; 16] = first_half(tag(self.seals.clone(), &[place, &value]));
+    fn seal(&self, place: Place, mut value: Vec<u8>) -> Vec<u8> {
+        let seal: [u8; 16] = first_half(tag(self.seals.clone(), &[&place.bytes(), &value]));
         value.extend(seal);
         value
     }
 
     /// What was sealed for this place.
-    fn open<'v>(&self, place: &[u8], bytes: &'v [u8]) -> Option<&'v [u8]> {
+    fn open<'v>(&self, place: Place, bytes: &'v [u8]) -> Option<&'v [u8]> {
         let (value, seal) = bytes.split_last_chunk::<16>()?;
         // It is compared in constant time: whoever can write to the store must not find a seal byte
         // by byte.
         let mut mac = self.seals.clone();
-        update(&mut mac, &[place, value]);
+        update(&mut mac, &[&place.bytes(), value]);
         mac.verify_truncated_left(seal).ok()?;
         Some(value)
     }

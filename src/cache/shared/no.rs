@@ -8,7 +8,7 @@
 //! value = version stamp[8] (digest[16] started[8] until[8])… seal[16]
 //! ```
 
-use super::{SharedKey, VERSION, timestamp};
+use super::{Place, SharedKey, VERSION, timestamp};
 use crate::time::Timestamp;
 
 /// What a bucket says about one question.
@@ -84,7 +84,11 @@ impl SharedKey {
             value.extend(started.as_nanos().to_le_bytes());
             value.extend(until.as_nanos().to_le_bytes());
         }
-        Some(self.sealer.seal(self.no_name().as_bytes(), value))
+        Some(self.sealer.seal(self.no_place(), value))
+    }
+
+    fn no_place(&self) -> Place {
+        Place::No(self.kind, self.place_among(BUCKETS))
     }
 
     /// A bucket that cannot be read may have held any no that was heard until now.
@@ -98,7 +102,7 @@ impl SharedKey {
     fn open_bucket(&self, bytes: &[u8]) -> Option<Bucket> {
         // Nothing of ours is longer.
         let bytes = Some(bytes).filter(|bytes| bytes.len() <= MAX_VALUE)?;
-        let value = self.sealer.open(self.no_name().as_bytes(), bytes)?;
+        let value = self.sealer.open(self.no_place(), bytes)?;
         let (_, rest) = value.split_first().filter(|(version, _)| **version == VERSION)?;
         let (stamp, mut rest) = rest.split_first_chunk::<8>()?;
         let mut places = Vec::with_capacity(PLACES);

@@ -4,7 +4,7 @@
 //! value = version digest[16] started[8] until[8] displaced[8] carried payload… seal[16]
 //! ```
 
-use super::{SharedKey, VERSION, timestamp};
+use super::{Place, SharedKey, VERSION, timestamp};
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -83,13 +83,17 @@ impl SharedKey {
         }
         value.push(u8::from(yes.payload.is_some()));
         value.extend(yes.payload.iter().flatten());
-        Some(self.sealer.seal(self.yes_name().as_bytes(), value))
+        Some(self.sealer.seal(self.yes_place(), value))
+    }
+
+    fn yes_place(&self) -> Place {
+        Place::Yes(self.kind, self.place_among(SLOTS))
     }
 
     fn slot(&self, bytes: &[u8]) -> Option<Slot> {
         // Nothing of ours is longer, and what is not ours costs no more than a look.
         let bytes = Some(bytes).filter(|bytes| bytes.len() <= MAX_VALUE)?;
-        let value = self.sealer.open(self.yes_name().as_bytes(), bytes)?;
+        let value = self.sealer.open(self.yes_place(), bytes)?;
         let (_, rest) = value.split_first().filter(|(version, _)| **version == VERSION)?;
         let (digest, rest) = rest.split_first_chunk::<16>()?;
         let (started, rest) = rest.split_first_chunk::<8>()?;
