@@ -218,7 +218,7 @@ catalogue! {
         /// The webhook's body did not arrive within `body_timeout`.
         BodyTimeout "body_timeout" => answer(REQUEST_TIMEOUT, "body_timeout", Challenge::None, "the body took too long");
     }
-    /// The provider is unavailable. A caller cannot provoke these.
+    /// A call to the provider failed.
     Outage {
         /// No response arrived within the timeout.
         Timeout "provider_timeout" => PROVIDER_UNAVAILABLE,
