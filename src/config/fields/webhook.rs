@@ -43,8 +43,12 @@ pub(crate) const MAX_BODY_BYTES: Field<Number, Or<u32>> = Field::new(
     "longer is 413. Envoy's `per_connection_buffer_limit_bytes` must be larger",
 );
 
-pub(crate) const BODY_TIMEOUT: Field<Span, Or<Duration>> =
-    Field::new("body_timeout", Span { min: ms(1), max: secs(300) }, Or(secs(10)), "slower is 408");
+pub(crate) const BODY_TIMEOUT: Field<Span, Or<Duration>> = Field::new(
+    "body_timeout",
+    Span { min: ms(1), max: secs(300) },
+    Or(secs(10)),
+    "slower is 408; its first byte is waited for two seconds at most",
+);
 
 pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
     "mode",

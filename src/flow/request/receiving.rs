@@ -6,6 +6,7 @@ use crate::refusal::{Denial, Refusal, Unusable};
 use crate::time::Timestamp;
 use crate::verdict::{Passage, Permit, RequestContext};
 use crate::webhook::{Verification, Webhook};
+use std::time::Duration;
 
 /// The state.
 #[cfg_attr(test, derive(Clone))]
@@ -14,6 +15,8 @@ pub(in crate::flow) struct Receiving {
     verification: Verification,
     /// When it is decided at the latest.
     deadline: Timestamp,
+    /// When it is decided if its body has not begun.
+    first_byte: Timestamp,
     /// The longest body that is taken.
     limit: usize,
     /// Bytes hashed so far, which the host holds.
@@ -47,6 +50,7 @@ impl Receiving {
             context,
             verification,
             deadline: services.now.saturating_add(webhook.body_timeout),
+            first_byte: services.now.saturating_add(webhook.body_timeout.min(FIRST_BYTE)),
             limit: webhook.max_body_bytes,
             held: 0,
             is_heard: false,
@@ -120,7 +124,7 @@ impl Receiving {
     }
 
     pub(super) fn deadline(&self) -> Timestamp {
-        self.deadline
+        if self.held == 0 { self.first_byte } else { self.deadline }
     }
 
     pub(super) fn held(&self) -> usize {
@@ -132,3 +136,6 @@ impl Receiving {
         !self.is_heard
     }
 }
+
+/// How long a body may take to begin: a head alone costs its sender nothing, and takes a place.
+const FIRST_BYTE: Duration = Duration::from_secs(2);
