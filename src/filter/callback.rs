@@ -4,7 +4,7 @@
 use super::host::{self, Refused};
 use super::worker::{Worker, with_worker};
 use crate::flow::{FlightId, Level, Output, RootId, Step, StreamId};
-use crate::http::{CallFailure, Callout};
+use crate::http::{CallFailure, Callout, Edit};
 use crate::telemetry::Event;
 use crate::time::Timestamp;
 use crate::verdict::{Action, Verdict, undecidable};
@@ -127,6 +127,7 @@ impl Callback<'_> {
             match output {
                 Output::Dispatch { flight, root, callout } => self.dispatch(flight, root, &callout),
                 Output::Decide { stream, verdict } => self.decide(stream, verdict),
+                Output::Edit { stream, edits } => self.edit(stream, &edits),
                 Output::Measure { stream } => self.measure(stream),
                 Output::Log { level, message } => host::log(level, &message),
             }
@@ -140,6 +141,14 @@ impl Callback<'_> {
             // No response will ever come.
             let now = self.now();
             self.worker.engine.landed(flight, Err(CallFailure::NotStarted), now);
+        }
+    }
+
+    /// Applies what leaves a request before it waits.
+    fn edit(&mut self, stream: StreamId, edits: &[Edit]) {
+        // To wait now would be to go on later with the client's own identity headers.
+        if self.reach(stream) && host::edit(edits).is_err() {
+            self.reject_unreadable(stream);
         }
     }
 

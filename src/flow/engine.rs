@@ -299,15 +299,26 @@ impl Engine {
         Some(self.apply(stream, root, next, now))
     }
 
+    /// What leaves a request leaves before it waits, so that nothing of it is kept: a client chooses
+    /// how long these names are.
+    fn strip(&mut self, stream: StreamId, request: &mut Request) {
+        let edits = request.context_mut().take_edits();
+        if !edits.is_empty() {
+            self.outputs.push(Output::Edit { stream, edits });
+        }
+    }
+
     /// What a step leads to. Every step ends here, and no other place settles a request.
     fn apply(&mut self, stream: StreamId, root: RootId, next: Next, now: Timestamp) -> Step {
         match next {
-            Next::Wait(request) => {
+            Next::Wait(mut request) => {
+                self.strip(stream, &mut request);
                 self.requests.park(stream, root, request, &mut self.timers, now);
                 Step::Wait
             }
             Next::NeedBody(receiving) => {
-                let request = Request::Receiving(receiving);
+                let mut request = Request::Receiving(receiving);
+                self.strip(stream, &mut request);
                 self.requests.park(stream, root, request, &mut self.timers, now);
                 Step::NeedBody
             }

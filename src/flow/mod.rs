@@ -28,7 +28,7 @@ pub use crate::hash::Seed;
 pub use engine::Engine;
 pub use store::{NoStore, SharedStore};
 
-use crate::http::Callout;
+use crate::http::{Callout, Edit};
 use crate::verdict::Verdict;
 
 /// A request, as the host numbers them.
@@ -90,6 +90,14 @@ pub enum Output {
         stream: StreamId,
         /// What to do with it.
         verdict: Verdict,
+    },
+    /// Apply these edits to the head of the stream whose callback is running, before it waits. If one
+    /// cannot be applied, the request must not go on.
+    Edit {
+        /// The stream.
+        stream: StreamId,
+        /// What leaves the request whatever is decided.
+        edits: Vec<Edit>,
     },
     /// Read how many bytes of the request have arrived, and tell [`Engine::measured`].
     Measure {

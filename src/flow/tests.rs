@@ -3,7 +3,7 @@ use super::limits::Limits;
 use super::*;
 use crate::config;
 use crate::http::head::RequestHead;
-use crate::http::{CallFailure, Response};
+use crate::http::{CallFailure, Edit, Response};
 use crate::refusal::Reason;
 use crate::telemetry::Decision;
 use crate::time::Timestamp;
@@ -89,7 +89,7 @@ fn drain(engine: &mut Engine) -> (Vec<FlightId>, Vec<(StreamId, Decision, Reason
             Output::Decide { stream, verdict } => {
                 decisions.push((stream, verdict.event().decision(), verdict.event().reason()));
             }
-            Output::Measure { .. } | Output::Log { .. } => {}
+            Output::Edit { .. } | Output::Measure { .. } | Output::Log { .. } => {}
         }
     }
     (flights, decisions)
@@ -159,6 +159,24 @@ fn every_limit_of_what_waits_refuses_one_request_more() {
         panic!("decided")
     };
     assert_eq!(verdict.event().reason(), Reason::BodyMemory);
+}
+
+#[test]
+fn names_that_leave_anyway_take_no_room_while_a_request_waits() {
+    let mut engine = engine_with(Limits { parked_bytes: 2048, ..Limits::default() });
+    let name = format!("x-avnology-{}", "a".repeat(4000));
+    let signature = signed(b"");
+    let request = head("/hook", &[("x-avnology-signature", &signature), (&name, "v")]);
+    for n in 0..3 {
+        let step = begin(&mut engine, StreamId(n), &request, false, at(0));
+        assert!(matches!(step, Step::NeedBody), "webhook {n}");
+        let edits = std::iter::from_fn(|| engine.poll()).find_map(|output| match output {
+            Output::Edit { stream, edits } => Some((stream, edits)),
+            _ => None,
+        });
+        let removed = Edit::Remove(name.clone().into_bytes());
+        assert_eq!(edits, Some((StreamId(n), vec![removed])), "it leaves before the request waits");
+    }
 }
 
 #[test]
@@ -388,7 +406,7 @@ impl History {
                     next.open = matches!(verdict.action(), Action::Forward(_));
                     next.decided += 1;
                 }
-                Output::Measure { .. } | Output::Log { .. } => {}
+                Output::Edit { .. } | Output::Measure { .. } | Output::Log { .. } => {}
             }
         }
         assert!(!passes || next.open, "a byte passed before the stream was open: {:?}", next.reports);

@@ -43,6 +43,13 @@ impl RequestContext {
         }
     }
 
+    /// What leaves the request whatever is decided. It is applied once.
+    pub(crate) fn take_edits(&mut self) -> Vec<Edit> {
+        let mut edits = std::mem::take(&mut self.base_edits);
+        edits.append(&mut self.credential_edits);
+        edits
+    }
+
     /// Its approximate size in bytes.
     pub(crate) fn memory_cost(&self) -> usize {
         let edits = self.base_edits.iter().chain(&self.credential_edits).map(|edit| match edit {

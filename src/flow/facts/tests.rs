@@ -71,7 +71,7 @@ impl Workers {
                     engine.landed(flight, answer.ok_or(CallFailure::Unreachable), now);
                 }
                 Output::Decide { verdict, .. } => decided = Some(verdict.event().reason()),
-                Output::Measure { .. } | Output::Log { .. } => {}
+                Output::Edit { .. } | Output::Measure { .. } | Output::Log { .. } => {}
             }
         }
         decided.expect("every request is decided")

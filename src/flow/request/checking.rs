@@ -65,6 +65,10 @@ impl Checking {
         &self.bearer
     }
 
+    pub(super) fn bearer_mut(&mut self) -> &mut Bearer {
+        &mut self.bearer
+    }
+
     pub(super) fn into_bearer(self) -> Bearer {
         self.bearer
     }

@@ -54,6 +54,10 @@ impl Introspecting {
         &self.bearer
     }
 
+    pub(super) fn bearer_mut(&mut self) -> &mut Bearer {
+        &mut self.bearer
+    }
+
     pub(super) fn into_bearer(self) -> Bearer {
         self.bearer
     }

@@ -66,6 +66,14 @@ impl Request {
         }
     }
 
+    pub(super) fn context_mut(&mut self) -> &mut RequestContext {
+        match self {
+            Self::Introspecting(state) => &mut state.bearer_mut().context,
+            Self::Checking(state) => &mut state.bearer_mut().context,
+            Self::Receiving(state) => state.context_mut(),
+        }
+    }
+
     pub(super) fn deadline(&self) -> Timestamp {
         match self {
             Self::Introspecting(state) => state.bearer().deadline,

@@ -123,6 +123,10 @@ impl Receiving {
         &self.context
     }
 
+    pub(super) fn context_mut(&mut self) -> &mut RequestContext {
+        &mut self.context
+    }
+
     pub(super) fn deadline(&self) -> Timestamp {
         if self.held == 0 { self.first_byte } else { self.deadline }
     }

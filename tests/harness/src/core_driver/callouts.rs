@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use avnology_gate::envoy;
 use avnology_gate::flow::{FlightId, Output, RootId, StreamId};
-use avnology_gate::http::{CallFailure, Callout};
+use avnology_gate::http::{CallFailure, Callout, Edit};
 use avnology_gate::verdict::Verdict;
 use standin::Fault;
 
-use super::host::{Landing, UNREACHABLE, landing, synthetic};
+use super::host::{Landing, UNREACHABLE, apply, landing, synthetic};
 use super::{HostEvent, Stream, World};
 
 impl World<'_> {
@@ -25,6 +25,7 @@ impl World<'_> {
                     }
                 }
                 Output::Decide { stream, verdict } => self.decide(worker, stream, verdict),
+                Output::Edit { stream, edits } => self.edit(worker, stream, &edits, current),
                 Output::Measure { stream } => {
                     if let Some(total) = self.workers[worker].streams.get(&stream).map(Stream::total_size) {
                         self.workers[worker].engine.measured(stream, total, self.now);
@@ -37,6 +38,21 @@ impl World<'_> {
             self.open(worker);
         }
         returned
+    }
+
+    /// Applies what leaves a request before it waits.
+    fn edit(&mut self, worker: usize, id: StreamId, edits: &[Edit], current: Option<StreamId>) {
+        if current != Some(id) {
+            self.problem("an edit of a stream whose callback is not running");
+        }
+        let mut wrong = Vec::new();
+        match self.workers[worker].streams.get_mut(&id) {
+            Some(stream) => apply(edits, &mut stream.head, &mut wrong),
+            None => wrong.push("an edit of a stream that there is not".to_owned()),
+        }
+        for problem in wrong {
+            self.problem(problem);
+        }
     }
 
     pub(super) fn dispatch(&mut self, worker: usize, flight: FlightId, root: RootId, callout: &Callout) {
