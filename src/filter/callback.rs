@@ -65,7 +65,13 @@ pub(super) fn stream_callback(
     act: impl FnOnce(&mut Callback<'_>, StreamId, RootId) -> u32,
 ) -> u32 {
     let stream = StreamId(context);
-    let act = |callback: &mut Callback<'_>| callback.root_of(context).map(|root| act(callback, stream, root));
+    let act = |callback: &mut Callback<'_>| {
+        let root = callback.root_of(context)?;
+        // It is decided, and what was decided is not carried out yet: nothing of it may pass
+        // before.
+        let is_deferred = callback.worker.deferred.iter().any(|(deferred, _)| *deferred == stream);
+        Some(if is_deferred { HOLD } else { act(callback, stream, root) })
+    };
     callback(context, Some(stream), act).flatten().unwrap_or_else(|| {
         respond(undecidable().action());
         HOLD
@@ -122,7 +128,7 @@ impl Callback<'_> {
     }
 
     /// Carries out all outputs of the engine.
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(output) = self.worker.engine.poll() {
             match output {
                 Output::Dispatch { flight, root, callout } => self.dispatch(flight, root, &callout),
@@ -148,7 +154,8 @@ impl Callback<'_> {
     fn edit(&mut self, stream: StreamId, edits: &[Edit]) {
         // To wait now would be to go on later with the client's own identity headers.
         if self.reach(stream) && host::edit(edits).is_err() {
-            self.reject_unreadable(stream);
+            self.worker.engine.gone(stream);
+            self.verdict = Some(undecidable());
         }
     }
 

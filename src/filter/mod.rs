@@ -70,6 +70,8 @@ fn on_headers(context: u32, end_of_stream: bool) -> u32 {
         let step =
             callback.worker.engine.begin(stream, root, &header_map::request_head(&head, end_of_stream), now);
         if matches!(step, Step::NeedBody) {
+            // What leaves the head is no part of the request's size any more.
+            callback.drain();
             callback.measure(stream);
         }
         callback.finish(stream, step)

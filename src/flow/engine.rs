@@ -299,8 +299,8 @@ impl Engine {
         Some(self.apply(stream, root, next, now))
     }
 
-    /// What leaves a request leaves before it waits, so that nothing of it is kept: a client chooses
-    /// how long these names are.
+    /// What leaves a request leaves before it waits, so that nothing of it is kept: a client
+    /// chooses how long these names are.
     fn strip(&mut self, stream: StreamId, request: &mut Request) {
         let edits = request.context_mut().take_edits();
         if !edits.is_empty() {

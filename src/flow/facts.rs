@@ -127,13 +127,14 @@ impl Facts {
     /// Takes another worker's answer over; false where there is none that this worker does not
     /// know.
     pub(super) fn load_shared<K: FactKind>(&mut self, query: &ProviderQuery<'_>, now: Timestamp) -> bool {
-        if K::bound(&self.bounds).max_ttl.is_zero() {
+        if K::bound(&self.bounds).max_stale.is_zero() {
             return false;
         }
         let Some(key) = query.shared_key() else { return false };
         let no = self.read_no(key, now);
         let yes = self.store.get(&key.yes_name()).and_then(|(bytes, _)| key.read_yes(&bytes));
-        let yes = yes.filter(|yes| yes.started <= now && no.admits(yes.started));
+        let counts = |yes: &SharedYes| yes.started <= now && now <= yes.until && no.admits(yes.started);
+        let yes = yes.filter(counts);
         let known_since = K::cache(&mut self.caches).known_since(query.key());
         match (yes, no.started) {
             (Some(SharedYes { started, payload: Some(payload), .. }), _) if known_since < Some(started) => {
@@ -172,28 +173,28 @@ impl Facts {
         let last = K::cache(&mut self.caches).last_known(question.key);
         let had_yes = matches!(last, Some(Some(_)));
         self.keep::<K>(question.key, value.cloned(), started, now);
-        let Bound { max_ttl, max_stale, .. } = K::bound(&self.bounds);
-        let Some(key) = question.shared_key.as_ref().filter(|_| !max_ttl.is_zero()) else { return };
-        match payload {
-            Some(payload) => {
-                let yes = SharedYes::new(payload, started, max_stale);
-                write(&*self.store, &key.yes_name(), |bytes| key.write_yes(bytes, &yes, now));
-            }
-            // Only a no that ends a yes is written: no flood of invented tokens fills the buckets.
-            None if had_yes || self.may_have_shared(key, now) => {
-                // It stays for as long as another worker might otherwise let its yes count.
-                let until = started.saturating_add(max_stale);
-                write(&*self.store, &key.no_name(), |bytes| key.write_no(bytes, started, until, now));
-            }
-            None => {}
+        let Bound { max_stale, .. } = K::bound(&self.bounds);
+        let Some(key) = question.shared_key.as_ref().filter(|_| !max_stale.is_zero()) else { return };
+        // A host without a clock says the end of time, which nothing would ever be later than.
+        if started == Timestamp::from_nanos(u64::MAX) {
+            return;
         }
-    }
-
-    /// Whether another worker may know a yes, or has heard of a no.
-    fn may_have_shared(&self, key: &SharedKey, now: Timestamp) -> bool {
+        if let Some(payload) = payload {
+            let yes = SharedYes::new(payload, started, max_stale);
+            write(&*self.store, &key.yes_name(), |bytes| key.write_yes(bytes, &yes, now));
+            return;
+        }
         let slot = self.store.get(&key.yes_name());
-        key.may_have_yes(slot.as_ref().map(|(bytes, _)| bytes.as_slice()), now)
-            || self.read_no(key, now).started.is_some()
+        let slot = slot.as_ref().map(|(bytes, _)| bytes.as_slice());
+        // Only a no that ends a yes is written: no flood of invented tokens fills the buckets.
+        if had_yes || key.may_have_yes(slot, now) || self.read_no(key, now).started.is_some() {
+            // It ends the yes that is in the slot, although that may have been asked for later.
+            let known = slot.and_then(|bytes| key.read_yes(bytes)).map(|yes| yes.started);
+            let started = started.max(known.unwrap_or(started));
+            // It stays for as long as another worker might otherwise let its yes count.
+            let until = started.saturating_add(max_stale);
+            write(&*self.store, &key.no_name(), |bytes| key.write_no(bytes, started, until, now));
+        }
     }
 
     fn keep<K: FactKind>(

@@ -91,8 +91,8 @@ pub enum Output {
         /// What to do with it.
         verdict: Verdict,
     },
-    /// Apply these edits to the head of the stream whose callback is running, before it waits. If one
-    /// cannot be applied, the request must not go on.
+    /// Apply these edits to the head of the stream whose callback is running, before it waits. If
+    /// one cannot be applied, the request must not go on.
     Edit {
         /// The stream.
         stream: StreamId,

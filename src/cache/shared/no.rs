@@ -51,10 +51,12 @@ impl SharedKey {
     /// What the bucket says about this question.
     pub(crate) fn read_no(&self, bytes: Option<&[u8]>, now: Timestamp) -> NoReading {
         let bucket = self.bucket(bytes, now);
-        let mine = bucket.places.iter().find(|no| no.digest == self.digest);
-        // One from the future was written before the clock went backwards.
-        let started = mine.map(|no| no.started).filter(|started| *started <= now);
-        NoReading { started, stamp: bucket.stamp }
+        let mine = bucket.places.iter().find(|no| no.digest == self.digest).map(|no| no.started);
+        // One from the future was written before the clock went backwards. It is no answer yet, and
+        // still outdoes every yes that was asked for before it.
+        let future = mine.filter(|started| *started > now);
+        let stamp = bucket.stamp.max(future.unwrap_or(bucket.stamp));
+        NoReading { started: mine.filter(|started| *started <= now), stamp }
     }
 
     /// The bucket with this no in it; `None` where it has a later one.
@@ -66,11 +68,15 @@ impl SharedKey {
         now: Timestamp,
     ) -> Option<Vec<u8>> {
         let Bucket { mut stamp, mut places } = self.bucket(bytes, now);
-        let later = |no: &No| no.digest == self.digest && no.started >= started && no.started <= now;
-        if places.iter().any(later) {
+        if places.iter().any(|no| no.digest == self.digest && no.started >= started) {
             return None;
         }
-        places.retain(|no| no.digest != self.digest && no.until >= now && no.started <= now);
+        places.retain(|no| no.digest != self.digest);
+        // A no whose time is over leaves a trace too: where lifetimes were made longer since, a yes
+        // that it ended might count again. It costs nothing otherwise, since such a yes is too old.
+        let over = |no: &&No| no.until < now;
+        stamp = places.iter().filter(over).map(|no| no.started).fold(stamp, Timestamp::max);
+        places.retain(|no| no.until >= now);
         while places.len() >= PLACES
             && let Some((oldest, _)) = places.iter().enumerate().min_by_key(|(_, no)| no.started)
         {
@@ -190,7 +196,7 @@ mod tests {
             assert!(write(key, &mut bucket, started, started));
         }
         let reading = keys[9].read_no(bucket.as_deref(), at(50));
-        assert!(reading.admits(at(1)), "those whose time was over have left without a trace");
+        assert!(!reading.admits(at(1)) && reading.admits(at(2)), "those whose time was over leave a trace");
     }
 
     #[test]
@@ -212,11 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn a_no_from_the_future_does_not_count() {
+    fn a_no_from_the_future_is_no_answer_and_outdoes_every_yes_before_it() {
         let keys = keys("s");
         let mut bucket = None;
         assert!(write(&keys[0], &mut bucket, 50, 50));
-        assert_eq!(keys[0].read_no(bucket.as_deref(), at(9)).started, None);
-        assert!(write(&keys[0], &mut bucket, 9, 9));
+        let reading = keys[0].read_no(bucket.as_deref(), at(9));
+        assert_eq!(reading.started, None);
+        assert!(!reading.admits(at(8)) && !reading.admits(at(50)) && reading.admits(at(51)));
+        assert!(write(&keys[1], &mut bucket, 9, 9));
+        assert!(!keys[0].read_no(bucket.as_deref(), at(9)).admits(at(8)), "another no does not end it");
     }
 }

@@ -37,9 +37,11 @@ impl SharedYes {
 }
 
 impl SharedKey {
-    /// The name of the slot.
+    /// The name of the slot. It is the endpoint's own, as a bucket is: a slot that another endpoint
+    /// uses could not show whether there was a yes.
     pub(crate) fn yes_name(&self) -> String {
-        format!("avnology_gate/2/{}/{}", self.kind.id(), self.place_among(SLOTS))
+        let (kind, slot) = (self.kind.id(), self.place_among(SLOTS));
+        format!("avnology_gate/2/{kind}/{:08x}/{slot}", self.sealer.name)
     }
 
     /// The yes to this question, if these bytes are one that the gate has sealed.
@@ -51,7 +53,7 @@ impl SharedKey {
     pub(crate) fn may_have_yes(&self, bytes: Option<&[u8]>, now: Timestamp) -> bool {
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return false };
         match self.slot(bytes) {
-            // Another endpoint's, or no value of the gate's: what was here before cannot be known.
+            // No value of the gate's: what was here before cannot be known.
             None => true,
             Some(slot) if slot.digest == self.digest => now <= slot.yes.until,
             Some(slot) => now <= slot.displaced,
@@ -106,9 +108,10 @@ impl SharedKey {
     }
 }
 
-/// Slots of a process, of each kind. With a thousand tokens about fifteen pairs meet in one; a host
-/// spends 100 bytes on a slot beside its value.
-const SLOTS: u32 = 32_768;
+/// Slots of an endpoint, of each kind. With a thousand tokens about thirty pairs meet in one; a
+/// host spends 100 bytes on a slot beside its value, and keeps those of a secret that is no longer
+/// used.
+const SLOTS: u32 = 16_384;
 
 /// The longest payload that is shared, in bytes: all slots together stay below a bound.
 const MAX_PAYLOAD: usize = 2048;

@@ -11,6 +11,20 @@ use std::rc::Rc;
 
 const ROOT: RootId = RootId(1);
 
+fn configure(engine: &mut Engine, secret: &str, ttl: &str, stale: &str) {
+    let document = serde_json::json!({
+        "provider": {
+            "cluster": "avnology", "authority": "id.example", "retries": 0,
+            "circuit_breaker": {"failures": 0},
+            "introspection": {"credentials":
+                {"method": "client_secret_post", "client_id": "c", "client_secret": secret}}
+        },
+        "cache": {"introspection": {"ttl": ttl, "negative_ttl": "5s", "stale_if_error": stale}},
+        "routes": [{"match": {"path": "/"}}]
+    });
+    engine.configure(ROOT, config::load(document.to_string().as_bytes(), &|_| None).unwrap());
+}
+
 /// The workers of one process, and how the provider answers.
 struct Workers {
     engines: Vec<Engine>,
@@ -22,21 +36,10 @@ struct Workers {
 
 impl Workers {
     fn new() -> Self {
-        let document = serde_json::json!({
-            "provider": {
-                "cluster": "avnology", "authority": "id.example", "retries": 0,
-                "circuit_breaker": {"failures": 0},
-                "introspection": {"credentials":
-                    {"method": "client_secret_post", "client_id": "c", "client_secret": "secret"}}
-            },
-            "cache": {"introspection": {"ttl": "30s", "negative_ttl": "5s", "stale_if_error": "1h"}},
-            "routes": [{"match": {"path": "/"}}]
-        });
         let store = Rc::new(Map::default());
         let engine = |nth| {
             let mut engine = Engine::new(Seed([nth; 16]), store.clone());
-            let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
-            engine.configure(ROOT, loaded);
+            configure(&mut engine, "secret", "30s", "1h");
             engine
         };
         Self {
@@ -75,6 +78,10 @@ impl Workers {
             }
         }
         decided.expect("every request is decided")
+    }
+
+    fn reload(&mut self, secret: &str, ttl: &str, stale: &str) {
+        self.engines.iter_mut().for_each(|engine| configure(engine, secret, ttl, stale));
     }
 
     fn flood(&mut self, invented: u32) {
@@ -154,4 +161,61 @@ fn a_no_that_comes_while_a_call_is_under_way_ends_what_the_call_would_leave_stal
         _ => None,
     });
     assert_eq!(decided, Some(Reason::Unreachable));
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_bring_a_revoked_token_to_life() {
+    let mut workers = Workers::new();
+    assert_eq!(workers.request(0, "good"), Reason::Authenticated);
+    workers.now += 31;
+    workers.provider = |_| Some(INACTIVE);
+    assert_eq!(workers.request(0, "good"), Reason::TokenInactive);
+    workers.now -= 20;
+    assert_eq!(workers.request(0, "good"), Reason::TokenInactive, "the no is from the future now");
+    let mut workers = Workers::new();
+    assert_eq!(workers.request(0, "good"), Reason::Authenticated);
+    workers.now -= 50;
+    workers.provider = |_| Some(INACTIVE);
+    assert_eq!(workers.request(0, "good"), Reason::TokenInactive);
+    workers.now += 55;
+    assert_eq!(workers.request(0, "good"), Reason::TokenInactive, "the yes was from the future");
+}
+
+#[test]
+fn longer_lifetimes_do_not_bring_a_revoked_token_to_life() {
+    let mut workers = Workers::new();
+    workers.reload("secret", "5s", "0s");
+    let token = |n: u32| format!("good{n}");
+    for n in 0..5_000 {
+        assert_eq!(workers.request(0, &token(n)), Reason::Authenticated);
+    }
+    workers.now += 6;
+    workers.provider = |_| Some(INACTIVE);
+    for n in 0..50 {
+        assert_eq!(workers.request(0, &token(n)), Reason::TokenInactive);
+    }
+    workers.now += 6;
+    for n in 100..5_000 {
+        workers.request(0, &token(n));
+    }
+    workers.reload("secret", "60s", "0s");
+    workers.now += 3;
+    let passed = (0..50).filter(|n| workers.request(1, &token(*n)) == Reason::Authenticated);
+    assert_eq!(passed.count(), 0, "of 50 that were heard to be revoked");
+}
+
+#[test]
+fn a_secret_that_was_rotated_leaves_nothing_by_which_a_flood_ends_what_is_stale() {
+    let mut workers = Workers::new();
+    for n in 0..20_000 {
+        workers.request(0, &format!("good{n}"));
+    }
+    workers.now += 100_000;
+    workers.reload("rotated", "30s", "1h");
+    assert_eq!(workers.request(1, "good"), Reason::Authenticated);
+    workers.now += 1;
+    workers.flood(10_000);
+    workers.now += 40;
+    workers.provider = |_| None;
+    assert_eq!(workers.request(1, "good"), Reason::AuthenticatedStale);
 }
