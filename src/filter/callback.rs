@@ -153,7 +153,7 @@ impl Callback<'_> {
     /// Applies what leaves a request before it waits.
     fn edit(&mut self, stream: StreamId, edits: &[Edit]) {
         // To wait now would be to go on later with the client's own identity headers.
-        if self.reach(stream) && host::edit(edits).is_err() {
+        if !self.reach(stream) || host::edit(edits).is_err() {
             self.worker.engine.gone(stream);
             self.verdict = Some(undecidable());
         }
