@@ -2,10 +2,10 @@
 
 use crate::cache::Lifetime;
 use crate::credential::Source;
-use crate::hash::Fingerprint;
 use crate::http::head::{normalize_byte, normalized_eq};
 use crate::introspect::{IntrospectionEndpoint, Requirement, SessionEndpoint};
 use crate::permission::{CheckTemplate, PermissionEndpoint};
+use crate::probe::Probe;
 use crate::rate_limit::RateLimits;
 use crate::route::RouteTable;
 use crate::template::{RequestValue, Template};
@@ -24,8 +24,8 @@ pub(crate) struct Policy {
     /// Every query parameter that is a credential on some route: removed from requests that no
     /// route matches.
     pub(crate) credential_queries: Vec<String>,
-    /// Every endpoint that it may call, with the credentials.
-    pub(crate) endpoints: Vec<Fingerprint>,
+    /// A probe for each endpoint that it may call.
+    pub(crate) probes: Vec<Arc<Probe>>,
     pub(crate) identity_headers: Vec<(String, Template)>,
     /// Whether identity headers read nothing from the request, so that a token has one rendering.
     pub(crate) renders_token_alone: bool,

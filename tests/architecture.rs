@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up: each may use those that come before it, and no other.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 24] = [
     "time",
     "secret",
     "hash",
     "refusal",
     "breaker",
+    "backoff",
     "rate_limit",
     "cache",
     "http",
@@ -24,6 +25,7 @@ const ORDER: [&str; 22] = [
     "template",
     "introspect",
     "permission",
+    "probe",
     "webhook",
     "policy",
     "config",
@@ -35,7 +37,7 @@ const ORDER: [&str; 22] = [
 
 /// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
 /// other.
-const FLOW: [&str; 20] = [
+const FLOW: [&str; 22] = [
     "gate",
     "limits",
     "store",
@@ -46,6 +48,8 @@ const FLOW: [&str; 20] = [
     "outputs",
     "fact_kind",
     "facts",
+    "health",
+    "queue",
     "calls",
     "edits",
     "triage",

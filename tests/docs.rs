@@ -174,3 +174,27 @@ fn every_file_in_the_picture_is_one_of_its_layers() {
         assert!(exists, "the picture names {file}, which is in neither src/flow nor src/envoy");
     }
 }
+
+#[test]
+fn check_prints_what_the_cluster_must_allow_and_the_shipped_one_does() {
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/base.json");
+    let run = |workers: u32| {
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_avnology-gate"));
+        let output =
+            check.arg("check").arg(&policy).args(["--workers", &workers.to_string()]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Without retries: 64 + 32 + 96 for each worker.
+    assert!(run(8).contains("max_requests of 1536 at least, and max_retries of 0"), "{}", run(8));
+    let document = read("tests/cases/base.json").replace("\"retries\": 0", "\"retries\": 1");
+    let needs = config::load(document.as_bytes(), &env).unwrap().cluster_needs(42).unwrap();
+    assert_eq!((needs.cluster.as_str(), needs.requests, needs.retries), ("avnology", 16_128, 8_064));
+    let shipped = read("envoy/envoy.yaml");
+    let provider = shipped.split("- name: upstream").next().unwrap();
+    for limit in ["max_connections", "max_pending_requests", "max_requests", "max_retries"] {
+        assert!(provider.contains(&format!("{limit}: 16384")), "{limit}");
+    }
+    assert!(provider.contains("lb_policy: LEAST_REQUEST"));
+    let page = read(CONFIGURATION);
+    assert!(page.contains("16,384 for all four, which is enough for 42 workers"));
+}

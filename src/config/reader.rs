@@ -3,7 +3,8 @@
 
 use super::error::Problems;
 use super::fields::{
-    Choice, Field, Flag, Number, Object, ObjectMap, Objects, Presence, Secrets, Span, Text, TextMap, Texts,
+    Choice, Field, Flag, Number, Object, ObjectMap, ObjectOrOff, Objects, Presence, Secrets, Span, Text,
+    TextMap, Texts,
 };
 use super::json::JsonValue;
 use std::cell::RefCell;
@@ -14,6 +15,10 @@ pub(super) type Sink = RefCell<Problems>;
 
 /// A value with its path.
 pub(super) type Member<'a> = (String, &'a JsonValue);
+
+/// The word `off` in the place of an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Off;
 
 /// A field without its type: its name, and what is expected if it is missing. The functions that
 /// take this are compiled once, and not for each type of field.
@@ -268,6 +273,35 @@ impl<'a> Section<'a> {
     fn take_section(&mut self, named: Named) -> Option<Self> {
         let (path, node) = self.take_named(named)?;
         Self::open(path, node, self.sink)
+    }
+
+    /// An object, or `Err` for the word `off` in its place.
+    pub(super) fn section_or_off<P: Presence>(
+        &mut self,
+        field: &Field<ObjectOrOff, P>,
+    ) -> Option<Result<Self, Off>> {
+        let (path, node) = self.take_named(field.into())?;
+        match node {
+            JsonValue::Text(word) if word == "off" => Some(Err(Off)),
+            JsonValue::Object(_) => Self::open(path, node, self.sink).map(Ok),
+            other => {
+                let found =
+                    if let JsonValue::Text(word) = other { format!("`{word}`") } else { other.kind() };
+                self.sink.borrow_mut().push(path, found, "an object or `off`");
+                None
+            }
+        }
+    }
+
+    /// Fields that there were once: a document that has one was written for something else.
+    pub(super) fn gone(&mut self, names: &[&'static str], now: &str) {
+        for name in names {
+            let taken = self.take_named(Named { name, expected: None });
+            self.asked.pop();
+            if let Some((path, _)) = taken {
+                self.sink.borrow_mut().push(path, "the field, which is gone", now);
+            }
+        }
     }
 
     /// An object of objects whose names are the user's, none of them opened yet.

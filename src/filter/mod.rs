@@ -34,7 +34,8 @@ fn on_configure(root: u32, size: usize) -> bool {
         };
         match config::load(&document, &|name| std::env::var(name).ok()) {
             Ok(loaded) => {
-                callback.worker.engine.configure(RootId(root), loaded);
+                let now = callback.now();
+                callback.worker.engine.configure(RootId(root), loaded, now);
                 true
             }
             Err(problems) => {

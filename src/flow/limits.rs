@@ -17,9 +17,6 @@ pub(crate) struct Limits {
     pub(crate) held_bytes: usize,
     /// Waiters of one flight, those that have gone included: one token must not take every place.
     pub(crate) waiters: usize,
-    /// Callouts of one purpose under way: invented tokens must not keep known ones, nor permission
-    /// checks, from the provider.
-    pub(crate) flights: usize,
 }
 
 impl Default for Limits {
@@ -31,7 +28,6 @@ impl Default for Limits {
             parked_bytes: 64 * 1024 * 1024,
             held_bytes: 64 * 1024 * 1024,
             waiters: 5_000,
-            flights: 10_000,
         }
     }
 }

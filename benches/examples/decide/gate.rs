@@ -46,7 +46,7 @@ impl Gate {
     pub(crate) fn prepare(kind: Kind, routes: u32) -> Self {
         let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
         match config::load(policy(kind, routes).to_string().as_bytes(), &|_| None) {
-            Ok(loaded) => engine.configure(ROOT, loaded),
+            Ok(loaded) => engine.configure(ROOT, loaded, NOW),
             Err(problems) => std::panic::panic_any(problems.to_string()),
         }
         let token = |number: u64| match kind {

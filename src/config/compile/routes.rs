@@ -235,7 +235,7 @@ impl Compiler<'_> {
             requirement,
             permissions,
             inputs,
-            open_on_outage: fields::ON_PROVIDER_ERROR.of(raw.open_on_outage),
+            open_on_outage: self.opens_on_outage(raw, shared),
         })
     }
 
@@ -282,6 +282,18 @@ impl Compiler<'_> {
             claims,
             clock_skew: shared.clock_skew,
         }
+    }
+
+    fn opens_on_outage(&mut self, raw: &raw::Route, shared: &Shared) -> bool {
+        let opens = fields::ON_PROVIDER_ERROR.of(raw.open_on_outage);
+        if opens && shared.provider.as_ref().is_some_and(|provider| provider.probe_interval.is_none()) {
+            self.problems.push(
+                format!("{}.on_provider_error", raw.at),
+                "`allow` beside `provider.circuit_breaker: off`",
+                "`deny`, or a `circuit_breaker`: without probes the provider is never away, and this never acts",
+            );
+        }
+        opens
     }
 
     pub(super) fn parameters(&mut self, at: &str, template: &Template, parameters: &[String]) {

@@ -41,8 +41,8 @@ fn source() -> Object {
 
 fn provider() -> Object {
     use provider::{
-        AUTHORITY, CIRCUIT_BREAKER, CLUSTER, INTROSPECTION, PERMISSIONS, RETRIES, SESSIONS, TIMEOUT, breaker,
-        introspection, permissions, sessions,
+        AUTHORITY, CIRCUIT_BREAKER, CLUSTER, INTROSPECTION, MAX_IN_FLIGHT, PERMISSIONS, RETRIES, SESSIONS,
+        TIMEOUT, breaker, in_flight, introspection, permissions, sessions,
     };
     table(
         "provider",
@@ -51,9 +51,14 @@ fn provider() -> Object {
             field(&AUTHORITY),
             field(&TIMEOUT),
             field(&RETRIES),
+            holding(&CIRCUIT_BREAKER, within([field(&breaker::PROBE_INTERVAL)])),
             holding(
-                &CIRCUIT_BREAKER,
-                within([field(&breaker::FAILURES), field(&breaker::WINDOW), field(&breaker::OPEN_FOR)]),
+                &MAX_IN_FLIGHT,
+                within([
+                    field(&in_flight::NEW_TOKENS),
+                    field(&in_flight::REFRESHES),
+                    field(&in_flight::PERMISSIONS),
+                ]),
             ),
             holding(
                 &INTROSPECTION,

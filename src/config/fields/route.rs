@@ -41,8 +41,8 @@ pub(crate) const ON_PROVIDER_ERROR: Field<Choice<bool>, Or<bool>> = Field::new(
     "on_provider_error",
     Choice { words: &[("deny", false), ("allow", true)] },
     Or(false),
-    "`allow`: pass when the call to the provider failed (no connection, timeout, reset, 5xx). Nothing else is \
-     opened, nor what was last heard to be a no; identity headers are still removed",
+    "`allow`: pass while the provider [is away](#the-provider-is-away), as the gate's own probe has shown. \
+     Nothing else is opened, nor what was last heard to be a no; identity headers are still removed",
 );
 
 pub(crate) const SESSIONS: Field<Flag, Or<bool>> = Field::new(

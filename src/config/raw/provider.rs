@@ -1,6 +1,6 @@
 //! The provider's settings as read, and the secrets for it.
 
-use super::limits::{self, Breaker};
+use super::limits::{self, Breaker, InFlight};
 use crate::config::fields::provider::{self as fields, client, introspection, permissions, sessions};
 use crate::config::fields::{Field, Presence, SECRET_SHAPE, Secret};
 use crate::config::json::JsonValue;
@@ -14,6 +14,7 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) timeout: Option<Duration>,
     pub(in crate::config) retries: Option<u32>,
     pub(in crate::config) breaker: Breaker,
+    pub(in crate::config) in_flight: InFlight,
     pub(in crate::config) introspection: Option<Introspection>,
     pub(in crate::config) permissions: Option<Permissions>,
     pub(in crate::config) sessions: Option<Sessions>,
@@ -81,6 +82,7 @@ pub(super) fn provider(mut section: Section<'_>) -> Provider {
         timeout: section.duration(&fields::TIMEOUT),
         retries: section.number(&fields::RETRIES),
         breaker: limits::breaker(&mut section),
+        in_flight: limits::in_flight(&mut section),
         introspection: section.section(&fields::INTROSPECTION).map(|mut section| {
             let introspection = Introspection {
                 path: section.text(&introspection::PATH),

@@ -202,6 +202,9 @@ pub struct Step {
     /// Time passes (`250ms`, `31s`).
     #[serde(deserialize_with = "duration")]
     pub wait: Option<Duration>,
+    /// Send the request again until its answer meets `expect`, at most so long.
+    #[serde(deserialize_with = "duration")]
+    pub eventually: Option<Duration>,
     /// The host never reports how a callout ended. Core driver only.
     pub lose_callouts: bool,
     /// The host calls body and trailer callbacks while the request waits, which it should not. Core

@@ -65,6 +65,7 @@ impl World<'_> {
         let known =
             callout.cluster == "avnology" && !self.case.listener.empty_clusters.contains(&callout.cluster);
         if !known {
+            self.refuses_callouts = true;
             let host = &mut self.workers[worker];
             host.flights.remove(&flight);
             host.engine.landed(flight, Err(CallFailure::NotStarted), self.now);
