@@ -435,6 +435,22 @@ fn more_questions_than_may_be_under_way_wait_here_and_in_order() {
 }
 
 #[test]
+fn a_question_is_asked_twice_only_while_half_of_the_callouts_are_free() {
+    let mut engine = engine();
+    let mut retries = Vec::new();
+    for n in 0..64_u32 {
+        let request = head("/token", &[("authorization", &format!("Bearer t{n}"))]);
+        assert!(matches!(begin(&mut engine, StreamId(n), &request, true, at(0)), Step::Wait));
+        while let Some(output) = engine.poll() {
+            if let Output::Dispatch { callout, .. } = output {
+                retries.push(callout.retries);
+            }
+        }
+    }
+    assert_eq!(retries, [vec![1; 33], vec![0; 31]].concat());
+}
+
+#[test]
 fn what_waits_for_a_callout_to_an_endpoint_that_is_away_is_answered_at_once() {
     let mut host = Host::new();
     for n in 0..100_u32 {

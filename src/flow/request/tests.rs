@@ -219,7 +219,7 @@ fn checks_wait_until_their_answers_are_decisive() {
     use crate::permission::CheckIndex::All;
     let mut rooms = Rooms::new(Limits::default());
     let key = crate::hash::FactKey::of(Seed([0; 16]), []);
-    let endpoint = crate::hash::Fingerprint::of(&[]);
+    let endpoint = Fingerprint::of(&[]);
     let question = &Question { key, shared_key: None, endpoint };
     let first = checking("/check", &mut rooms);
     assert_eq!(rooms.asked(), 3, "the token and both permissions");
