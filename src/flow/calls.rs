@@ -15,6 +15,7 @@ use crate::rate_limit::{OverBudget, RateLimiter, RateLimits};
 use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
 use std::collections::HashMap;
+use std::hash::Hash;
 
 /// Callouts under way and those that wait for their turn, and what decides whether there may be one
 /// more.
@@ -27,6 +28,8 @@ pub(super) struct Calls {
     back_off: BackOff,
     /// Callouts under way, of each root and purpose: each plugin has its own share.
     under_way: HashMap<(RootId, Purpose), usize, TrustedKeyHasher>,
+    /// The same for the subjects of permission checks, whoever of them asks.
+    of_subjects: HashMap<FactKey, usize, TrustedKeyHasher>,
     queue: Queue,
     next_flight: u64,
     limits: Limits,
@@ -42,6 +45,8 @@ pub(super) struct Flight {
     stage: Stage,
     /// How many of its purpose may be under way.
     share: usize,
+    /// Whom a permission check is about.
+    subject: Option<FactKey>,
     pub(super) question: Question,
     pub(super) kind: QueryKind,
     /// When its callout was started.
@@ -99,6 +104,7 @@ impl Calls {
             limiters: HashMap::default(),
             back_off: BackOff::default(),
             under_way: HashMap::default(),
+            of_subjects: HashMap::default(),
             queue: Queue::default(),
             next_flight: 0,
             limits,
@@ -163,11 +169,11 @@ impl Calls {
         self.back_off.check(query.key(), now)?;
         let share = query.provider().max_in_flight.of(purpose);
         let callout = query.callout();
-        let is_full = self.under_way(root, purpose) >= share;
+        let subject = query.subject();
+        let is_full = self.under_way(root, purpose) >= share || self.is_over_its_part(subject, share);
         if is_full && !self.queue.has_room(purpose, memory_cost(&callout)) {
             return Err(Unusable::InFlightLimit.into());
         }
-        let subject = rates.per_subject.and_then(|_| query.subject());
         let limiter = self.limiters.entry(root).or_default();
         limiter.take(rates, purpose, subject, now).map_err(|over| match (over, purpose) {
             (OverBudget::Own(wait), _) => Unusable::SubjectBudget(wait),
@@ -187,6 +193,7 @@ impl Calls {
             purpose,
             stage: Stage::Waiting(Box::new(callout)),
             share,
+            subject,
             question: query.question(),
             kind: query.kind(),
             started: now,
@@ -221,6 +228,10 @@ impl Calls {
             callout.retries = 0;
         }
         *under_way = under_way.saturating_add(1);
+        if let Some(subject) = flight.subject {
+            let count = self.of_subjects.entry(subject).or_default();
+            *count = count.saturating_add(1);
+        }
         let endpoint = flight.endpoint;
         sending.outputs.push(Output::Dispatch { flight: id, root, callout: *callout });
         health.on_start(endpoint, sending, now);
@@ -236,7 +247,7 @@ impl Calls {
         sending: &mut Sending<'_>,
         now: Timestamp,
     ) -> Option<(FlightId, Refusal)> {
-        while let Some(id) = self.queue.first(root, purpose) {
+        while let Some(id) = self.next_in_line(root, purpose, now) {
             let flight = self.flights.get(&id)?;
             if self.under_way(root, purpose) >= flight.share {
                 return None;
@@ -253,6 +264,15 @@ impl Calls {
         None
     }
 
+    /// Those whose subject has its part already stand aside. At most a line is looked at.
+    fn next_in_line(&self, root: RootId, purpose: Purpose, now: Timestamp) -> Option<FlightId> {
+        self.queue.line(root, purpose).find(|id| {
+            self.flights.get(id).is_some_and(|flight| {
+                flight.wanted_until <= now || !self.is_over_its_part(flight.subject, flight.share)
+            })
+        })
+    }
+
     fn leave_queue(&mut self, id: FlightId) {
         if let Some(Flight { root, purpose, stage: Stage::Waiting(callout), .. }) = self.flights.get(&id) {
             self.queue.remove(id, *root, *purpose, memory_cost(callout));
@@ -266,15 +286,19 @@ impl Calls {
         self.by_key.remove(&(flight.root, flight.question.key));
         if let Stage::UnderWay(deadline) = &flight.stage {
             sending.timers.clear(deadline);
-            let place = (flight.root, flight.purpose);
-            if let Some(count) = self.under_way.get_mut(&place) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.under_way.remove(&place);
-                }
+            count_down(&mut self.under_way, (flight.root, flight.purpose));
+            if let Some(subject) = flight.subject {
+                count_down(&mut self.of_subjects, subject);
             }
         }
         Some(flight)
+    }
+
+    /// Whether a subject has as many callouts under way as one may have: a quarter of the share, so
+    /// that one caller's objects on which the provider hangs do not stop everybody's checks.
+    fn is_over_its_part(&self, subject: Option<FactKey>, share: usize) -> bool {
+        let under_way = subject.and_then(|subject| self.of_subjects.get(&subject)).copied();
+        under_way.unwrap_or_default() >= share.div_ceil(4)
     }
 
     /// Notes what the end of a callout says about its question and its endpoint.
@@ -326,6 +350,15 @@ impl Calls {
 
     fn under_way(&self, root: RootId, purpose: Purpose) -> usize {
         self.under_way.get(&(root, purpose)).copied().unwrap_or_default()
+    }
+}
+
+fn count_down<K: Copy + Eq + Hash>(counts: &mut HashMap<K, usize, TrustedKeyHasher>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&key);
+        }
     }
 }
 

@@ -41,9 +41,9 @@ impl Queue {
         }
     }
 
-    /// The first of a line. It stays in line until [`Self::remove`].
-    pub(super) fn first(&self, root: RootId, purpose: Purpose) -> Option<FlightId> {
-        self.lines.get(&(root, purpose)).and_then(|line| line.front()).copied()
+    /// A line, in order. Each stays in line until [`Self::remove`].
+    pub(super) fn line(&self, root: RootId, purpose: Purpose) -> impl Iterator<Item = FlightId> {
+        self.lines.get(&(root, purpose)).into_iter().flatten().copied()
     }
 
     /// Takes one out of its line.
@@ -91,11 +91,11 @@ mod tests {
         assert!(queue.has_room(Purpose::Refresh, 100) && queue.has_room(Purpose::Permission, 100));
         assert!(!queue.has_room(Purpose::Permission, 2 * 1024 * 1024 + 1));
         queue.push(FlightId(9999), ROOT, Purpose::Refresh, 1);
-        assert_eq!(queue.first(ROOT, Purpose::Refresh), Some(FlightId(9999)));
-        assert_eq!(queue.first(RootId(2), Purpose::NewToken), None);
+        assert_eq!(queue.line(ROOT, Purpose::Refresh).collect::<Vec<_>>(), [FlightId(9999)]);
+        assert_eq!(queue.line(RootId(2), Purpose::NewToken).next(), None);
         queue.remove(FlightId(1), ROOT, Purpose::NewToken, 100);
         for expected in [0, 2, 3] {
-            assert_eq!(queue.first(ROOT, Purpose::NewToken), Some(FlightId(expected)));
+            assert_eq!(queue.line(ROOT, Purpose::NewToken).next(), Some(FlightId(expected)));
             queue.remove(FlightId(expected), ROOT, Purpose::NewToken, 100);
         }
         assert!(

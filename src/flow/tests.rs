@@ -435,6 +435,36 @@ fn more_questions_than_may_be_under_way_wait_here_and_in_order() {
 }
 
 #[test]
+fn objects_on_which_the_provider_hangs_take_a_quarter_of_the_checks_and_no_more() {
+    let mut host = Host::new();
+    let mut stream = 0;
+    let mut ask = |host: &mut Host, token: &str, object: u32| {
+        stream += 1;
+        host.request(StreamId(stream), &format!("/open/{token}{object}"), token, 0);
+        StreamId(stream)
+    };
+    for token in ["hostile", "other"] {
+        ask(&mut host, token, 0);
+        host.land(answered(200, &format!(r#"{{"active":true,"sub":"{token}"}}"#)), 0);
+        host.land(answered(200, r#"{"allowed":true}"#), 0);
+    }
+    host.decisions.clear();
+    // Within the burst of a subject's own budget.
+    for object in 1..150 {
+        ask(&mut host, "hostile", object);
+    }
+    assert_eq!(host.calls.len(), 24, "a quarter of 96");
+    let others: Vec<StreamId> = (1..150).map(|object| ask(&mut host, "other", object)).collect();
+    assert_eq!(host.calls.len(), 48);
+    host.calls.drain(..24);
+    for _ in 1..150 {
+        host.land(answered(200, r#"{"allowed":true}"#), 5);
+    }
+    let decided: Vec<StreamId> = host.decisions.iter().map(|(stream, ..)| *stream).collect();
+    assert_eq!(decided, others, "all of them, past those of the other");
+}
+
+#[test]
 fn a_question_is_asked_twice_only_while_half_of_the_callouts_are_free() {
     let mut engine = engine();
     let mut retries = Vec::new();
