@@ -110,7 +110,7 @@ impl World<'_> {
                 let end = if answers { start + answer.delay } else { Duration::MAX };
                 tries.push((end, start, answer));
             }
-            if is_last {
+            if is_last || tries.iter().any(|(end, ..)| *end <= next) {
                 break;
             }
             retries -= 1;
