@@ -15,7 +15,6 @@ use crate::rate_limit::{OverBudget, RateLimiter, RateLimits};
 use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
 use std::collections::HashMap;
-use std::hash::Hash;
 
 /// Callouts under way and those that wait for their turn, and what decides whether there may be one
 /// more.
@@ -26,8 +25,8 @@ pub(super) struct Calls {
     by_key: HashMap<(RootId, FactKey), FlightId, TrustedKeyHasher>,
     limiters: HashMap<RootId, RateLimiter, TrustedKeyHasher>,
     back_off: BackOff,
-    /// Callouts under way, of each root and purpose: each plugin has its own share.
-    under_way: HashMap<(RootId, Purpose), usize, TrustedKeyHasher>,
+    /// Callouts under way, of each root by purpose: each plugin has its own share.
+    under_way: Vec<(RootId, [usize; 3])>,
     /// The same for the subjects of permission checks, whoever of them asks.
     of_subjects: HashMap<FactKey, usize, TrustedKeyHasher>,
     queue: Queue,
@@ -103,7 +102,7 @@ impl Calls {
             by_key: HashMap::default(),
             limiters: HashMap::default(),
             back_off: BackOff::default(),
-            under_way: HashMap::default(),
+            under_way: Vec::new(),
             of_subjects: HashMap::default(),
             queue: Queue::default(),
             next_flight: 0,
@@ -114,6 +113,7 @@ impl Calls {
     /// A root has another policy, or none: its budgets begin anew.
     pub(super) fn reconfigured(&mut self, root: RootId) {
         self.limiters.remove(&root);
+        self.under_way.retain(|(_, counts)| counts.iter().any(|count| *count > 0));
     }
 
     /// Whether this root asks already.
@@ -209,7 +209,8 @@ impl Calls {
     }
 
     fn dispatch(&mut self, id: FlightId, health: &mut Health, sending: &mut Sending<'_>, now: Timestamp) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let Self { flights, under_way, of_subjects, .. } = self;
+        let Some(flight) = flights.get_mut(&id) else { return };
         let timeout = match &flight.stage {
             Stage::Waiting(callout) => callout.timeout,
             Stage::UnderWay(_) => return,
@@ -222,14 +223,18 @@ impl Calls {
             return;
         };
         flight.started = now;
-        let under_way = self.under_way.entry((root, flight.purpose)).or_default();
-        // A retry is a second call, of which the share knows nothing.
-        if under_way.saturating_mul(2) > flight.share {
-            callout.retries = 0;
+        if !under_way.iter().any(|(of, _)| *of == root) {
+            under_way.push((root, [0; 3]));
         }
-        *under_way = under_way.saturating_add(1);
+        if let Some(count) = count_of(under_way, root, flight.purpose) {
+            // A retry is a second call, of which the share knows nothing.
+            if count.saturating_mul(2) > flight.share {
+                callout.retries = 0;
+            }
+            *count = count.saturating_add(1);
+        }
         if let Some(subject) = flight.subject {
-            let count = self.of_subjects.entry(subject).or_default();
+            let count = of_subjects.entry(subject).or_default();
             *count = count.saturating_add(1);
         }
         let endpoint = flight.endpoint;
@@ -286,9 +291,16 @@ impl Calls {
         self.by_key.remove(&(flight.root, flight.question.key));
         if let Stage::UnderWay(deadline) = &flight.stage {
             sending.timers.clear(deadline);
-            count_down(&mut self.under_way, (flight.root, flight.purpose));
-            if let Some(subject) = flight.subject {
-                count_down(&mut self.of_subjects, subject);
+            if let Some(count) = count_of(&mut self.under_way, flight.root, flight.purpose) {
+                *count = count.saturating_sub(1);
+            }
+            if let Some(subject) = flight.subject
+                && let Some(count) = self.of_subjects.get_mut(&subject)
+            {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.of_subjects.remove(&subject);
+                }
             }
         }
         Some(flight)
@@ -349,17 +361,13 @@ impl Calls {
     }
 
     fn under_way(&self, root: RootId, purpose: Purpose) -> usize {
-        self.under_way.get(&(root, purpose)).copied().unwrap_or_default()
+        let counts = self.under_way.iter().find(|(of, _)| *of == root);
+        counts.and_then(|(_, counts)| counts.get(purpose.index())).copied().unwrap_or_default()
     }
 }
 
-fn count_down<K: Copy + Eq + Hash>(counts: &mut HashMap<K, usize, TrustedKeyHasher>, key: K) {
-    if let Some(count) = counts.get_mut(&key) {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            counts.remove(&key);
-        }
-    }
+fn count_of(counts: &mut [(RootId, [usize; 3])], root: RootId, purpose: Purpose) -> Option<&mut usize> {
+    counts.iter_mut().find(|(of, _)| *of == root).and_then(|(_, counts)| counts.get_mut(purpose.index()))
 }
 
 /// Its approximate size in bytes.

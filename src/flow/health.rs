@@ -4,11 +4,10 @@ use super::outputs::Outputs;
 use super::timers::{Armed, Timer, Timers};
 use super::{FlightId, Output, RootId, StreamId};
 use crate::breaker::{CallOutcome, CallRefused, CircuitBreaker, ProbeOutcome, Purpose, Standing, Transition};
-use crate::hash::{FactKey, Fingerprint, Seed, TrustedKeyHasher};
+use crate::hash::{FactKey, Fingerprint, Seed};
 use crate::probe::Probe;
 use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +15,8 @@ use std::time::Duration;
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Health {
     seed: Seed,
-    endpoints: HashMap<Fingerprint, Watched, TrustedKeyHasher>,
-    /// Probes under way.
-    probes: HashMap<FlightId, Fingerprint, TrustedKeyHasher>,
+    /// A list: a policy names a handful, and tables cost code.
+    endpoints: Vec<Watched>,
     next_probe: u64,
     /// Requests that waited for a probe which has told.
     concluded: Vec<StreamId>,
@@ -28,9 +26,10 @@ pub(super) struct Health {
 
 #[cfg_attr(test, derive(Clone))]
 struct Watched {
+    endpoint: Fingerprint,
     breaker: CircuitBreaker,
-    /// How each root that names the endpoint probes it.
-    homes: BTreeMap<RootId, Arc<Probe>>,
+    /// How each root that names the endpoint probes it, the newest last.
+    homes: Vec<(RootId, Arc<Probe>)>,
     probe: Option<UnderWay>,
     timer: Option<Armed>,
     /// Probes sent so far.
@@ -56,8 +55,7 @@ impl Health {
     pub(super) fn new(seed: Seed) -> Self {
         Self {
             seed,
-            endpoints: HashMap::default(),
-            probes: HashMap::default(),
+            endpoints: Vec::new(),
             // Odd numbers; those of other callouts are even.
             next_probe: 1,
             concluded: Vec::new(),
@@ -75,20 +73,22 @@ impl Health {
     ) {
         for probe in probes {
             let interval = probe.endpoint().provider().probe_interval;
-            let watched = self
-                .endpoints
-                .entry(probe.endpoint().fingerprint())
-                .or_insert_with(|| Watched::new(CircuitBreaker::new(interval)));
+            let endpoint = probe.endpoint().fingerprint();
+            if self.watched(endpoint).is_none() {
+                self.endpoints.push(Watched::new(endpoint, CircuitBreaker::new(interval)));
+            }
+            let Some(watched) = self.watched_mut(endpoint) else { continue };
             watched.breaker.set_interval(interval);
-            watched.homes.insert(root, Arc::clone(probe));
+            watched.homes.retain(|(home, _)| *home != root);
+            watched.homes.push((root, Arc::clone(probe)));
         }
         let is_named =
             |endpoint: &Fingerprint| probes.iter().any(|probe| probe.endpoint().fingerprint() == *endpoint);
         let left: Vec<Fingerprint> = self
             .endpoints
             .iter()
-            .filter(|(endpoint, watched)| watched.homes.contains_key(&root) && !is_named(endpoint))
-            .map(|(endpoint, _)| *endpoint)
+            .filter(|watched| watched.is_named_by(root) && !is_named(&watched.endpoint))
+            .map(|watched| watched.endpoint)
             .collect();
         for endpoint in left {
             self.leave(root, endpoint, sending, now);
@@ -98,26 +98,30 @@ impl Health {
     /// A root ends, and with it its callouts and its tick. Another one that names the endpoint
     /// takes over; where none does, nobody asks how it is.
     fn leave(&mut self, root: RootId, endpoint: Fingerprint, sending: &mut Sending<'_>, now: Timestamp) {
-        let Some(watched) = self.endpoints.get_mut(&endpoint) else { return };
-        watched.homes.remove(&root);
-        if let Some(probe) = watched.probe.take_if(|probe| probe.root == root) {
+        let Some(watched) = self.watched_mut(endpoint) else { return };
+        watched.homes.retain(|(home, _)| *home != root);
+        let is_left = watched.homes.is_empty();
+        if let Some(probe) = watched.probe.take_if(|probe| is_left || probe.root == root) {
             sending.timers.clear(&probe.deadline);
-            self.probes.remove(&probe.flight);
             watched.breaker.on_probe_lost();
         }
-        if watched.homes.is_empty() {
-            if let Some(timer) = watched.timer.take() {
-                sending.timers.clear(&timer);
-            }
-            if let Some(probe) = watched.probe.take() {
-                sending.timers.clear(&probe.deadline);
-                self.probes.remove(&probe.flight);
-            }
-            self.concluded.append(&mut watched.waiting);
-            self.endpoints.remove(&endpoint);
-        } else {
-            self.attend(endpoint, sending, now);
+        if !is_left {
+            return self.attend(endpoint, sending, now);
         }
+        if let Some(timer) = watched.timer.take() {
+            sending.timers.clear(&timer);
+        }
+        let mut waiting = std::mem::take(&mut watched.waiting);
+        self.concluded.append(&mut waiting);
+        self.endpoints.retain(|watched| watched.endpoint != endpoint);
+    }
+
+    fn watched(&self, endpoint: Fingerprint) -> Option<&Watched> {
+        self.endpoints.iter().find(|watched| watched.endpoint == endpoint)
+    }
+
+    fn watched_mut(&mut self, endpoint: Fingerprint) -> Option<&mut Watched> {
+        self.endpoints.iter_mut().find(|watched| watched.endpoint == endpoint)
     }
 
     /// Whether an endpoint may be called.
@@ -130,7 +134,7 @@ impl Health {
         purpose: Purpose,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let Some(watched) = self.endpoints.get(&endpoint) else { return Ok(()) };
+        let Some(watched) = self.watched(endpoint) else { return Ok(()) };
         watched.breaker.check(purpose, now).map_err(|refused| match refused {
             CallRefused::Breaker(left) => Outage::CircuitOpen(left).into(),
             CallRefused::Paused(left) => Unusable::RateLimited(Some(left)).into(),
@@ -139,19 +143,19 @@ impl Health {
 
     /// What is known about an endpoint.
     pub(super) fn standing(&self, endpoint: Fingerprint) -> Standing {
-        self.endpoints.get(&endpoint).map_or(Standing::There, |watched| watched.breaker.standing())
+        self.watched(endpoint).map_or(Standing::There, |watched| watched.breaker.standing())
     }
 
     /// A request waits until it is clear how the endpoint is.
     pub(super) fn wait(&mut self, endpoint: Fingerprint, stream: StreamId) {
-        if let Some(watched) = self.endpoints.get_mut(&endpoint) {
+        if let Some(watched) = self.watched_mut(endpoint) {
             watched.waiting.push(stream);
         }
     }
 
     /// An endpoint is called.
     pub(super) fn on_start(&mut self, endpoint: Fingerprint, sending: &mut Sending<'_>, now: Timestamp) {
-        let Some(watched) = self.endpoints.get_mut(&endpoint) else { return };
+        let Some(watched) = self.watched_mut(endpoint) else { return };
         if watched.breaker.on_start() {
             self.attend(endpoint, sending, now);
         }
@@ -166,7 +170,7 @@ impl Health {
         sending: &mut Sending<'_>,
         now: Timestamp,
     ) {
-        let Some(watched) = self.endpoints.get_mut(&endpoint) else { return };
+        let Some(watched) = self.watched_mut(endpoint) else { return };
         match (watched.breaker.on_end(outcome, started, purpose, now), outcome) {
             (Transition::None, CallOutcome::Failed | CallOutcome::NotStarted) => {
                 let transition = watched.breaker.judge(is_hopeful, now);
@@ -183,18 +187,19 @@ impl Health {
 
     /// Which endpoint a callout probes, if it is a probe.
     pub(super) fn probed_by(&self, flight: FlightId) -> Option<Fingerprint> {
-        self.probes.get(&flight).copied()
+        let is_its = |watched: &&Watched| watched.probe.as_ref().is_some_and(|probe| probe.flight == flight);
+        self.endpoints.iter().find(is_its).map(|watched| watched.endpoint)
     }
 
     /// The cluster of an endpoint.
     pub(super) fn cluster(&self, endpoint: Fingerprint) -> Option<&str> {
-        let probe = self.endpoints.get(&endpoint)?.homes.values().next()?;
+        let (_, probe) = self.watched(endpoint)?.homes.first()?;
         Some(&probe.endpoint().provider().cluster)
     }
 
     /// Since when an answer would clear an endpoint that may be away.
     pub(super) fn suspected_since(&self, endpoint: Fingerprint) -> Option<Timestamp> {
-        self.endpoints.get(&endpoint)?.breaker.suspected_since()
+        self.watched(endpoint)?.breaker.suspected_since()
     }
 
     /// A probe has ended.
@@ -206,8 +211,8 @@ impl Health {
         sending: &mut Sending<'_>,
         now: Timestamp,
     ) {
-        let Some(endpoint) = self.probes.remove(&flight) else { return };
-        let Some(watched) = self.endpoints.get_mut(&endpoint) else { return };
+        let Some(endpoint) = self.probed_by(flight) else { return };
+        let Some(watched) = self.watched_mut(endpoint) else { return };
         if let Some(probe) = watched.probe.take() {
             sending.timers.clear(&probe.deadline);
         }
@@ -224,7 +229,7 @@ impl Health {
         sending: &mut Sending<'_>,
         now: Timestamp,
     ) {
-        let Some(watched) = self.endpoints.get_mut(&endpoint) else { return };
+        let Some(watched) = self.watched_mut(endpoint) else { return };
         watched.timer = None;
         let transition = watched.breaker.judge(is_hopeful, now);
         self.note(endpoint, transition);
@@ -242,11 +247,12 @@ impl Health {
     }
 
     fn note(&mut self, endpoint: Fingerprint, transition: Transition) {
-        let Some(watched) = self.endpoints.get_mut(&endpoint) else { return };
+        let Some(watched) = self.watched_mut(endpoint) else { return };
         if transition == Transition::None {
             return;
         }
-        self.concluded.append(&mut watched.waiting);
+        let mut waiting = std::mem::take(&mut watched.waiting);
+        self.concluded.append(&mut waiting);
         if transition == Transition::Opened {
             self.opened.push(endpoint);
         }
@@ -254,37 +260,42 @@ impl Health {
 
     /// Sends the probe that is due, or sets the timer for what is next.
     fn attend(&mut self, endpoint: Fingerprint, sending: &mut Sending<'_>, now: Timestamp) {
-        let Some(watched) = self.endpoints.get_mut(&endpoint) else { return };
+        let Self { seed, endpoints, next_probe, .. } = self;
+        let Some(watched) = endpoints.iter_mut().find(|watched| watched.endpoint == endpoint) else { return };
         if let Some(timer) = watched.timer.take() {
             sending.timers.clear(&timer);
         }
         // The newest: an older one may be about to go.
-        let Some((root, probe)) = watched.homes.last_key_value() else { return };
+        let Some((root, probe)) = watched.homes.last() else { return };
+        let root = *root;
         let nth = [&endpoint.bytes()[..], &watched.sent.to_le_bytes()];
-        let [jitter, ..] = FactKey::of(self.seed, nth).bytes();
+        let [jitter, ..] = FactKey::of(*seed, nth).bytes();
         let mut due = watched.breaker.probe_due(now, jitter);
         if due.is_some_and(|due| due <= now) {
             due = None;
-            let flight = FlightId(self.next_probe);
-            self.next_probe = self.next_probe.wrapping_add(2);
-            let callout = probe.callout(self.seed);
+            let flight = FlightId(*next_probe);
+            *next_probe = next_probe.wrapping_add(2);
+            let callout = probe.callout(*seed);
             let deadline = now.saturating_add(callout.timeout).saturating_add(GRACE);
-            let deadline = sending.timers.set(*root, deadline, Timer::Flight(flight));
+            let deadline = sending.timers.set(root, deadline, Timer::Flight(flight));
             watched.breaker.on_probe(now);
             watched.sent = watched.sent.wrapping_add(1);
-            watched.probe = Some(UnderWay { flight, root: *root, deadline });
-            self.probes.insert(flight, endpoint);
-            sending.outputs.push(Output::Dispatch { flight, root: *root, callout });
+            watched.probe = Some(UnderWay { flight, root, deadline });
+            sending.outputs.push(Output::Dispatch { flight, root, callout });
         }
         let next = due.into_iter().chain(watched.breaker.judgement_due()).min();
-        watched.timer = next.map(|at| sending.timers.set(*root, at, Timer::Health(endpoint)));
+        watched.timer = next.map(|at| sending.timers.set(root, at, Timer::Health(endpoint)));
     }
 }
 
 impl Watched {
-    fn new(breaker: CircuitBreaker) -> Self {
-        let homes = BTreeMap::new();
-        Self { breaker, homes, probe: None, timer: None, sent: 0, waiting: Vec::new() }
+    fn new(endpoint: Fingerprint, breaker: CircuitBreaker) -> Self {
+        let (homes, waiting) = (Vec::new(), Vec::new());
+        Self { endpoint, breaker, homes, probe: None, timer: None, sent: 0, waiting }
+    }
+
+    fn is_named_by(&self, root: RootId) -> bool {
+        self.homes.iter().any(|(home, _)| *home == root)
     }
 }
 

@@ -5,16 +5,23 @@
 
 use super::{FlightId, RootId};
 use crate::breaker::Purpose;
-use crate::hash::TrustedKeyHasher;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 /// The lines of one worker.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Queue {
-    lines: HashMap<(RootId, Purpose), VecDeque<FlightId>, TrustedKeyHasher>,
+    /// None of them is empty. A list, since there are few roots.
+    lines: Vec<Line>,
     /// By purpose, of all roots.
     taken: [Room; 3],
+}
+
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Line {
+    of: (RootId, Purpose),
+    flights: VecDeque<FlightId>,
 }
 
 /// How much waits, or may wait.
@@ -34,7 +41,10 @@ impl Queue {
 
     /// Adds one at the end of its line.
     pub(super) fn push(&mut self, flight: FlightId, root: RootId, purpose: Purpose, bytes: usize) {
-        self.lines.entry((root, purpose)).or_default().push_back(flight);
+        match self.lines.iter_mut().find(|line| line.of == (root, purpose)) {
+            Some(line) => line.flights.push_back(flight),
+            None => self.lines.push(Line { of: (root, purpose), flights: VecDeque::from([flight]) }),
+        }
         if let Some(taken) = self.taken.get_mut(purpose.index()) {
             taken.entries = taken.entries.saturating_add(1);
             taken.bytes = taken.bytes.saturating_add(bytes);
@@ -43,20 +53,19 @@ impl Queue {
 
     /// A line, in order. Each stays in line until [`Self::remove`].
     pub(super) fn line(&self, root: RootId, purpose: Purpose) -> impl Iterator<Item = FlightId> {
-        self.lines.get(&(root, purpose)).into_iter().flatten().copied()
+        let line = self.lines.iter().find(|line| line.of == (root, purpose));
+        line.into_iter().flat_map(|line| &line.flights).copied()
     }
 
     /// Takes one out of its line.
     pub(super) fn remove(&mut self, flight: FlightId, root: RootId, purpose: Purpose, bytes: usize) {
-        let Some(line) = self.lines.get_mut(&(root, purpose)) else { return };
-        if line.front() == Some(&flight) {
-            line.pop_front();
+        let Some(line) = self.lines.iter_mut().find(|line| line.of == (root, purpose)) else { return };
+        if line.flights.front() == Some(&flight) {
+            line.flights.pop_front();
         } else {
-            line.retain(|waiting| *waiting != flight);
+            line.flights.retain(|waiting| *waiting != flight);
         }
-        if line.is_empty() {
-            self.lines.remove(&(root, purpose));
-        }
+        self.lines.retain(|line| !line.flights.is_empty());
         if let Some(taken) = self.taken.get_mut(purpose.index()) {
             taken.entries = taken.entries.saturating_sub(1);
             taken.bytes = taken.bytes.saturating_sub(bytes);
