@@ -116,8 +116,11 @@ fn a_flight_is_shared_by_all_who_wait_and_outlives_the_first() {
 fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
     let known = bearer("/token");
     let invented = |n: u32| head("/token", &[("authorization", &format!("Bearer invented{n}"))]);
-    let flooded =
-        [Limits { waiting_new: 1, ..Limits::default() }, Limits { flights: 1, ..Limits::default() }];
+    let flooded = [
+        Limits { waiting_new: 1, ..Limits::default() },
+        Limits { flights: 1, ..Limits::default() },
+        Limits { parked_new: 1, ..Limits::default() },
+    ];
     for limits in flooded {
         let mut engine = engine_with(limits);
         assert!(matches!(begin(&mut engine, STREAM, &known, true, at(0)), Step::Wait));
@@ -135,10 +138,26 @@ fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
 }
 
 #[test]
+fn bodies_that_do_not_come_take_no_bytes_of_what_waits_for_the_provider() {
+    let mut engine = engine_with(Limits { parked_receiving: 1, ..Limits::default() });
+    let hook = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+    assert!(matches!(begin(&mut engine, StreamId(1), &hook, false, at(0)), Step::NeedBody));
+    let Step::Decided(verdict) = begin(&mut engine, StreamId(2), &hook, false, at(0)) else {
+        panic!("decided")
+    };
+    assert_eq!(verdict.event().reason(), Reason::BodyMemory);
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(0)), Step::Wait));
+    let (flights, _) = drain(&mut engine);
+    land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(5));
+    assert_eq!(drain(&mut engine).1.len(), 1);
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(60_000)), Step::Wait));
+}
+
+#[test]
 fn every_limit_of_what_waits_refuses_one_request_more() {
     let request = bearer("/token");
     let limited =
-        [Limits { waiters: 2, ..Limits::default() }, Limits { parked_bytes: 1024, ..Limits::default() }];
+        [Limits { waiters: 2, ..Limits::default() }, Limits { parked_new: 1024, ..Limits::default() }];
     for limits in limited {
         let mut engine = engine_with(limits);
         for n in 0..2 {
@@ -163,7 +182,7 @@ fn every_limit_of_what_waits_refuses_one_request_more() {
 
 #[test]
 fn names_that_leave_anyway_take_no_room_while_a_request_waits() {
-    let mut engine = engine_with(Limits { parked_bytes: 2048, ..Limits::default() });
+    let mut engine = engine_with(Limits { parked_receiving: 2048, ..Limits::default() });
     let name = format!("x-avnology-{}", "a".repeat(4000));
     let signature = signed(b"");
     let request = head("/hook", &[("x-avnology-signature", &signature), (&name, "v")]);
