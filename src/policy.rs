@@ -26,6 +26,8 @@ pub(crate) struct Policy {
     pub(crate) credential_queries: Vec<String>,
     /// Every endpoint that it may call, with the credentials.
     pub(crate) endpoints: Vec<Fingerprint>,
+    /// Every webhook.
+    pub(crate) webhooks: Vec<Arc<Webhook>>,
     pub(crate) identity_headers: Vec<(String, Template)>,
     /// Whether identity headers read nothing from the request, so that a token has one rendering.
     pub(crate) renders_token_alone: bool,

@@ -1,5 +1,7 @@
 //! Every number that a limit is compared with: how many requests wait, and how much they keep.
 
+use super::StreamId;
+use super::bodies::{Bodies, Body, Claim};
 use super::limits::Limits;
 use crate::breaker::Purpose;
 
@@ -20,8 +22,8 @@ pub(super) struct Taken {
     pub(super) class: Class,
     /// Bytes that it keeps here, roughly.
     pub(super) parked_bytes: usize,
-    /// Bytes of its body that the host holds.
-    pub(super) held_bytes: usize,
+    /// Its body, if that is received.
+    pub(super) body: Option<Body>,
 }
 
 /// How much is taken of each limit.
@@ -30,8 +32,7 @@ pub(super) struct Counts {
     waiting_new: Share,
     waiting_known: Share,
     receiving: Share,
-    /// Webhook bytes that the host holds for this worker.
-    held_bytes: usize,
+    bodies: Bodies,
     limits: Limits,
 }
 
@@ -46,23 +47,23 @@ struct Share {
 impl Counts {
     pub(super) fn new(limits: Limits) -> Self {
         let (waiting_new, waiting_known, receiving) = Default::default();
-        Self { waiting_new, waiting_known, receiving, held_bytes: 0, limits }
+        Self { waiting_new, waiting_known, receiving, bodies: Bodies::new(limits), limits }
     }
 
     /// Counts a request that waits.
-    pub(super) fn add(&mut self, taken: Taken) {
+    pub(super) fn add(&mut self, stream: StreamId, taken: Taken) {
         let share = self.of(taken.class);
         share.streams = share.streams.saturating_add(1);
         share.parked_bytes = share.parked_bytes.saturating_add(taken.parked_bytes);
-        self.held_bytes = self.held_bytes.saturating_add(taken.held_bytes);
+        taken.body.into_iter().for_each(|body| self.bodies.add(stream, body));
     }
 
     /// Gives back what a request has taken.
-    pub(super) fn release(&mut self, taken: Taken) {
+    pub(super) fn release(&mut self, stream: StreamId, taken: Taken) {
         let share = self.of(taken.class);
         share.streams = share.streams.saturating_sub(1);
         share.parked_bytes = share.parked_bytes.saturating_sub(taken.parked_bytes);
-        self.held_bytes = self.held_bytes.saturating_sub(taken.held_bytes);
+        taken.body.into_iter().for_each(|body| self.bodies.release(stream, body));
     }
 
     /// Whether one request more may wait for the provider.
@@ -70,18 +71,24 @@ impl Counts {
         let Limits { waiting_new, parked_new, waiting_known, parked_known, .. } = self.limits;
         match purpose {
             Purpose::NewToken => self.waiting_new.is_below(waiting_new, parked_new),
-            Purpose::Refresh | Purpose::Permission => self.waiting_known.is_below(waiting_known, parked_known),
+            Purpose::Refresh | Purpose::Permission => {
+                self.waiting_known.is_below(waiting_known, parked_known)
+            }
         }
     }
 
-    /// Whether one body more may be received.
-    pub(super) fn has_room_for_a_body(&self) -> bool {
+    /// Whether a body may be received, or held as far as it has come.
+    pub(super) fn has_room_for_a_body(&self, claim: Claim) -> bool {
         self.receiving.is_below(self.limits.receiving, self.limits.parked_receiving)
+            && self.bodies.has_room(claim)
     }
 
-    /// Whether the host may hold so many bytes more.
-    pub(super) fn has_room_for_bytes(&self, bytes: usize) -> bool {
-        self.held_bytes.saturating_add(bytes) <= self.limits.held_bytes
+    pub(super) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    pub(super) fn bodies_mut(&mut self) -> &mut Bodies {
+        &mut self.bodies
     }
 
     /// How many streams are undecided.

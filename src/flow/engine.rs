@@ -1,5 +1,6 @@
 //! What a host may report, and which room it concerns.
 
+use super::bodies::{Claim, HookId};
 use super::calls::{self, Calls, Flight, WaitReason};
 use super::facts::{CachedFact, Facts, PermissionFact, TokenFact};
 use super::gate::{self, Callback, Gate};
@@ -68,6 +69,7 @@ impl Engine {
     fn reconfigured(&mut self, root: RootId) {
         self.facts.resize(self.roots.bounds());
         self.calls.reconfigured(root, &self.roots.endpoints());
+        self.requests.bodies_mut().reserve(&self.roots.webhooks());
     }
 
     /// A request's head.
@@ -92,6 +94,7 @@ impl Engine {
                 Introspecting::start(bearer, &token, &mut self.services(stream, root, now))
             }
             Triage::Receive(verification, webhook) => {
+                self.make_room(Claim::Place(HookId::new(&context.policy, &webhook)), now);
                 let services = self.services(stream, root, now);
                 Receiving::start(context, &webhook, verification, &services)
             }
@@ -115,8 +118,16 @@ impl Engine {
             Gate::Feed => {}
         }
         let progress = BodyProgress { received, is_complete: end_of_stream, fetch };
-        self.receive(stream, now, |receiving, services| receiving.body(progress, services))
-            .unwrap_or(Step::Wait)
+        let Some((root, request)) = self.requests.take(stream, &mut self.timers) else { return Step::Wait };
+        let next = match request {
+            Request::Receiving(receiving) => {
+                let claim = receiving.claim(received, end_of_stream);
+                claim.into_iter().for_each(|claim| self.make_room(claim, now));
+                receiving.body(progress, &self.services(stream, root, now))
+            }
+            other => Next::Wait(other),
+        };
+        self.apply(stream, root, next, now)
     }
 
     /// The names of a request's trailers, and with them its end. Returns beside the step the
@@ -297,6 +308,13 @@ impl Engine {
             other => Next::Wait(other),
         };
         Some(self.apply(stream, root, next, now))
+    }
+
+    /// Refuses slower bodies until there is room for this one, or none gives way.
+    fn make_room(&mut self, claim: Claim, now: Timestamp) {
+        while let Some(stream) = self.requests.gives_way(claim, now) {
+            self.step(stream, now, |request, _| request.give_way());
+        }
     }
 
     /// What leaves a request leaves before it waits, so that nothing of it is kept: a client

@@ -1,5 +1,7 @@
 //! How much a worker takes on at once.
 
+use crate::webhook::MAX_HELD_BYTES;
+
 /// The limits of one worker. What one caller can fill has a share of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -36,7 +38,7 @@ impl Default for Limits {
             parked_new: 24 * 1024 * 1024,
             parked_known: 24 * 1024 * 1024,
             parked_receiving: 16 * 1024 * 1024,
-            held_bytes: 64 * 1024 * 1024,
+            held_bytes: MAX_HELD_BYTES,
             waiters: 5_000,
             flights: 10_000,
         }

@@ -1,6 +1,7 @@
 //! The policies in force, by root.
 
 use super::RootId;
+use super::bodies::HookId;
 use crate::hash::{Fingerprint, TrustedKeyHasher};
 use crate::policy::{Bounds, Policy};
 use std::collections::{HashMap, HashSet};
@@ -33,6 +34,14 @@ impl Roots {
     /// How much all of them together want to be kept, the larger where two differ.
     pub(super) fn bounds(&self) -> Bounds {
         self.policies.values().fold(Bounds::default(), |bounds, policy| bounds.max(policy.bounds))
+    }
+
+    /// Every webhook that some policy names, with its longest body.
+    pub(super) fn webhooks(&self) -> Vec<(HookId, usize)> {
+        let of = |policy: &Arc<Policy>| -> Vec<_> {
+            policy.webhooks.iter().map(|w| (HookId::new(policy, w), w.max_body_bytes)).collect()
+        };
+        self.policies.values().flat_map(of).collect()
     }
 
     /// Every endpoint that some policy names.

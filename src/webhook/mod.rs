@@ -18,6 +18,8 @@ use std::time::Duration;
 pub(crate) struct Webhook {
     /// Its name in the configuration.
     pub name: String,
+    /// Its position among the webhooks of its policy.
+    pub index: usize,
     /// How its sender signs.
     pub scheme: Scheme,
     /// The accepted keys; several during a rotation.
@@ -139,6 +141,9 @@ impl Verified {
     }
 }
 
+/// What a worker holds of bodies in all. One body may be as long as that.
+pub(crate) const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
+
 /// `Content-Length`, if there is one. Envoy has made sure that it is one number.
 fn announced_length(head: &RequestHead<'_>) -> Option<usize> {
     let text = std::str::from_utf8(head.values("content-length").next()?).ok()?;
@@ -157,6 +162,7 @@ mod tests {
     fn webhook(scheme: Scheme, keys: &[&[u8]]) -> Webhook {
         Webhook {
             name: "w".into(),
+            index: 0,
             scheme,
             secrets: keys.iter().map(|k| Secret::new(k.to_vec())).collect(),
             tolerance: Duration::from_secs(300),

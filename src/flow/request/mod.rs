@@ -87,16 +87,16 @@ impl Request {
         match self {
             Self::Introspecting(state) => {
                 let class = if state.is_new() { Class::New } else { Class::Known };
-                Taken { class, parked_bytes: state.bearer().memory_cost(), held_bytes: 0 }
+                Taken { class, parked_bytes: state.bearer().memory_cost(), body: None }
             }
             Self::Checking(state) => {
                 let parked_bytes = state.bearer().memory_cost();
-                Taken { class: Class::Known, parked_bytes, held_bytes: 0 }
+                Taken { class: Class::Known, parked_bytes, body: None }
             }
             Self::Receiving(state) => Taken {
                 class: Class::Receiving,
                 parked_bytes: state.context().memory_cost(),
-                held_bytes: state.held(),
+                body: Some(state.counted()),
             },
         }
     }
@@ -112,6 +112,14 @@ impl Request {
             Self::Introspecting(state) => state.resume(Err(Outage::Timeout.into()), services),
             Self::Checking(state) => state.time_out(services),
             Self::Receiving(state) => state.time_out(),
+        }
+    }
+
+    /// Its body is the slowest, and another one needs its room. Only a received body is chosen.
+    pub(super) fn give_way(self) -> Next {
+        match self {
+            Self::Receiving(state) => state.refuse(Unusable::BodyDisplaced.into()),
+            other => Next::Wait(other),
         }
     }
 
