@@ -7,6 +7,7 @@
 
 use super::StreamId;
 use super::limits::Limits;
+use crate::http::head::{RequestHead, Source};
 use crate::policy::Policy;
 use crate::time::Timestamp;
 use crate::webhook::Webhook;
@@ -24,6 +25,8 @@ pub(super) struct HookId {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Body {
     pub(super) hook: HookId,
+    /// Where it comes from, if the webhook trusts that.
+    pub(super) source: Option<Source>,
     /// When its head came.
     pub(super) began: Timestamp,
     /// Bytes of it that the host holds.
@@ -34,7 +37,7 @@ pub(super) struct Body {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Claim {
     /// To be received.
-    Place(HookId),
+    Place(Body),
     /// To be held as far as it has come; it is not counted meanwhile.
     Bytes(Body),
 }
@@ -44,16 +47,28 @@ pub(super) enum Claim {
 pub(super) struct Bodies {
     places: Pool,
     bytes: Pool,
-    hooks: BTreeMap<HookId, Hook>,
+    /// A search through all of them costs little: a document names a few.
+    hooks: Vec<Hook>,
 }
 
 /// One webhook's part. One that no policy names any more has no reserve, and is forgotten with its
 /// last body.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Hook {
+    id: HookId,
     places: Part,
     bytes: Part,
     bodies: BTreeMap<Order, usize>,
+    /// In order.
+    sources: Vec<Taken>,
+}
+
+/// What a source has taken of a webhook's part.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    source: Source,
+    places: usize,
+    bytes: usize,
 }
 
 /// The order of a webhook's bodies: how many binary digits the number of held bytes has, then the
@@ -90,54 +105,88 @@ impl HookId {
     }
 }
 
+impl Body {
+    /// A body whose head came now.
+    pub(super) fn new(policy: &Policy, webhook: &Webhook, head: &RequestHead<'_>, now: Timestamp) -> Self {
+        let source = if webhook.trusts_source { head.source() } else { None };
+        Self { hook: HookId::new(policy, webhook), source, began: now, held: 0 }
+    }
+}
+
 impl Bodies {
     pub(super) fn new(limits: Limits) -> Self {
         let pool = |total| Pool { total, reserved: 0, common_taken: 0 };
-        Self { places: pool(limits.receiving), bytes: pool(limits.held_bytes), hooks: BTreeMap::new() }
+        Self { places: pool(limits.receiving), bytes: pool(limits.held_bytes), hooks: Vec::new() }
     }
 
     /// Takes the webhooks of all policies in force, each with its longest body. Half of the places
     /// are shared out among them; of the bytes each has one full body.
     pub(super) fn reserve(&mut self, hooks: &[(HookId, usize)]) {
-        self.hooks.retain(|_, hook| !hook.bodies.is_empty());
-        for hook in self.hooks.values_mut() {
+        self.hooks.retain(|hook| !hook.bodies.is_empty());
+        for hook in &mut self.hooks {
             (hook.places.reserve, hook.bytes.reserve) = (0, 0);
         }
         let places = self.places.total.div_euclid(2).checked_div(hooks.len()).unwrap_or_default().max(1);
         for (id, max_body_bytes) in hooks {
-            let hook = self.hooks.entry(*id).or_default();
+            let Some(hook) = find(&mut self.hooks, *id) else { continue };
             (hook.places.reserve, hook.bytes.reserve) = (places, *max_body_bytes);
         }
-        self.places.recount(self.hooks.values().map(|hook| hook.places));
-        self.bytes.recount(self.hooks.values().map(|hook| hook.bytes));
+        self.places.recount(self.hooks.iter().map(|hook| hook.places));
+        self.bytes.recount(self.hooks.iter().map(|hook| hook.bytes));
     }
 
     /// Counts a body.
     pub(super) fn add(&mut self, stream: StreamId, body: Body) {
-        let hook = self.hooks.entry(body.hook).or_default();
+        let Some(hook) = find(&mut self.hooks, body.hook) else { return };
         self.places.take(&mut hook.places, 1);
         self.bytes.take(&mut hook.bytes, body.held);
         hook.bodies.insert(order(stream, body), body.held);
+        if let Some(source) = body.source {
+            hook.add_source(source, body.held);
+        }
     }
 
     /// Gives back what a body has taken.
     pub(super) fn release(&mut self, stream: StreamId, body: Body) {
-        let Some(hook) = self.hooks.get_mut(&body.hook) else { return };
+        let Some(hook) = find(&mut self.hooks, body.hook) else { return };
         self.places.give_back(&mut hook.places, 1);
         self.bytes.give_back(&mut hook.bytes, body.held);
         hook.bodies.remove(&order(stream, body));
+        if let Some(source) = body.source {
+            hook.release_source(source, body.held);
+        }
         if hook.bodies.is_empty() && hook.places.reserve == 0 {
-            self.hooks.remove(&body.hook);
+            self.hooks.retain(|hook| hook.id != body.hook);
         }
     }
 
     /// Whether there is room for a body, as things are.
     pub(super) fn has_room(&self, claim: Claim) -> bool {
-        let part =
-            |hook: HookId, part: fn(&Hook) -> Part| self.hooks.get(&hook).map(part).unwrap_or_default();
+        let own = claim.body().hook;
+        let hook = self.hooks.iter().find(|hook| hook.id == own);
+        let has_room = match claim {
+            Claim::Place(_) => self.places.has_room(hook.map(|hook| hook.places), 1),
+            Claim::Bytes(body) => self.bytes.has_room(hook.map(|hook| hook.bytes), body.held),
+        };
+        has_room && self.is_within_share(claim)
+    }
+
+    /// Whether a body's source has less than half of what the webhook may take.
+    fn is_within_share(&self, claim: Claim) -> bool {
+        let body = claim.body();
+        let Some(source) = body.source else { return true };
+        let Some(hook) = self.hooks.iter().find(|hook| hook.id == body.hook) else { return true };
+        let at = hook.sources.binary_search_by_key(&source, |taken| taken.source).ok();
+        let taken = at.and_then(|at| hook.sources.get(at));
         match claim {
-            Claim::Place(hook) => self.places.has_room(part(hook, |hook| hook.places), 1),
-            Claim::Bytes(body) => self.bytes.has_room(part(body.hook, |hook| hook.bytes), body.held),
+            Claim::Place(_) => {
+                let taken = taken.map_or(0, |taken| taken.places);
+                taken < self.places.of(hook.places).div_ceil(2)
+            }
+            Claim::Bytes(_) => {
+                let taken = taken.map_or(0, |taken| taken.bytes);
+                taken.saturating_add(body.held) <= self.bytes.of(hook.bytes).div_ceil(2)
+            }
         }
     }
 
@@ -149,10 +198,11 @@ impl Bodies {
     /// many bodies there are. Among those that hold so many digits, the oldest is at most twice as
     /// fast as the slowest, and so is the one that is found.
     pub(super) fn gives_way(&self, claim: Claim, now: Timestamp) -> Option<StreamId> {
-        if self.has_room(claim) {
+        // Nobody gives way to a source that has its share.
+        if self.has_room(claim) || !self.is_within_share(claim) {
             return None;
         }
-        let own = claim.hook();
+        let own = claim.body().hook;
         // Whoever holds nothing frees no bytes.
         let digits = match claim {
             Claim::Place(_) => 0,
@@ -165,8 +215,8 @@ impl Bodies {
         let (pace, stream) = self
             .hooks
             .iter()
-            .filter(|(id, hook)| **id == own || takes_of_common(hook))
-            .filter_map(|(_, hook)| hook.slowest(digits, now))
+            .filter(|hook| hook.id == own || takes_of_common(hook))
+            .filter_map(|hook| hook.slowest(digits, now))
             .reduce(|a, b| if b.0.is_slower_than(a.0) { b } else { a })?;
         match claim {
             Claim::Bytes(body) if !pace.is_slower_than(Pace::of(body.held, body.began, now)) => {
@@ -179,15 +229,35 @@ impl Bodies {
 }
 
 impl Claim {
-    fn hook(self) -> HookId {
-        match self {
-            Self::Place(hook) => hook,
-            Self::Bytes(body) => body.hook,
-        }
+    fn body(self) -> Body {
+        let (Self::Place(body) | Self::Bytes(body)) = self;
+        body
     }
 }
 
 impl Hook {
+    fn add_source(&mut self, source: Source, bytes: usize) {
+        match self.sources.binary_search_by_key(&source, |taken| taken.source) {
+            Ok(at) => {
+                if let Some(taken) = self.sources.get_mut(at) {
+                    taken.places = taken.places.saturating_add(1);
+                    taken.bytes = taken.bytes.saturating_add(bytes);
+                }
+            }
+            Err(at) => self.sources.insert(at, Taken { source, places: 1, bytes }),
+        }
+    }
+
+    fn release_source(&mut self, source: Source, bytes: usize) {
+        let Ok(at) = self.sources.binary_search_by_key(&source, |taken| taken.source) else { return };
+        let Some(taken) = self.sources.get_mut(at) else { return };
+        taken.places = taken.places.saturating_sub(1);
+        taken.bytes = taken.bytes.saturating_sub(bytes);
+        if taken.places == 0 {
+            self.sources.remove(at);
+        }
+    }
+
     /// The slowest body that holds a number of so many binary digits or more, and is old enough.
     fn slowest(&self, digits: u32, now: Timestamp) -> Option<(Pace, StreamId)> {
         let mut from = digits;
@@ -208,11 +278,17 @@ impl Hook {
 impl Pool {
     /// Whether so much more is there for this webhook: of its reserve first, then of the common
     /// part.
-    fn has_room(&self, part: Part, more: usize) -> bool {
+    fn has_room(&self, part: Option<Part>, more: usize) -> bool {
+        let part = part.unwrap_or_default();
         let grown = Part { taken: part.taken.saturating_add(more), ..part };
         let of_common = grown.beyond().saturating_sub(part.beyond());
         let common = self.total.saturating_sub(self.reserved);
         of_common == 0 || self.common_taken.saturating_add(of_common) <= common
+    }
+
+    /// What a webhook may take at the most.
+    fn of(&self, part: Part) -> usize {
+        part.reserve.saturating_add(self.total.saturating_sub(self.reserved))
     }
 
     fn take(&mut self, part: &mut Part, more: usize) {
@@ -256,6 +332,15 @@ impl Pace {
     }
 }
 
+/// This webhook, which is there from now on if it was not.
+fn find(hooks: &mut Vec<Hook>, id: HookId) -> Option<&mut Hook> {
+    if !hooks.iter().any(|hook| hook.id == id) {
+        let (places, bytes, bodies, sources) = Default::default();
+        hooks.push(Hook { id, places, bytes, bodies, sources });
+    }
+    hooks.iter_mut().find(|hook| hook.id == id)
+}
+
 fn order(stream: StreamId, body: Body) -> Order {
     (usize::BITS.saturating_sub(body.held.leading_zeros()), body.began, stream)
 }
@@ -268,6 +353,7 @@ const MIN_AGE: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::head::head_of;
 
     const A: HookId = HookId { policy: 1, webhook: 0 };
     const B: HookId = HookId { policy: 1, webhook: 1 };
@@ -284,7 +370,11 @@ mod tests {
     }
 
     fn body(hook: HookId, millis: u64, held: usize) -> Body {
-        Body { hook, began: at(millis), held }
+        Body { hook, source: None, began: at(millis), held }
+    }
+
+    fn place(hook: HookId) -> Claim {
+        Claim::Place(body(hook, 9000, 0))
     }
 
     fn add(bodies: &mut Bodies, stream: u32, body: Body) {
@@ -295,17 +385,17 @@ mod tests {
     fn a_webhook_fills_its_reserve_and_what_is_common_and_no_more() {
         let mut bodies = bodies();
         for n in 0..6 {
-            assert!(bodies.has_room(Claim::Place(A)), "{n}");
+            assert!(bodies.has_room(place(A)), "{n}");
             add(&mut bodies, n, body(A, 0, 0));
         }
-        assert!(!bodies.has_room(Claim::Place(A)));
+        assert!(!bodies.has_room(place(A)));
         for n in 6..8 {
-            assert!(bodies.has_room(Claim::Place(B)), "{n}");
+            assert!(bodies.has_room(place(B)), "{n}");
             add(&mut bodies, n, body(B, 0, 0));
         }
-        assert!(!bodies.has_room(Claim::Place(B)));
+        assert!(!bodies.has_room(place(B)));
         bodies.release(StreamId(0), body(A, 0, 0));
-        assert!(bodies.has_room(Claim::Place(A)) && bodies.has_room(Claim::Place(B)));
+        assert!(bodies.has_room(place(A)) && bodies.has_room(place(B)));
 
         assert!(bodies.has_room(Claim::Bytes(body(A, 0, 80))), "a reserve of 20 and the common 60");
         assert!(!bodies.has_room(Claim::Bytes(body(A, 0, 81))));
@@ -325,7 +415,7 @@ mod tests {
         (3..6).for_each(|n| add(&mut bodies, n, body(A, 900, 0)));
         // The slowest of all, but B takes nothing of what is common.
         (6..8).for_each(|n| add(&mut bodies, n, body(B, 0, 0)));
-        let gives_way = |bodies: &Bodies, hook, millis| bodies.gives_way(Claim::Place(hook), at(millis));
+        let gives_way = |bodies: &Bodies, hook, millis| bodies.gives_way(place(hook), at(millis));
         assert_eq!(gives_way(&bodies, A, 999), None, "nobody is a second old");
         assert_eq!(gives_way(&bodies, A, 1099), Some(StreamId(2)), "it has a byte a second");
         assert_eq!(gives_way(&bodies, A, 1100), Some(StreamId(1)), "it has none");
@@ -369,7 +459,7 @@ mod tests {
                 .collect();
             (0..).zip(&all).for_each(|(n, body)| add(&mut bodies, n, *body));
             let pace = |body: &Body| body.held as f64 / (10.0 - body.began.as_nanos() as f64 / 1e9 + 1.7e9);
-            let found = bodies.gives_way(Claim::Place(A), at(10_000)).unwrap();
+            let found = bodies.gives_way(place(A), at(10_000)).unwrap();
             let found = pace(&all[usize::try_from(found.0).unwrap()]);
             let slowest = all.iter().map(pace).fold(f64::MAX, f64::min);
             assert!(found <= 2.001 * slowest, "{found} {slowest}");
@@ -385,14 +475,44 @@ mod tests {
         bodies.reserve(&[(new, 40)]);
         // Half of the places are its own, and the common half has lost one to the old webhook.
         for n in 1..8 {
-            assert!(bodies.has_room(Claim::Place(new)), "{n}");
+            assert!(bodies.has_room(place(new)), "{n}");
             add(&mut bodies, n, body(new, 0, 0));
         }
-        assert!(!bodies.has_room(Claim::Place(new)));
+        assert!(!bodies.has_room(place(new)));
         assert!(bodies.has_room(Claim::Bytes(body(new, 0, 85))));
         assert!(!bodies.has_room(Claim::Bytes(body(new, 0, 86))));
         bodies.release(StreamId(0), old);
-        assert!(bodies.has_room(Claim::Bytes(body(new, 0, 100))) && bodies.has_room(Claim::Place(new)));
+        assert!(bodies.has_room(Claim::Bytes(body(new, 0, 100))) && bodies.has_room(place(new)));
         assert_eq!(bodies.hooks.len(), 1);
+    }
+
+    #[test]
+    fn a_trusted_source_takes_at_most_half_of_what_its_webhook_may() {
+        let from = |address: &'static str, held| {
+            let read = || Some(format!("{address}:80").into_bytes());
+            Body {
+                source: head_of(&[(":method", "POST")], false).with_source(&read).source(),
+                ..body(A, 0, held)
+            }
+        };
+        let (one, other) = ("10.0.0.1", "10.0.0.2");
+        let mut bodies = bodies();
+        for n in 0..3 {
+            assert!(bodies.has_room(Claim::Place(from(one, 0))), "{n}");
+            add(&mut bodies, n, from(one, 0));
+        }
+        assert!(!bodies.has_room(Claim::Place(from(one, 0))), "half of 6");
+        assert_eq!(bodies.gives_way(Claim::Place(from(one, 0)), at(5000)), None);
+        assert!(bodies.has_room(Claim::Place(from(other, 0))) && bodies.has_room(place(A)));
+        bodies.release(StreamId(2), from(one, 0));
+        assert!(bodies.has_room(Claim::Place(from(one, 0))));
+
+        add(&mut bodies, 2, from(one, 30));
+        assert!(bodies.has_room(Claim::Bytes(from(one, 10))), "half of 80");
+        assert!(!bodies.has_room(Claim::Bytes(from(one, 11))));
+        assert!(bodies.has_room(Claim::Bytes(from(other, 40))));
+        (0..2).for_each(|n| bodies.release(StreamId(n), from(one, 0)));
+        bodies.release(StreamId(2), from(one, 30));
+        assert!(bodies.hooks.iter().all(|hook| hook.sources.is_empty()));
     }
 }

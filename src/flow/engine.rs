@@ -1,6 +1,6 @@
 //! What a host may report, and which room it concerns.
 
-use super::bodies::{Claim, HookId};
+use super::bodies::{Body, Claim};
 use super::calls::{self, Calls, Flight, WaitReason};
 use super::facts::{CachedFact, Facts, PermissionFact, TokenFact};
 use super::gate::{self, Callback, Gate};
@@ -94,9 +94,10 @@ impl Engine {
                 Introspecting::start(bearer, &token, &mut self.services(stream, root, now))
             }
             Triage::Receive(verification, webhook) => {
-                self.make_room(Claim::Place(HookId::new(&context.policy, &webhook)), now);
+                let body = Body::new(&context.policy, &webhook, head, now);
+                self.make_room(Claim::Place(body), now);
                 let services = self.services(stream, root, now);
-                Receiving::start(context, &webhook, verification, &services)
+                Receiving::start(context, &webhook, verification, body, &services)
             }
         };
         self.apply(stream, root, next, now)

@@ -31,6 +31,8 @@ pub(crate) struct Webhook {
     pub max_body_bytes: usize,
     /// How long the body may take to arrive.
     pub body_timeout: Duration,
+    /// Whether the address that a delivery comes from is its sender's.
+    pub trusts_source: bool,
     /// Whether refusals are counted and not enforced; `None` if the webhook does not configure it.
     pub shadow: Option<bool>,
 }
@@ -168,6 +170,7 @@ mod tests {
             tolerance: Duration::from_secs(300),
             max_body_bytes: 10,
             body_timeout: Duration::from_secs(1),
+            trusts_source: false,
             shadow: None,
         }
     }

@@ -48,6 +48,7 @@ impl Compiler<'_> {
                 tolerance: fields::TOLERANCE.of(raw.tolerance),
                 max_body_bytes: usize::try_from(max_body_bytes).unwrap_or(usize::MAX),
                 body_timeout: fields::BODY_TIMEOUT.of(raw.body_timeout),
+                trusts_source: fields::TRUST_SOURCE_ADDRESS.of(raw.trust_source_address),
                 shadow: raw.shadow,
             }));
         }

@@ -51,6 +51,14 @@ pub(crate) const BODY_TIMEOUT: Field<Span, Or<Duration>> = Field::new(
     "slower is 408; its first byte is waited for two seconds at most",
 );
 
+pub(crate) const TRUST_SOURCE_ADDRESS: Field<Flag, Or<bool>> = Field::new(
+    "trust_source_address",
+    Flag,
+    Or(false),
+    "an address (Envoy's `source.address`; of IPv6 its first 64 bits) takes at most half of what the webhook may \
+     receive and hold. Only where it is the sender's, and not a proxy's that all of them come through",
+);
+
 pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
     "mode",
     MODES,

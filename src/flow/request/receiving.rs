@@ -1,7 +1,7 @@
 //! A webhook's delivery whose body is being hashed.
 
 use super::Next;
-use crate::flow::bodies::{Body, Claim, HookId};
+use crate::flow::bodies::{Body, Claim};
 use crate::flow::services::Services;
 use crate::refusal::{Denial, Refusal, Unusable};
 use crate::time::Timestamp;
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(in crate::flow) struct Receiving {
     context: RequestContext,
     verification: Verification,
-    /// What it counts as.
+    /// What it counts as; of what is held all is hashed.
     body: Body,
     /// When it is decided at the latest.
     deadline: Timestamp,
@@ -45,21 +45,20 @@ impl Receiving {
         context: RequestContext,
         webhook: &Webhook,
         verification: Verification,
+        body: Body,
         services: &Services<'_>,
     ) -> Next {
-        let hook = HookId::new(&context.policy, webhook);
         let state = Self {
             context,
             verification,
-            // What is held is hashed.
-            body: Body { hook, began: services.now, held: 0 },
+            body,
             deadline: services.now.saturating_add(webhook.body_timeout),
             first_byte: services.now.saturating_add(webhook.body_timeout.min(FIRST_BYTE)),
             limit: webhook.max_body_bytes,
             is_heard: false,
             size_at_head: None,
         };
-        if services.counts.has_room_for_a_body(Claim::Place(hook)) {
+        if services.counts.has_room_for_a_body(Claim::Place(body)) {
             Next::NeedBody(state)
         } else {
             state.refuse(Unusable::BodyMemory.into())
