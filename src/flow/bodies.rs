@@ -487,6 +487,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_counted_on_the_way_is_what_a_recount_finds() {
+        let mut roll = 1_u64;
+        let mut dice = |end: u64| {
+            roll = roll.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (roll >> 33) % end
+        };
+        let mut bodies = bodies();
+        let mut all: Vec<(StreamId, Body)> = Vec::new();
+        for n in 0..2000 {
+            if all.len() > 20 || (!all.is_empty() && dice(2) == 0) {
+                let (stream, gone) = all.swap_remove(usize::try_from(dice(all.len() as u64)).unwrap());
+                bodies.release(stream, gone);
+            } else {
+                let hook = HookId { policy: 1, webhook: usize::try_from(dice(3)).unwrap() };
+                let new = body(hook, dice(9000), usize::try_from(dice(40)).unwrap());
+                bodies.add(StreamId(n), new);
+                all.push((StreamId(n), new));
+            }
+            let counted = (bodies.places.common_taken, bodies.bytes.common_taken);
+            let of = |hook: HookId| {
+                let its = all.iter().filter(|(_, body)| body.hook == hook).map(|(_, body)| body.held);
+                let reserve = if hook.webhook < 2 { (2, 20) } else { (0, 0) };
+                (its.clone().count().saturating_sub(reserve.0), its.sum::<usize>().saturating_sub(reserve.1))
+            };
+            let hooks = (0..3).map(|webhook| of(HookId { policy: 1, webhook }));
+            assert_eq!(counted, hooks.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1)));
+        }
+    }
+
+    #[test]
     fn a_trusted_source_takes_at_most_half_of_what_its_webhook_may() {
         let from = |address: &'static str, held| {
             let read = || Some(format!("{address}:80").into_bytes());

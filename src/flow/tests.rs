@@ -306,6 +306,36 @@ fn bodies_are_bounded_in_all() {
 }
 
 #[test]
+fn the_webhooks_of_two_configurations_have_reserves_of_their_own() {
+    let mut engine = engine_with(Limits { receiving: 8, ..Limits::default() });
+    let other = RootId(2);
+    let document = serde_json::json!({
+        "routes": [{"match": {"path": "/hook"}, "webhook": "hook"}],
+        "webhooks": {"hook": {"format": "avnology", "secrets": [KEY], "body_only": true}}
+    });
+    engine.configure(other, config::load(document.to_string().as_bytes(), &|_| None).unwrap());
+    let request = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+    let begin_at = |engine: &mut Engine, root, stream| {
+        let pairs = request.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        engine.begin(StreamId(stream), root, &RequestHead::new(pairs, false), at(0))
+    };
+    // Two of its own, and the four that are common.
+    for n in 0..6 {
+        assert!(matches!(begin_at(&mut engine, ROOT, n), Step::NeedBody), "{n}");
+    }
+    assert!(matches!(begin_at(&mut engine, ROOT, 6), Step::Decided(_)));
+    for n in 7..9 {
+        assert!(matches!(begin_at(&mut engine, other, n), Step::NeedBody), "{n}");
+    }
+    assert!(matches!(begin_at(&mut engine, other, 9), Step::Decided(_)));
+    // With the other one its reserve goes.
+    engine.root_gone(other, at(1));
+    for n in 10..12 {
+        assert!(matches!(begin_at(&mut engine, ROOT, n), Step::NeedBody), "{n}");
+    }
+}
+
+#[test]
 fn a_host_that_calls_no_body_callback_is_found_out() {
     let mut engine = engine();
     let request = head("/hook", &[("x-avnology-signature", &signed(b""))]);
