@@ -26,6 +26,8 @@ pub(crate) struct Policy {
     pub(crate) credential_queries: Vec<String>,
     /// A probe for each endpoint that it may call.
     pub(crate) probes: Vec<Arc<Probe>>,
+    /// Every webhook.
+    pub(crate) webhooks: Vec<Arc<Webhook>>,
     pub(crate) identity_headers: Vec<(String, Template)>,
     /// Whether identity headers read nothing from the request, so that a token has one rendering.
     pub(crate) renders_token_alone: bool,

@@ -279,9 +279,12 @@ catalogue! {
         /// The subject's own budget for permission checks is used up, for this much longer.
         SubjectBudget(Duration) "subject_budget" => PROVIDER_UNAVAILABLE,
             "one subject's budget for permission checks is used up: see `budgets.permissions.per_subject`";
-        /// The worker has reached its limit of webhook bytes.
+        /// There is no room for this webhook's body, and no other body gives way.
         BodyMemory "body_memory" => WEBHOOK_UNAVAILABLE,
-            "webhook bodies beyond what a worker may hold: see `max_body_bytes` and `body_timeout`";
+            "more webhook bodies than a worker takes: see `max_body_bytes` and `body_timeout`";
+        /// Another delivery needed room, and this webhook's body was the slowest.
+        BodyDisplaced "body_displaced" => WEBHOOK_UNAVAILABLE,
+            "more webhook bodies are under way than a worker takes, and the slowest give way: somebody may be withholding bodies";
         /// The host calls no body callback: the plugin's configuration lacks
         /// `allow_on_headers_stop_iteration`.
         NoBodyCallbacks "no_body_callbacks" => WEBHOOK_UNAVAILABLE,

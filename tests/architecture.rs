@@ -37,7 +37,7 @@ const ORDER: [&str; 24] = [
 
 /// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
 /// other.
-const FLOW: [&str; 22] = [
+const FLOW: [&str; 23] = [
     "gate",
     "limits",
     "store",
@@ -53,6 +53,7 @@ const FLOW: [&str; 22] = [
     "calls",
     "edits",
     "triage",
+    "bodies",
     "counts",
     "services",
     "request",

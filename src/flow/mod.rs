@@ -5,6 +5,7 @@
 //! harmless.
 
 mod answer;
+mod bodies;
 mod calls;
 mod counts;
 mod edits;

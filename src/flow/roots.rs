@@ -1,6 +1,7 @@
 //! The policies in force, by root.
 
 use super::RootId;
+use super::bodies::HookId;
 use crate::hash::TrustedKeyHasher;
 use crate::policy::{Bounds, Policy};
 use crate::probe::Probe;
@@ -34,6 +35,14 @@ impl Roots {
     /// How much all of them together want to be kept, the larger where two differ.
     pub(super) fn bounds(&self) -> Bounds {
         self.policies.values().fold(Bounds::default(), |bounds, policy| bounds.max(policy.bounds))
+    }
+
+    /// Every webhook that some policy names, with its longest body.
+    pub(super) fn webhooks(&self) -> Vec<(HookId, usize)> {
+        let of = |policy: &Arc<Policy>| -> Vec<_> {
+            policy.webhooks.iter().map(|w| (HookId::new(policy, w), w.max_body_bytes)).collect()
+        };
+        self.policies.values().flat_map(of).collect()
     }
 
     /// How the endpoints of a root's policy are probed.

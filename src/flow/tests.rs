@@ -126,8 +126,9 @@ fn a_flight_is_shared_by_all_who_wait_and_outlives_the_first() {
 fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
     let known = bearer("/token");
     let invented = |n: u32| head("/token", &[("authorization", &format!("Bearer invented{n}"))]);
-    {
-        let limits = Limits { waiting_new: 1, ..Limits::default() };
+    let flooded =
+        [Limits { waiting_new: 1, ..Limits::default() }, Limits { parked_new: 1, ..Limits::default() }];
+    for limits in flooded {
         let mut engine = engine_with(limits);
         assert!(matches!(begin(&mut engine, STREAM, &known, true, at(0)), Step::Wait));
         let (flights, _) = drain(&mut engine);
@@ -144,11 +145,27 @@ fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
 }
 
 #[test]
+fn bodies_that_do_not_come_take_no_bytes_of_what_waits_for_the_provider() {
+    let mut engine = engine_with(Limits { parked_receiving: 1, ..Limits::default() });
+    let hook = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+    assert!(matches!(begin(&mut engine, StreamId(1), &hook, false, at(0)), Step::NeedBody));
+    let Step::Decided(verdict) = begin(&mut engine, StreamId(2), &hook, false, at(0)) else {
+        panic!("decided")
+    };
+    assert_eq!(verdict.event().reason(), Reason::BodyMemory);
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(0)), Step::Wait));
+    let (flights, _) = drain(&mut engine);
+    land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(5));
+    assert_eq!(drain(&mut engine).1.len(), 1);
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(60_000)), Step::Wait));
+}
+
+#[test]
 fn every_limit_of_what_waits_refuses_one_request_more() {
     let request = bearer("/token");
     let limited = [
         (Limits { waiters: 2, ..Limits::default() }, Reason::WaitersLimit),
-        (Limits { parked_bytes: 1024, ..Limits::default() }, Reason::OverLimit),
+        (Limits { parked_new: 1024, ..Limits::default() }, Reason::OverLimit),
     ];
     for (limits, reason) in limited {
         let mut engine = engine_with(limits);
@@ -174,7 +191,7 @@ fn every_limit_of_what_waits_refuses_one_request_more() {
 
 #[test]
 fn names_that_leave_anyway_take_no_room_while_a_request_waits() {
-    let mut engine = engine_with(Limits { parked_bytes: 2048, ..Limits::default() });
+    let mut engine = engine_with(Limits { parked_receiving: 2048, ..Limits::default() });
     let name = format!("x-avnology-{}", "a".repeat(4000));
     let signature = signed(b"");
     let request = head("/hook", &[("x-avnology-signature", &signature), (&name, "v")]);
@@ -532,6 +549,36 @@ fn bodies_are_bounded_in_all() {
         matches!(engine.body(StreamId(1), 8, false, &mut fetch, at(1)), Step::NeedBody),
         "what a decided stream held is given back"
     );
+}
+
+#[test]
+fn the_webhooks_of_two_configurations_have_reserves_of_their_own() {
+    let mut engine = engine_with(Limits { receiving: 8, ..Limits::default() });
+    let other = RootId(2);
+    let document = serde_json::json!({
+        "routes": [{"match": {"path": "/hook"}, "webhook": "hook"}],
+        "webhooks": {"hook": {"format": "avnology", "secrets": [KEY], "body_only": true}}
+    });
+    engine.configure(other, config::load(document.to_string().as_bytes(), &|_| None).unwrap(), at(0));
+    let request = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+    let begin_at = |engine: &mut Engine, root, stream| {
+        let pairs = request.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        engine.begin(StreamId(stream), root, &RequestHead::new(pairs, false), at(0))
+    };
+    // Two of its own, and the four that are common.
+    for n in 0..6 {
+        assert!(matches!(begin_at(&mut engine, ROOT, n), Step::NeedBody), "{n}");
+    }
+    assert!(matches!(begin_at(&mut engine, ROOT, 6), Step::Decided(_)));
+    for n in 7..9 {
+        assert!(matches!(begin_at(&mut engine, other, n), Step::NeedBody), "{n}");
+    }
+    assert!(matches!(begin_at(&mut engine, other, 9), Step::Decided(_)));
+    // With the other one its reserve goes.
+    engine.root_gone(other, at(1));
+    for n in 10..12 {
+        assert!(matches!(begin_at(&mut engine, ROOT, n), Step::NeedBody), "{n}");
+    }
 }
 
 #[test]

@@ -135,6 +135,7 @@ impl Compiler<'_> {
             realm,
             credential_queries: headers::credential_queries(&document),
             probes,
+            webhooks: shared.webhooks,
             identity_headers,
             owned: std::mem::take(&mut self.owned),
             refused_token_prefixes: document.refused_token_prefixes.unwrap_or_else(|| {

@@ -170,6 +170,7 @@ fn rate() -> Object {
 fn webhook() -> Object {
     use webhook::{
         ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, FORMAT, MAX_BODY_BYTES, MODE, SECRETS, TOLERANCE,
+        TRUST_SOURCE_ADDRESS,
     };
     table(
         "webhook",
@@ -181,6 +182,7 @@ fn webhook() -> Object {
             field(&TOLERANCE),
             field(&MAX_BODY_BYTES),
             field(&BODY_TIMEOUT),
+            field(&TRUST_SOURCE_ADDRESS),
             field(&MODE),
         ],
     )

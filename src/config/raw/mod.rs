@@ -108,6 +108,7 @@ pub(super) struct Webhook {
     pub(super) tolerance: Option<Duration>,
     pub(super) max_body_bytes: Option<u32>,
     pub(super) body_timeout: Option<Duration>,
+    pub(super) trust_source_address: Option<bool>,
     pub(super) shadow: Option<bool>,
 }
 
@@ -272,6 +273,7 @@ fn webhook(name: String, mut section: Section<'_>) -> Webhook {
         tolerance: section.duration(&webhook::TOLERANCE),
         max_body_bytes: section.number(&webhook::MAX_BODY_BYTES),
         body_timeout: section.duration(&webhook::BODY_TIMEOUT),
+        trust_source_address: section.flag(&webhook::TRUST_SOURCE_ADDRESS),
         shadow: section.choice(&webhook::MODE),
     };
     section.not_built(webhook::NOT_BUILT);

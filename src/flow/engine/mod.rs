@@ -2,6 +2,7 @@
 
 mod landing;
 
+use super::bodies::{Body, Claim};
 use super::calls::Calls;
 use super::facts::Facts;
 use super::gate::{self, Callback, Gate};
@@ -72,6 +73,7 @@ impl Engine {
         self.calls.reconfigured(root);
         let Self { health, timers, outputs, .. } = self;
         health.configure(root, &self.roots.probes(root), &mut Sending { timers, outputs }, now);
+        self.requests.bodies_mut().reserve(&self.roots.webhooks());
     }
 
     /// A request's head.
@@ -96,8 +98,10 @@ impl Engine {
                 Introspecting::start(bearer, &token, &mut self.services(stream, root, now))
             }
             Triage::Receive(verification, webhook) => {
+                let body = Body::new(&context.policy, &webhook, head, now);
+                self.make_room(Claim::Place(body), now);
                 let services = self.services(stream, root, now);
-                Receiving::start(context, &webhook, verification, &services)
+                Receiving::start(context, &webhook, verification, body, &services)
             }
         };
         self.apply(stream, root, next, now)
@@ -119,8 +123,16 @@ impl Engine {
             Gate::Feed => {}
         }
         let progress = BodyProgress { received, is_complete: end_of_stream, fetch };
-        self.receive(stream, now, |receiving, services| receiving.body(progress, services))
-            .unwrap_or(Step::Wait)
+        let Some((root, request)) = self.requests.take(stream, &mut self.timers) else { return Step::Wait };
+        let next = match request {
+            Request::Receiving(receiving) => {
+                let claim = receiving.claim(received, end_of_stream);
+                claim.into_iter().for_each(|claim| self.make_room(claim, now));
+                receiving.body(progress, &self.services(stream, root, now))
+            }
+            other => Next::Wait(other),
+        };
+        self.apply(stream, root, next, now)
     }
 
     /// The names of a request's trailers, and with them its end. Returns beside the step the
@@ -244,6 +256,13 @@ impl Engine {
             other => Next::Wait(other),
         };
         Some(self.apply(stream, root, next, now))
+    }
+
+    /// Refuses slower bodies until there is room for this one, or none gives way.
+    fn make_room(&mut self, claim: Claim, now: Timestamp) {
+        while let Some(stream) = self.requests.gives_way(claim, now) {
+            self.step(stream, now, |request, _| request.give_way());
+        }
     }
 
     /// What leaves a request leaves before it waits, so that nothing of it is kept: a client

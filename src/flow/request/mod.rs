@@ -101,7 +101,7 @@ impl Request {
             Self::Receiving(state) => Taken {
                 class: Class::Receiving,
                 parked_bytes: state.context().memory_cost(),
-                held_bytes: state.held(),
+                body: Some(state.counted()),
             },
         }
     }
@@ -118,6 +118,14 @@ impl Request {
             Self::Checking(state) => state.time_out(services),
             Self::Opening(state) => state.resume(services),
             Self::Receiving(state) => state.time_out(),
+        }
+    }
+
+    /// Its body is the slowest, and another one needs its room. Only a received body is chosen.
+    pub(super) fn give_way(self) -> Next {
+        match self {
+            Self::Receiving(state) => state.refuse(Unusable::BodyDisplaced.into()),
+            other => Next::Wait(other),
         }
     }
 
@@ -168,7 +176,7 @@ impl Bearer {
 
     fn taken(&self) -> Taken {
         let class = if self.is_new { Class::New } else { Class::Known };
-        Taken { class, parked_bytes: self.memory_cost(), held_bytes: 0 }
+        Taken { class, parked_bytes: self.memory_cost(), body: None }
     }
 
     fn memory_cost(&self) -> usize {

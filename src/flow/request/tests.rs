@@ -4,6 +4,7 @@ use super::*;
 use crate::breaker::{CallOutcome, ProbeOutcome, Purpose};
 use crate::claims::TokenInfo;
 use crate::config;
+use crate::flow::bodies::Body;
 use crate::flow::calls::Calls;
 use crate::flow::facts::{CachedFact, Facts};
 use crate::flow::health::{Health, Sending};
@@ -118,9 +119,11 @@ fn receiving(services: &Services<'_>) -> Next {
         (":authority", "api.example"),
         ("x-avnology-signature", &signature),
     ];
-    let (context, found) = triage(policy(), &head_of(&headers, false), NOW);
+    let head = head_of(&headers, false);
+    let (context, found) = triage(policy(), &head, NOW);
     let Triage::Receive(verification, webhook) = found else { panic!("a webhook") };
-    Receiving::start(context, &webhook, verification, services)
+    let body = Body::new(&context.policy, &webhook, &head, NOW);
+    Receiving::start(context, &webhook, verification, body, services)
 }
 
 fn active() -> Result<CachedFact<TokenInfo>, Refusal> {
