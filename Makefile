@@ -44,7 +44,7 @@ demo: setup build ## the same, but sends the requests itself, shows the answers 
 test: setup lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test --workspace --test architecture --test cases --test coverage --test docs
+	$(CARGO) test --workspace --test architecture --test cases --test coverage --test differential --test docs
 	$(CARGO) test --workspace --test envoy
 	@# Last, so that the last lines are its summary, or say that there is none.
 	@if tools/compose --available; then $(MAKE) --no-print-directory compose-test FILTER=--quiet; \
