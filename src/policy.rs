@@ -140,8 +140,8 @@ pub(crate) enum AnswerFormat {
 /// request than the gate did.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedHeaders {
-    /// In lower case, as configured: keys of `identity_headers`, `strip_headers`, the override
-    /// headers.
+    /// In lower case: keys of `identity_headers`, `strip_headers`, the
+    /// [overrides](crate::overrides) that are not kept.
     names: Vec<String>,
     /// The first bytes of those and of the reserved names.
     begins: Vec<u8>,
@@ -205,16 +205,6 @@ impl PermissionRules {
         self.all.iter().chain(&self.any)
     }
 }
-
-/// With these a client can make a framework see another method or path than the gate did.
-pub(crate) const OVERRIDE_HEADERS: [&str; 6] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-envoy-original-path",
-];
 
 #[cfg(test)]
 mod tests {

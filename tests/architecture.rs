@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up: each may use those that come before it, and no other.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "time",
     "secret",
     "hash",
@@ -17,6 +17,7 @@ const ORDER: [&str; 22] = [
     "rate_limit",
     "cache",
     "http",
+    "overrides",
     "provider",
     "claims",
     "route",

@@ -227,6 +227,18 @@ impl<'a> Section<'a> {
         Some(texts)
     }
 
+    /// A list of strings under a name that once was a flag's.
+    pub(super) fn texts_not_flag<P: Presence>(&mut self, field: &Field<Texts, P>) -> Option<Vec<String>> {
+        match self.members.iter().find(|(name, _)| *name == field.name) {
+            Some((_, JsonValue::Bool(_))) => {
+                let (path, node) = self.take(field)?;
+                self.sink_problem(path, &node.kind(), "a list of the header names; it is no flag any more");
+                None
+            }
+            _ => self.texts(field),
+        }
+    }
+
     /// The items of a list of secrets.
     pub(super) fn secrets<P: Presence>(&mut self, field: &Field<Secrets, P>) -> Option<Vec<Member<'a>>> {
         self.take_list(field.into())

@@ -2,6 +2,7 @@
 
 use super::raw::{Access, DefaultAccess, Document, Route};
 use crate::credential::Source;
+use crate::overrides;
 use crate::route::Pattern;
 use std::collections::HashMap;
 
@@ -35,6 +36,12 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
         if matches!(source, Source::Cookie { origins, .. } if origins.is_empty()) {
             warnings.push(format!("{at} is a cookie without `origins`: pages of other sites can send it"));
         }
+    }
+    for name in &document.keep_override_headers {
+        let part = overrides::find(name).map_or("part", |known| known.replaces.word());
+        warnings.push(format!(
+            "keep_override_headers lets `{name}` pass: a service that reads it sees another {part} than the gate did"
+        ));
     }
     for webhook in &document.webhooks {
         if !document.routes.iter().any(|r| r.webhook.as_deref() == Some(&webhook.name)) {

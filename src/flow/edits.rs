@@ -4,7 +4,8 @@ use crate::credential::{self, Source};
 use crate::http::Edit;
 use crate::http::head::{RequestHead, normalized_eq};
 use crate::http::query;
-use crate::policy::{OVERRIDE_HEADERS, Policy};
+use crate::overrides;
+use crate::policy::Policy;
 
 pub(super) fn strip_owned(policy: &Policy, head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
     for (name, _) in head.pairs() {
@@ -71,6 +72,6 @@ pub(super) fn without_any_credential(sources: &[Source], head: &RequestHead<'_>)
     let mut names = vec!["authorization", "cookie"];
     names.extend(sources.iter().filter_map(Source::header_name));
     // Nor does it carry a method or path for the service to see in place of its own.
-    names.extend(OVERRIDE_HEADERS);
+    names.extend(overrides::ALL.iter().map(|known| known.name));
     without_headers(&names, head)
 }
