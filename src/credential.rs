@@ -81,6 +81,9 @@ impl Source {
                 Reading::Missing => return Ok(None),
                 Reading::Ambiguous => return Err(Denial::MalformedCredential),
                 Reading::One(value) => match scheme {
+                    Some(scheme) if is_followed_by_tab(&value, scheme) => {
+                        return Err(Denial::MalformedCredential);
+                    }
                     Some(scheme) => match after_scheme(value, scheme) {
                         Some(token) => token,
                         None => return Ok(None),
@@ -128,6 +131,14 @@ impl Source {
             _ => None,
         }
     }
+}
+
+/// Whether a tab stands where a space has to: some services take it for one, and would read a token
+/// that was not looked at.
+fn is_followed_by_tab(value: &[u8], scheme: &str) -> bool {
+    value.split_at_checked(scheme.len()).is_some_and(|(begins, rest)| {
+        begins.eq_ignore_ascii_case(scheme.as_bytes()) && rest.first() == Some(&b'\t')
+    })
 }
 
 /// The text after the scheme and its spaces; `None` if the value has another scheme or none, and is
@@ -234,7 +245,7 @@ mod tests {
             (b"Basic abc", none.clone()),
             (b"abc", none.clone()),
             (b"", none.clone()),
-            (b"Bearer\tabc", none.clone()),
+            (b"Bearer\tabc", bad.clone()),
             (b"Basic x,Bearer y", none.clone()),
             (b"Bearer", bad.clone()),
             (b"Bearer ", bad.clone()),
