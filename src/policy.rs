@@ -7,7 +7,7 @@ use crate::http::head::{normalize_byte, normalized_eq};
 use crate::introspect::{IntrospectionEndpoint, Requirement, SessionEndpoint};
 use crate::permission::{CheckTemplate, PermissionEndpoint};
 use crate::rate_limit::RateLimits;
-use crate::route::RouteTable;
+use crate::route::{Compared, Demand, RouteTable};
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
 use std::sync::Arc;
@@ -71,6 +71,8 @@ pub struct Route {
     /// Whether refusals are counted and not enforced; `None` if the route does not configure it.
     pub(crate) shadow: Option<bool>,
     pub(crate) preflight: bool,
+    /// Whether a suffix such as `.json` makes another path, for the service too.
+    pub(crate) literal_suffix: bool,
 }
 
 /// What a route requires.
@@ -184,6 +186,20 @@ impl OwnedHeaders {
 pub(crate) fn is_reserved(name: &[u8]) -> bool {
     const RESERVED: &[u8] = b"x-avnology-";
     name.len() >= RESERVED.len() && name.iter().zip(RESERVED).all(|(a, b)| normalize_byte(*a) == *b)
+}
+
+impl Compared for Arc<Route> {
+    fn demand(&self) -> Demand {
+        match &self.access {
+            Access::Public(_) => Demand::Nothing,
+            Access::Token(rules) if rules.optional => Demand::ValidIfAny,
+            Access::Token(_) | Access::Webhook(_) => Demand::Proof,
+        }
+    }
+
+    fn takes_suffix_literally(&self) -> bool {
+        self.literal_suffix
+    }
 }
 
 impl Bounds {

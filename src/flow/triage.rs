@@ -78,12 +78,13 @@ fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>,
         return Err(Denial::NominatingConnection);
     }
     if let Some(requested) = preflight_method(head)
-        && let Found::Route(route, captures) = policy.table.find(&host, &path, &requested)
+        && let Found::Route(route, captures) =
+            policy.table.find(&host, &path, &requested, policy.fallback.as_ref())
         && let Some(permit) = Permit::preflight(route)
     {
         return Ok(Located { route, captures, preflight: Some(permit) });
     }
-    match policy.table.find(&host, &path, head.method()) {
+    match policy.table.find(&host, &path, head.method(), policy.fallback.as_ref()) {
         Found::Route(route, captures) => Ok(Located { route, captures, preflight: None }),
         Found::Nothing => {
             let route = policy.fallback.as_ref().ok_or(Denial::NoRoute)?;

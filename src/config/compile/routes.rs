@@ -168,6 +168,7 @@ impl Compiler<'_> {
             access,
             shadow: raw.shadow,
             preflight: fields::PREFLIGHT.of(raw.preflight),
+            literal_suffix: fields::matching::LITERAL_SUFFIX.of(raw.literal_suffix),
         })
     }
 
@@ -367,7 +368,14 @@ impl Compiler<'_> {
                 }))
             }
         };
-        Some(Route { name: None, parameters: Vec::new(), access, shadow: None, preflight: false })
+        Some(Route {
+            name: None,
+            parameters: Vec::new(),
+            access,
+            shadow: None,
+            preflight: false,
+            literal_suffix: false,
+        })
     }
 }
 

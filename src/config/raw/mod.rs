@@ -64,6 +64,7 @@ pub(super) struct Route {
     pub(super) open_on_outage: Option<bool>,
     pub(super) strip_credential: Option<bool>,
     pub(super) preflight: Option<bool>,
+    pub(super) literal_suffix: Option<bool>,
     pub(super) cache: Option<Caches>,
     pub(super) sessions: Option<bool>,
     pub(super) shadow: Option<bool>,
@@ -176,11 +177,12 @@ fn source(mut section: Section<'_>) -> Option<(String, Source)> {
 }
 
 fn route(mut section: Section<'_>) -> Route {
-    let (mut hosts, mut methods, mut path) = (None, None, None);
+    let (mut hosts, mut methods, mut path, mut literal_suffix) = (None, None, None, None);
     if let Some(mut matching) = section.section(&route::MATCH) {
         hosts = matching.texts(&matching::HOSTS);
         methods = matching.texts(&matching::METHODS);
         path = matching.text(&matching::PATH);
+        literal_suffix = matching.flag(&matching::LITERAL_SUFFIX);
         matching.finish();
     }
     let access = section.choice(&route::ACCESS);
@@ -205,6 +207,7 @@ fn route(mut section: Section<'_>) -> Route {
         open_on_outage: section.choice(&route::ON_PROVIDER_ERROR),
         strip_credential: section.flag(&route::STRIP_CREDENTIAL),
         preflight: section.flag(&route::PREFLIGHT),
+        literal_suffix,
         cache: limits::route_caches(&mut section),
         sessions: section.flag(&route::SESSIONS),
         shadow: section.choice(&route::MODE),
