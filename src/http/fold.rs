@@ -31,8 +31,33 @@ pub(crate) fn push(c: char, key: &mut String) {
     } else if let Some(text) = text(c.into()) {
         key.push_str(text);
     } else {
-        key.extend(c.to_lowercase());
+        key.push(lower_case(c));
     }
+}
+
+/// The lower case of a letter of the scripts that paths are written in: Latin, Greek, Cyrillic and
+/// Armenian. All of Unicode's would be a fiftieth of the module.
+fn lower_case(c: char) -> char {
+    let code = u32::from(c);
+    let lower = match code {
+        0xc0..=0xd6 | 0xd8..=0xde | 0x391..=0x3a1 | 0x3a3..=0x3ab | 0x410..=0x42f => code.checked_add(0x20),
+        0x400..=0x40f => code.checked_add(0x50),
+        0x531..=0x556 => code.checked_add(0x30),
+        0x386 => Some(0x3ac),
+        0x388..=0x38a => code.checked_add(0x25),
+        0x38c => Some(0x3cc),
+        0x38e..=0x38f => code.checked_add(0x3f),
+        0x3c2 => Some(0x3c3),
+        0x178 => Some(0xff),
+        0x4c0 => Some(0x4cf),
+        // Pairs that begin with an even and with an odd number.
+        0x100..=0x137 | 0x14a..=0x177 | 0x1e00..=0x1eff | 0x460..=0x481 | 0x48a..=0x4bf | 0x4d0..=0x52f => {
+            Some(code | 1)
+        }
+        0x139..=0x148 | 0x179..=0x17e | 0x4c1..=0x4ce => code.checked_add(code & 1),
+        _ => None,
+    };
+    lower.and_then(char::from_u32).unwrap_or(c)
 }
 
 /// The ASCII of a character that is one of a run, such as the letters of a mathematical alphabet.
@@ -128,6 +153,22 @@ mod tests {
                 assert_eq!(key(&c.to_string()), form, "{c:?}");
             }
         }
+    }
+
+    #[test]
+    fn letters_of_common_scripts_have_one_key_in_either_case() {
+        let letters =
+            ['\u{c0}'..='\u{17e}', '\u{391}'..='\u{3c9}', '\u{400}'..='\u{556}'].into_iter().flatten();
+        for c in letters.filter(|c| ascii_form(*c).is_none()) {
+            for other in c.to_lowercase().chain(c.to_uppercase()) {
+                // Some have a case of several characters.
+                if c.to_lowercase().count() + c.to_uppercase().count() == 2 {
+                    assert_eq!(key(&c.to_string()), key(&other.to_string()), "{c} {other}");
+                }
+            }
+        }
+        assert_ne!(key("\u{e9}"), key("\u{e8}"));
+        assert_ne!(key("\u{4ea7}"), key("\u{54c1}"));
     }
 
     #[test]
