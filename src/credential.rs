@@ -1,7 +1,7 @@
 //! The credential of a request: where it may be, and what makes it malformed.
 
 use crate::http::head::{Reading, RequestHead};
-use crate::http::query;
+use crate::http::query::{self, MOST_PAIRS, Query};
 use crate::refusal::Denial;
 use crate::secret::{MAX_TOKEN, Secret, Token};
 use std::borrow::Cow;
@@ -36,12 +36,18 @@ pub(crate) enum Source {
 /// [`Denial::MalformedCredential`] if a source violates the grammar or appears twice,
 /// [`Denial::ConflictingCredentials`] if two sources have different tokens, [`Denial::CrossSite`]
 /// if an unsafe request from an unlisted origin has its token only in a cookie.
-pub(crate) fn extract(sources: &[Source], head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
+pub(crate) fn extract(
+    sources: &[Source],
+    head: &RequestHead<'_>,
+    query: &Query<'_>,
+) -> Result<Option<Token>, Denial> {
+    let reads_cookies = sources.iter().any(|source| matches!(source, Source::Cookie { .. }));
+    let cookies = if reads_cookies { cookies(head)? } else { Vec::new() };
     let mut found: Option<Cow<'_, str>> = None;
     let mut cookie_origins: Option<&[String]> = None;
     let mut vouched = false;
     for source in sources {
-        let Some(token) = source.read(head)? else { continue };
+        let Some(token) = source.read(head, query, &cookies)? else { continue };
         if found.as_ref().is_some_and(|f| *f != token) {
             return Err(Denial::ConflictingCredentials);
         }
@@ -75,12 +81,20 @@ fn comes_from(head: &RequestHead<'_>, origins: &[String]) -> bool {
 }
 
 impl Source {
-    fn read<'a>(&self, head: &RequestHead<'a>) -> Result<Option<Cow<'a, str>>, Denial> {
+    fn read<'a>(
+        &self,
+        head: &RequestHead<'a>,
+        query: &Query<'a>,
+        cookies: &[Cookie<'a>],
+    ) -> Result<Option<Cow<'a, str>>, Denial> {
         let value = match self {
             Self::Header { name, scheme } => match head.read(name) {
                 Reading::Missing => return Ok(None),
                 Reading::Ambiguous => return Err(Denial::MalformedCredential),
                 Reading::One(value) => match scheme {
+                    Some(scheme) if is_followed_by_tab(&value, scheme) => {
+                        return Err(Denial::MalformedCredential);
+                    }
                     Some(scheme) => match after_scheme(value, scheme) {
                         Some(token) => token,
                         None => return Ok(None),
@@ -89,18 +103,16 @@ impl Source {
                     None => value,
                 },
             },
-            Self::Cookie { name, .. } => match cookie(head, name)? {
+            Self::Cookie { name, .. } => match cookie(cookies, name)? {
                 None | Some(b"") => return Ok(None),
                 Some(value) => Cow::Borrowed(value),
             },
-            Self::Query { name } => {
-                match query::read(head.target().and_then(query::of).unwrap_or_default(), name) {
-                    Reading::Missing => return Ok(None),
-                    Reading::Ambiguous => return Err(Denial::MalformedCredential),
-                    Reading::One(value) if value.is_empty() => return Ok(None),
-                    Reading::One(value) => value,
-                }
-            }
+            Self::Query { name } => match query.read(name) {
+                Reading::Missing => return Ok(None),
+                Reading::Ambiguous => return Err(Denial::MalformedCredential),
+                Reading::One(value) if value.is_empty() => return Ok(None),
+                Reading::One(value) => value,
+            },
         };
         if value.len() > MAX_TOKEN || !is_b64token(&value) {
             return Err(Denial::MalformedCredential);
@@ -128,6 +140,14 @@ impl Source {
             _ => None,
         }
     }
+}
+
+/// Whether a tab stands where a space has to: some services take it for one, and would read a token
+/// that was not looked at.
+fn is_followed_by_tab(value: &[u8], scheme: &str) -> bool {
+    value.split_at_checked(scheme.len()).is_some_and(|(begins, rest)| {
+        begins.eq_ignore_ascii_case(scheme.as_bytes()) && rest.first() == Some(&b'\t')
+    })
 }
 
 /// The text after the scheme and its spaces; `None` if the value has another scheme or none, and is
@@ -173,19 +193,30 @@ fn is_b64char(byte: u8) -> bool {
     CHARS.get(usize::from(byte)).is_some_and(|is_one| *is_one)
 }
 
-/// The value of the cookie with this name, in all `Cookie` headers.
-fn cookie<'a>(head: &RequestHead<'a>, name: &str) -> Result<Option<&'a [u8]>, Denial> {
-    let mut found = None;
-    for (pair_name, value) in head.values("cookie").flat_map(cookie_pairs) {
-        if pair_name != name.as_bytes() {
-            continue;
-        }
-        if found.is_some() {
+/// A cookie: its name and its value.
+type Cookie<'a> = (&'a [u8], &'a [u8]);
+
+/// All cookies of a request.
+fn cookies<'a>(head: &RequestHead<'a>) -> Result<Vec<Cookie<'a>>, Denial> {
+    let mut cookies = Vec::new();
+    for cookie in head.values("cookie").flat_map(cookie_pairs) {
+        if cookies.len() >= MOST_PAIRS {
             return Err(Denial::MalformedCredential);
         }
-        found = Some(value);
+        cookies.push(cookie);
     }
-    Ok(found)
+    Ok(cookies)
+}
+
+/// The value of the cookie with this name. One whose name is this only after decoding is a second
+/// occurrence, and never the value.
+fn cookie<'a>(cookies: &[Cookie<'a>], name: &str) -> Result<Option<&'a [u8]>, Denial> {
+    let mut named = cookies.iter().filter(|(raw, _)| query::decodes_to(raw, name.as_bytes()));
+    match (named.next(), named.next()) {
+        (_, Some(_)) => Err(Denial::MalformedCredential),
+        (Some((raw, value)), None) if *raw == name.as_bytes() => Ok(Some(value)),
+        _ => Ok(None),
+    }
 }
 
 /// The pairs of a `Cookie` header (RFC 6265 section 4.2.1); what has no `=` is not a pair.
@@ -198,8 +229,8 @@ fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// A `Cookie` header without the cookies with these names; `None` if it has none of them.
 pub(crate) fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
-    let is_named =
-        |pair: &&[u8]| cookie_pairs(pair).any(|(name, _)| names.iter().any(|n| n.as_bytes() == name));
+    let is_one = |raw: &[u8]| names.iter().any(|name| query::decodes_to(raw, name.as_bytes()));
+    let is_named = |pair: &&[u8]| cookie_pairs(pair).any(|(raw, _)| is_one(raw));
     if !line.split(|b| *b == b';').any(|pair| is_named(&pair)) {
         return None;
     }
@@ -220,7 +251,9 @@ mod tests {
 
     fn extracted(sources: &[Source], headers: &[(&str, &[u8])]) -> Result<Option<String>, Denial> {
         let head = head_of(headers, true);
-        extract(sources, &head).map(|t| t.map(|t| t.reveal().clone()))
+        let names = sources.iter().filter_map(Source::query_name);
+        let query = Query::parse(head.target(), names, MOST_PAIRS).unwrap();
+        extract(sources, &head, &query).map(|t| t.map(|t| t.reveal().clone()))
     }
 
     #[test]
@@ -234,7 +267,7 @@ mod tests {
             (b"Basic abc", none.clone()),
             (b"abc", none.clone()),
             (b"", none.clone()),
-            (b"Bearer\tabc", none.clone()),
+            (b"Bearer\tabc", bad.clone()),
             (b"Basic x,Bearer y", none.clone()),
             (b"Bearer", bad.clone()),
             (b"Bearer ", bad.clone()),

@@ -30,6 +30,7 @@ pub mod flow;
 mod hash;
 pub mod http;
 mod introspect;
+pub mod overrides;
 mod permission;
 mod policy;
 mod probe;

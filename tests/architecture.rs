@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up: each may use those that come before it, and no other.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "time",
     "secret",
     "hash",
@@ -18,6 +18,7 @@ const ORDER: [&str; 24] = [
     "rate_limit",
     "cache",
     "http",
+    "overrides",
     "provider",
     "claims",
     "route",

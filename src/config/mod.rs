@@ -1,6 +1,7 @@
 //! The configuration: compiles JSON into a policy, or reports all problems together.
 
 mod compile;
+mod duration;
 mod error;
 pub mod fields;
 mod json;

@@ -2,6 +2,7 @@
 
 use super::raw::{Access, DefaultAccess, Document, Route};
 use crate::credential::Source;
+use crate::overrides;
 use crate::route::Pattern;
 use std::collections::HashMap;
 
@@ -35,6 +36,27 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
         if matches!(source, Source::Cookie { origins, .. } if origins.is_empty()) {
             warnings.push(format!("{at} is a cookie without `origins`: pages of other sites can send it"));
         }
+    }
+    for route in document.routes.iter().filter(|route| route.webhook.is_some()) {
+        if route.methods.is_none() {
+            warnings.push(format!(
+                "{} is a webhook without `methods`: the signature does not bind the method, so a delivery passes with any",
+                route.at
+            ));
+        }
+        let pattern = route.path.as_ref().and_then(|path| Pattern::parse(path).ok());
+        if let Some(name) = pattern.as_ref().and_then(|pattern| pattern.names().next()) {
+            warnings.push(format!(
+                "{} is a webhook with `{{{name}}}` in its path: the signature does not bind the path, so a delivery passes with any",
+                route.at
+            ));
+        }
+    }
+    for name in &document.keep_override_headers {
+        let part = overrides::find(name).map_or("part", |known| known.replaces.word());
+        warnings.push(format!(
+            "keep_override_headers lets `{name}` pass: a service that reads it sees another {part} than the gate did"
+        ));
     }
     for webhook in &document.webhooks {
         if !document.routes.iter().any(|r| r.webhook.as_deref() == Some(&webhook.name)) {

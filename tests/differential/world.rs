@@ -5,25 +5,25 @@ use serde_json::{Value, json};
 /// A policy, as the reference reads it.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    pub routes: Vec<Route>,
-    pub default_access: &'static str,
-    pub shadow: bool,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) default_access: &'static str,
+    pub(crate) shadow: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    pub host: Host,
-    pub pattern: Vec<Piece>,
+    pub(crate) host: Host,
+    pub(crate) pattern: Vec<Piece>,
     /// None: every method.
-    pub methods: Vec<&'static str>,
-    pub access: Access,
-    pub scopes: Vec<&'static str>,
-    pub audience: Vec<&'static str>,
+    pub(crate) methods: Vec<&'static str>,
+    pub(crate) access: Access,
+    pub(crate) scopes: Vec<&'static str>,
+    pub(crate) audience: Vec<&'static str>,
     /// The claim `org_id` must be this part of the path.
-    pub org_is: Option<Parameter>,
+    pub(crate) org_is: Option<Parameter>,
     /// The bearer must be editor of this part of the path.
-    pub editor_of: Option<Parameter>,
-    pub shadow: Option<bool>,
+    pub(crate) editor_of: Option<Parameter>,
+    pub(crate) shadow: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,33 +54,33 @@ pub(crate) enum Access {
 /// A request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    pub method: &'static str,
-    pub authority: &'static str,
-    pub path: &'static str,
-    pub authorization: Option<&'static str>,
+    pub(crate) method: &'static str,
+    pub(crate) authority: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) authorization: Option<&'static str>,
 }
 
 /// How a request ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decided {
-    pub decision: &'static str,
-    pub reason: &'static str,
+    pub(crate) decision: &'static str,
+    pub(crate) reason: &'static str,
     /// The status of a refusal.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// `x-avnology-user-id` as the service reads it.
-    pub identity: Option<&'static str>,
+    pub(crate) identity: Option<&'static str>,
 }
 
 impl Decided {
-    pub fn passed(reason: &'static str) -> Self {
+    pub(crate) fn passed(reason: &'static str) -> Self {
         Self { decision: "allow", reason, status: None, identity: None }
     }
 
-    pub fn passed_as(reason: &'static str, claims: &Claims) -> Self {
+    pub(crate) fn passed_as(reason: &'static str, claims: &Claims) -> Self {
         Self { identity: Some(claims.sub), ..Self::passed(reason) }
     }
 
-    pub fn refused(status: u16, reason: &'static str) -> Self {
+    pub(crate) fn refused(status: u16, reason: &'static str) -> Self {
         Self { decision: "deny", reason, status: Some(status), identity: None }
     }
 }
@@ -95,11 +95,11 @@ pub(crate) enum Known {
 
 #[derive(Debug)]
 pub(crate) struct Claims {
-    pub sub: &'static str,
-    pub scope: &'static str,
-    pub aud: &'static [&'static str],
-    pub org: Option<&'static str>,
-    pub is_expired: bool,
+    pub(crate) sub: &'static str,
+    pub(crate) scope: &'static str,
+    pub(crate) aud: &'static [&'static str],
+    pub(crate) org: Option<&'static str>,
+    pub(crate) is_expired: bool,
 }
 
 const ALICE: Claims =
@@ -119,7 +119,7 @@ pub(crate) const TOKENS: [(&str, Known); 6] = [
 pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -127,7 +127,7 @@ impl Random {
         ((z ^ (z >> 31)) % most as u64) as usize
     }
 
-    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
@@ -138,20 +138,20 @@ impl Random {
 
 impl Parameter {
     /// What a path has in its place.
-    pub fn of<'p>(self, pattern: &[Piece], path: &'p [String]) -> &'p str {
+    pub(crate) fn of<'p>(self, pattern: &[Piece], path: &'p [String]) -> &'p str {
         let nth = pattern.iter().position(|piece| *piece == Piece::Parameter(self)).expect("of this pattern");
         &path[nth]
     }
 }
 
 impl Policy {
-    pub fn random(random: &mut Random) -> Self {
+    pub(crate) fn random(random: &mut Random) -> Self {
         let routes = (0..1 + random.below(6)).map(|_| Route::random(random)).collect();
         let default_access = random.of(&["deny", "deny", "required", "public"]);
         Self { routes, default_access, shadow: random.once_in(8) }
     }
 
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         json!({
             "provider": {
                 "cluster": "avnology", "authority": "id.example", "retries": 0,
@@ -256,7 +256,7 @@ impl Route {
 }
 
 impl Request {
-    pub fn random(random: &mut Random) -> Self {
+    pub(crate) fn random(random: &mut Random) -> Self {
         const PATHS: [&str; 24] = [
             "/",
             "/a",

@@ -1,5 +1,6 @@
 //! Compiles a document: resolves names, compares rules, refuses dangerous settings.
 
+mod checks;
 mod defaults;
 mod headers;
 mod provider;

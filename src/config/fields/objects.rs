@@ -94,7 +94,12 @@ fn route() -> Object {
             field(&NAME),
             holding(
                 &MATCH,
-                within([field(&matching::PATH), field(&matching::HOSTS), field(&matching::METHODS)]),
+                within([
+                    field(&matching::PATH),
+                    field(&matching::HOSTS),
+                    field(&matching::METHODS),
+                    field(&matching::LITERAL_SUFFIX),
+                ]),
             ),
             field(&ACCESS),
             holding(&REQUIRE, require()),

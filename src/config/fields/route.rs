@@ -72,7 +72,7 @@ pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
 
 /// `match`.
 pub(crate) mod matching {
-    use super::{Field, Optional, Required, Text, Texts};
+    use super::{Field, Flag, Optional, Or, Required, Text, Texts};
 
     pub(crate) const PATH: Field<Text, Required> = Field::new(
         "path",
@@ -90,6 +90,14 @@ pub(crate) mod matching {
 
     pub(crate) const METHODS: Field<Texts, Optional> =
         Field::new("methods", Texts, Optional::otherwise("every method"), "upper case; `GET` covers `HEAD`");
+
+    pub(crate) const LITERAL_SUFFIX: Field<Flag, Or<bool>> = Field::new(
+        "literal_suffix",
+        Flag,
+        Or(false),
+        "`true`: the service takes no format off a path's end, so `/admin.json` is not \
+         [read as `/admin`](#one-path-and-its-other-readings)",
+    );
 }
 
 /// `require`.

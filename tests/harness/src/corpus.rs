@@ -220,8 +220,8 @@ pub struct Step {
 pub struct Request {
     /// The method.
     pub method: String,
-    /// The target, `\xNN` escapes allowed.
-    pub path: String,
+    /// The target.
+    pub path: Text,
     /// `Host` or `:authority`, `\xNN` escapes allowed.
     pub authority: String,
     /// Pseudo-headers to leave out (`:path`, `:authority`).
@@ -247,7 +247,7 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             method: "GET".to_owned(),
-            path: "/".to_owned(),
+            path: Text::Plain("/".to_owned()),
             authority: "api.example.com".to_owned(),
             omit: Vec::new(),
             headers: Vec::new(),
