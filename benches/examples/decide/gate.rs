@@ -149,7 +149,7 @@ impl Gate {
         });
         let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
         match config::load(policy.to_string().as_bytes(), &|_| None) {
-            Ok(loaded, NOW) => engine.configure(ROOT, loaded),
+            Ok(loaded) => engine.configure(ROOT, loaded, NOW),
             Err(problems) => std::panic::panic_any(problems.to_string()),
         }
         let path = format!("/x/{}?{}", shape.rest(), shape.query());
