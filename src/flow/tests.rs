@@ -496,6 +496,28 @@ fn what_waits_for_a_callout_to_an_endpoint_that_is_away_is_answered_at_once() {
 }
 
 #[test]
+fn a_second_probe_that_is_not_started_is_not_sent_again_at_once() {
+    let mut host = Host::new();
+    host.request(STREAM, "/token", "first", 0);
+    host.land_probe(answered(200, ""), 1);
+    host.land(answered(200, r#"{"active":false}"#), 1);
+    host.request(STREAM, "/token", "hangs", 1900);
+    host.request(StreamId(8), "/token", "fails", 2000);
+    host.calls.pop_front().expect("it hangs");
+    host.land(DOWN, 2001);
+    host.land_probe(DOWN, 2002);
+    // The cluster has lost its last endpoint while a call is under way.
+    host.land_probe(Err(CallFailure::NotStarted), 2002);
+    assert!(host.probes.is_empty(), "a host that refuses does so at once, and would be asked for ever");
+    host.engine.tick(ROOT, at(2801));
+    host.drain();
+    assert!(host.probes.is_empty());
+    host.engine.tick(ROOT, at(3202));
+    host.drain();
+    assert_eq!(host.probes.len(), 1, "at its next time");
+}
+
+#[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
     let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
