@@ -28,8 +28,9 @@ pub(super) struct Calls {
     back_off: BackOff,
     /// Callouts under way, of each root and purpose: each plugin has its own share.
     under_way: HashMap<(RootId, Purpose), usize, TrustedKeyHasher>,
-    /// The same for the subjects of permission checks, whoever of them asks.
-    of_subjects: HashMap<FactKey, usize, TrustedKeyHasher>,
+    /// The same for each subject of a root's permission checks: only what lands of a root lets go
+    /// on what waits of it.
+    of_subjects: HashMap<(RootId, FactKey), usize, TrustedKeyHasher>,
     queue: Queue,
     next_flight: u64,
     limits: Limits,
@@ -170,7 +171,7 @@ impl Calls {
         let share = query.provider().max_in_flight.of(purpose);
         let callout = query.callout();
         let subject = query.subject();
-        let is_full = self.under_way(root, purpose) >= share || self.is_over_its_part(subject, share);
+        let is_full = self.under_way(root, purpose) >= share || self.is_over_its_part(root, subject, share);
         if is_full && !self.queue.has_room(purpose, memory_cost(&callout)) {
             return Err(Unusable::InFlightLimit.into());
         }
@@ -229,7 +230,7 @@ impl Calls {
         }
         *under_way = under_way.saturating_add(1);
         if let Some(subject) = flight.subject {
-            let count = self.of_subjects.entry(subject).or_default();
+            let count = self.of_subjects.entry((root, subject)).or_default();
             *count = count.saturating_add(1);
         }
         let endpoint = flight.endpoint;
@@ -268,7 +269,7 @@ impl Calls {
     fn next_in_line(&self, root: RootId, purpose: Purpose, now: Timestamp) -> Option<FlightId> {
         self.queue.line(root, purpose).find(|id| {
             self.flights.get(id).is_some_and(|flight| {
-                flight.wanted_until <= now || !self.is_over_its_part(flight.subject, flight.share)
+                flight.wanted_until <= now || !self.is_over_its_part(root, flight.subject, flight.share)
             })
         })
     }
@@ -288,7 +289,7 @@ impl Calls {
             sending.timers.clear(deadline);
             count_down(&mut self.under_way, (flight.root, flight.purpose));
             if let Some(subject) = flight.subject {
-                count_down(&mut self.of_subjects, subject);
+                count_down(&mut self.of_subjects, (flight.root, subject));
             }
         }
         Some(flight)
@@ -296,8 +297,8 @@ impl Calls {
 
     /// Whether a subject has as many callouts under way as one may have: a quarter of the share, so
     /// that one caller's objects on which the provider hangs do not stop everybody's checks.
-    fn is_over_its_part(&self, subject: Option<FactKey>, share: usize) -> bool {
-        let under_way = subject.and_then(|subject| self.of_subjects.get(&subject)).copied();
+    fn is_over_its_part(&self, root: RootId, subject: Option<FactKey>, share: usize) -> bool {
+        let under_way = subject.and_then(|subject| self.of_subjects.get(&(root, subject))).copied();
         under_way.unwrap_or_default() >= share.div_ceil(4)
     }
 

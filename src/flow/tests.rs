@@ -25,6 +25,13 @@ fn engine_with(limits: Limits) -> Engine {
 }
 
 fn engine_of(limits: Limits, breaker: &str, on_provider_error: &str) -> Engine {
+    let mut engine = Engine::with_limits(Seed([3; 16]), Rc::new(NoStore), limits);
+    engine.configure(ROOT, config::load(&document(breaker, on_provider_error), &|_| None).unwrap(), at(0));
+    while engine.poll().is_some() {}
+    engine
+}
+
+fn document(breaker: &str, on_provider_error: &str) -> Vec<u8> {
     let mut document = serde_json::json!({
         "provider": {
             "cluster": "avnology", "authority": "id.example", "timeout": "1s",
@@ -45,11 +52,7 @@ fn engine_of(limits: Limits, breaker: &str, on_provider_error: &str) -> Engine {
     if breaker != "off" {
         document["provider"]["circuit_breaker"] = serde_json::json!({"probe_interval": breaker});
     }
-    let mut engine = Engine::with_limits(Seed([3; 16]), Rc::new(NoStore), limits);
-    let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
-    engine.configure(ROOT, loaded, at(0));
-    while engine.poll().is_some() {}
-    engine
+    document.to_string().into_bytes()
 }
 
 /// A request's headers, owned.
@@ -515,6 +518,31 @@ fn a_second_probe_that_is_not_started_is_not_sent_again_at_once() {
     host.engine.tick(ROOT, at(3202));
     host.drain();
     assert_eq!(host.probes.len(), 1, "at its next time");
+}
+
+#[test]
+fn one_roots_checks_of_a_subject_do_not_keep_another_roots_waiting() {
+    let mut host = Host::new();
+    let other = RootId(2);
+    host.engine.configure(other, config::load(&document("1s", "allow"), &|_| None).unwrap(), at(0));
+    host.drain();
+    host.request(STREAM, "/open/0", "t", 0);
+    host.land(answered(200, r#"{"active":true,"sub":"u"}"#), 0);
+    host.land(answered(200, r#"{"allowed":true}"#), 0);
+    for n in 1..25_u32 {
+        host.request(StreamId(n + 100), &format!("/open/{n}"), "t", 10);
+    }
+    assert_eq!(host.calls.len(), 24);
+    let headers = head("/open/99", &[("authorization", "Bearer t")]);
+    let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+    let step = host.engine.begin(StreamId(500), other, &RequestHead::new(pairs, true), at(20));
+    assert!(matches!(step, Step::Wait));
+    host.drain();
+    host.decisions.clear();
+    while !host.calls.is_empty() {
+        host.land(answered(200, r#"{"allowed":true}"#), 30);
+    }
+    assert!(host.decisions.iter().any(|(stream, ..)| *stream == StreamId(500)), "it is asked");
 }
 
 #[test]
