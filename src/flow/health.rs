@@ -79,8 +79,10 @@ impl Health {
                 .endpoints
                 .entry(probe.endpoint().fingerprint())
                 .or_insert_with(|| Watched::new(CircuitBreaker::new(interval)));
-            watched.breaker.set_interval(interval);
             watched.homes.insert(root, Arc::clone(probe));
+            if watched.take_interval() {
+                self.concluded.append(&mut watched.waiting);
+            }
         }
         let is_named =
             |endpoint: &Fingerprint| probes.iter().any(|probe| probe.endpoint().fingerprint() == *endpoint);
@@ -116,6 +118,9 @@ impl Health {
             self.concluded.append(&mut watched.waiting);
             self.endpoints.remove(&endpoint);
         } else {
+            if watched.take_interval() {
+                self.concluded.append(&mut watched.waiting);
+            }
             self.attend(endpoint, sending, now);
         }
     }
@@ -285,6 +290,15 @@ impl Watched {
     fn new(breaker: CircuitBreaker) -> Self {
         let homes = BTreeMap::new();
         Self { breaker, homes, probe: None, timer: None, sent: 0, waiting: Vec::new() }
+    }
+
+    /// Takes the newest root's interval. Returns whether it is never probed now, so that nobody
+    /// has to wait for that.
+    fn take_interval(&mut self) -> bool {
+        let Some(probe) = self.homes.values().next_back() else { return false };
+        let interval = probe.endpoint().provider().probe_interval;
+        self.breaker.set_interval(interval);
+        interval.is_none()
     }
 }
 

@@ -546,6 +546,21 @@ fn one_roots_checks_of_a_subject_do_not_keep_another_roots_waiting() {
 }
 
 #[test]
+fn a_root_that_goes_takes_its_probe_interval_with_it() {
+    let mut host = Host::new();
+    let other = RootId(2);
+    host.request(STREAM, "/token", "t", 0);
+    host.land_probe(answered(200, ""), 1);
+    host.engine.configure(other, config::load(&document("off", "deny"), &|_| None).unwrap(), at(1));
+    host.engine.root_gone(other, at(2));
+    host.drain();
+    host.land(DOWN, 2000);
+    host.land_probe(DOWN, 2000);
+    host.land_probe(DOWN, 2001);
+    assert!(host.is_away(2002));
+}
+
+#[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
     let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
