@@ -197,7 +197,8 @@ impl CircuitBreaker {
         match outcome {
             CallOutcome::Limited(wish) => self.pause(wish, purpose, now),
             CallOutcome::Failed | CallOutcome::NotStarted if self.interval.is_some() => {
-                let first = Suspicion { since: started, noticed: now, failed_probes: 0, is_second_due: false };
+                let first =
+                    Suspicion { since: started, noticed: now, failed_probes: 0, is_second_due: false };
                 self.suspicion.get_or_insert(first);
             }
             // While it is away only a probe ends that: this may be what was under way before.

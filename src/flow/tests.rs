@@ -561,6 +561,26 @@ fn a_root_that_goes_takes_its_probe_interval_with_it() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_does_not_keep_an_endpoint_away() {
+    let mut host = Host::new();
+    host.request(STREAM, "/token", "t", 3_600_000);
+    host.land_probe(answered(200, ""), 3_600_001);
+    host.land(DOWN, 3_602_000);
+    host.land_probe(DOWN, 3_602_000);
+    host.land_probe(DOWN, 3_602_001);
+    assert!(host.is_away(3_602_002));
+    // An hour back. The host's timers take no notice of that.
+    host.engine.tick(ROOT, at(3_000));
+    host.drain();
+    let due = host.engine.next_deadline(ROOT).unwrap();
+    assert!(due <= at(5_000), "{due:?}");
+    assert_eq!(host.ticks(5_000, answered(200, "")).len(), 1);
+    host.decisions.clear();
+    host.request(STREAM, "/token", "u", 5_001);
+    assert!(host.decisions.iter().all(|(.., reason)| *reason != Reason::CircuitOpen));
+}
+
+#[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
     let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
