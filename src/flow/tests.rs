@@ -581,6 +581,23 @@ fn a_clock_that_is_set_back_does_not_keep_an_endpoint_away() {
 }
 
 #[test]
+fn a_known_token_whose_question_failed_waits_among_known_ones() {
+    let mut host = Host::new();
+    host.engine = engine_of(Limits { waiting_new: 1, ..Limits::default() }, "1s", "allow");
+    host.request(StreamId(1), "/open/1", "known", 0);
+    host.land_probe(answered(200, ""), 0);
+    host.land(answered(200, r#"{"active":true,"sub":"u"}"#), 0);
+    host.land(answered(200, r#"{"allowed":true}"#), 0);
+    host.probes.clear();
+    host.request(StreamId(2), "/open/1", "known", 60_000);
+    host.land(DOWN, 60_001);
+    host.request(StreamId(3), "/open/1", "invented", 60_002);
+    host.decisions.clear();
+    host.request(StreamId(4), "/open/1", "known", 60_003);
+    assert_eq!(host.decisions, [], "it waits for the probe");
+}
+
+#[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
     let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
