@@ -16,6 +16,7 @@ use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::time::Duration;
 
 /// Callouts under way and those that wait for their turn, and what decides whether there may be one
 /// more.
@@ -122,10 +123,20 @@ impl Calls {
         self.by_key.contains_key(&(root, key))
     }
 
-    /// Whether a question still waits for a free callout.
-    pub(super) fn is_queued(&self, root: RootId, key: FactKey) -> bool {
-        let flight = self.by_key.get(&(root, key)).and_then(|id| self.flights.get(id));
-        flight.is_some_and(|flight| matches!(flight.stage, Stage::Waiting(_)))
+    /// Why a question still waits for a free callout, if it does.
+    pub(super) fn why_queued(&self, root: RootId, key: FactKey) -> Option<Unusable> {
+        let flight = self.by_key.get(&(root, key)).and_then(|id| self.flights.get(id))?;
+        let is_queued = matches!(flight.stage, Stage::Waiting(_));
+        is_queued.then(|| self.why_full(root, flight.subject, flight.share))
+    }
+
+    /// Whose limit keeps a question from being asked: who can fill a limit of his own must not make
+    /// a fact live longer with that.
+    fn why_full(&self, root: RootId, subject: Option<FactKey>, share: usize) -> Unusable {
+        match self.is_over_its_part(root, subject, share) {
+            true => Unusable::SubjectBudget(Duration::from_secs(1)),
+            false => Unusable::InFlightLimit,
+        }
     }
 
     /// Waits for the answer to this question, and asks it where nobody has.
@@ -173,7 +184,7 @@ impl Calls {
         let subject = query.subject();
         let is_full = self.under_way(root, purpose) >= share || self.is_over_its_part(root, subject, share);
         if is_full && !self.queue.has_room(purpose, memory_cost(&callout)) {
-            return Err(Unusable::InFlightLimit.into());
+            return Err(self.why_full(root, subject, share).into());
         }
         let limiter = self.limiters.entry(root).or_default();
         limiter.take(rates, purpose, subject, now).map_err(|over| match (over, purpose) {
@@ -254,7 +265,7 @@ impl Calls {
                 return None;
             }
             if flight.wanted_until <= now {
-                return Some((id, Unusable::InFlightLimit.into()));
+                return Some((id, self.why_full(root, flight.subject, flight.share).into()));
             }
             if let Err(refusal) = health.check(flight.endpoint, purpose, now) {
                 return Some((id, refusal));

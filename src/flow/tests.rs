@@ -598,6 +598,31 @@ fn a_known_token_whose_question_failed_waits_among_known_ones() {
 }
 
 #[test]
+fn a_part_of_his_own_that_is_full_makes_no_grant_live_longer() {
+    let mut host = Host::new();
+    let mut document: serde_json::Value = serde_json::from_slice(&document("1s", "allow")).unwrap();
+    document["cache"] = serde_json::json!({"introspection": {"ttl": "1h"},
+        "permissions": {"ttl": "10s", "stale_if_error": "10m"}});
+    host.engine.configure(ROOT, config::load(document.to_string().as_bytes(), &|_| None).unwrap(), at(0));
+    host.request(StreamId(1), "/open/mine", "t", 0);
+    host.land(answered(200, r#"{"active":true,"sub":"u"}"#), 0);
+    host.land(answered(200, r#"{"allowed":true}"#), 0);
+    // Objects on which the provider hangs, enough to keep the caller's part full.
+    for n in 100..148_u32 {
+        host.request(StreamId(n), &format!("/open/hangs{n}"), "t", 10_500);
+    }
+    host.decisions.clear();
+    host.request(StreamId(2), "/open/mine", "t", 10_501);
+    assert_eq!(host.calls.len(), 24);
+    for now in [11_551, 12_501] {
+        host.engine.tick(ROOT, at(now));
+        host.drain();
+    }
+    let own: Vec<_> = host.decisions.iter().filter(|(stream, ..)| *stream == StreamId(2)).collect();
+    assert_eq!(own, [&(StreamId(2), Decision::Deny, Reason::SubjectBudget)]);
+}
+
+#[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
     let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
