@@ -15,6 +15,7 @@ use crate::rate_limit::{OverBudget, RateLimiter, RateLimits};
 use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Callouts under way and those that wait for their turn, and what decides whether there may be one
 /// more.
@@ -27,8 +28,9 @@ pub(super) struct Calls {
     back_off: BackOff,
     /// Callouts under way, of each root by purpose: each plugin has its own share.
     under_way: Vec<(RootId, [usize; 3])>,
-    /// The same for the subjects of permission checks, whoever of them asks.
-    of_subjects: HashMap<FactKey, usize, TrustedKeyHasher>,
+    /// The same for each subject of a root's permission checks: only what lands of a root lets go
+    /// on what waits of it.
+    of_subjects: HashMap<(RootId, FactKey), usize, TrustedKeyHasher>,
     queue: Queue,
     next_flight: u64,
     limits: Limits,
@@ -121,10 +123,20 @@ impl Calls {
         self.by_key.contains_key(&(root, key))
     }
 
-    /// Whether a question still waits for a free callout.
-    pub(super) fn is_queued(&self, root: RootId, key: FactKey) -> bool {
-        let flight = self.by_key.get(&(root, key)).and_then(|id| self.flights.get(id));
-        flight.is_some_and(|flight| matches!(flight.stage, Stage::Waiting(_)))
+    /// Why a question still waits for a free callout, if it does.
+    pub(super) fn why_queued(&self, root: RootId, key: FactKey) -> Option<Unusable> {
+        let flight = self.by_key.get(&(root, key)).and_then(|id| self.flights.get(id))?;
+        let is_queued = matches!(flight.stage, Stage::Waiting(_));
+        is_queued.then(|| self.why_full(root, flight.subject, flight.share))
+    }
+
+    /// Whose limit keeps a question from being asked: who can fill a limit of his own must not make
+    /// a fact live longer with that.
+    fn why_full(&self, root: RootId, subject: Option<FactKey>, share: usize) -> Unusable {
+        match self.is_over_its_part(root, subject, share) {
+            true => Unusable::SubjectBudget(Duration::from_secs(1)),
+            false => Unusable::InFlightLimit,
+        }
     }
 
     /// Waits for the answer to this question, and asks it where nobody has.
@@ -170,9 +182,9 @@ impl Calls {
         let share = query.provider().max_in_flight.of(purpose);
         let callout = query.callout();
         let subject = query.subject();
-        let is_full = self.under_way(root, purpose) >= share || self.is_over_its_part(subject, share);
+        let is_full = self.under_way(root, purpose) >= share || self.is_over_its_part(root, subject, share);
         if is_full && !self.queue.has_room(purpose, memory_cost(&callout)) {
-            return Err(Unusable::InFlightLimit.into());
+            return Err(self.why_full(root, subject, share).into());
         }
         let limiter = self.limiters.entry(root).or_default();
         limiter.take(rates, purpose, subject, now).map_err(|over| match (over, purpose) {
@@ -234,7 +246,7 @@ impl Calls {
             *count = count.saturating_add(1);
         }
         if let Some(subject) = flight.subject {
-            let count = of_subjects.entry(subject).or_default();
+            let count = of_subjects.entry((root, subject)).or_default();
             *count = count.saturating_add(1);
         }
         let endpoint = flight.endpoint;
@@ -258,7 +270,7 @@ impl Calls {
                 return None;
             }
             if flight.wanted_until <= now {
-                return Some((id, Unusable::InFlightLimit.into()));
+                return Some((id, self.why_full(root, flight.subject, flight.share).into()));
             }
             if let Err(refusal) = health.check(flight.endpoint, purpose, now) {
                 return Some((id, refusal));
@@ -273,7 +285,7 @@ impl Calls {
     fn next_in_line(&self, root: RootId, purpose: Purpose, now: Timestamp) -> Option<FlightId> {
         self.queue.line(root, purpose).find(|id| {
             self.flights.get(id).is_some_and(|flight| {
-                flight.wanted_until <= now || !self.is_over_its_part(flight.subject, flight.share)
+                flight.wanted_until <= now || !self.is_over_its_part(root, flight.subject, flight.share)
             })
         })
     }
@@ -295,11 +307,11 @@ impl Calls {
                 *count = count.saturating_sub(1);
             }
             if let Some(subject) = flight.subject
-                && let Some(count) = self.of_subjects.get_mut(&subject)
+                && let Some(count) = self.of_subjects.get_mut(&(flight.root, subject))
             {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
-                    self.of_subjects.remove(&subject);
+                    self.of_subjects.remove(&(flight.root, subject));
                 }
             }
         }
@@ -308,8 +320,8 @@ impl Calls {
 
     /// Whether a subject has as many callouts under way as one may have: a quarter of the share, so
     /// that one caller's objects on which the provider hangs do not stop everybody's checks.
-    fn is_over_its_part(&self, subject: Option<FactKey>, share: usize) -> bool {
-        let under_way = subject.and_then(|subject| self.of_subjects.get(&subject)).copied();
+    fn is_over_its_part(&self, root: RootId, subject: Option<FactKey>, share: usize) -> bool {
+        let under_way = subject.and_then(|subject| self.of_subjects.get(&(root, subject))).copied();
         under_way.unwrap_or_default() >= share.div_ceil(4)
     }
 

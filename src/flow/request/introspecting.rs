@@ -23,6 +23,7 @@ impl Introspecting {
         let rules = Arc::clone(&bearer.rules);
         let query = ProviderQuery::token(&rules, token, services.facts.seed());
         let rates = bearer.context.policy.rates;
+        bearer.is_new = !services.facts.is_recent(query.key());
         match services.lookup::<TokenFact>(&query, &rules, &rates, WaitReason::Token) {
             Resolution::Known(fact) => Checking::start(bearer, fact, services),
             Resolution::Asked { is_new } => {

@@ -27,6 +27,7 @@ use crate::template::Inputs;
 use crate::time::Timestamp;
 use crate::verdict::{Passage, Permit, RequestContext};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An undecided request.
 #[cfg_attr(test, derive(Clone))]
@@ -83,11 +84,12 @@ impl Request {
         }
     }
 
-    pub(super) fn deadline(&self) -> Timestamp {
+    /// When it is decided at the latest.
+    pub(super) fn deadline(&self, now: Timestamp) -> Timestamp {
         match self {
-            Self::Introspecting(state) => state.bearer().deadline,
-            Self::Checking(state) => state.bearer().deadline,
-            Self::Opening(state) => state.bearer().deadline,
+            Self::Introspecting(state) => state.bearer().deadline(now),
+            Self::Checking(state) => state.bearer().deadline(now),
+            Self::Opening(state) => state.bearer().deadline(now),
             Self::Receiving(state) => state.deadline(),
         }
     }
@@ -116,7 +118,7 @@ impl Request {
         match self {
             Self::Introspecting(state) => state.time_out(services),
             Self::Checking(state) => state.time_out(services),
-            Self::Opening(state) => state.resume(services),
+            Self::Opening(state) => state.time_out(services),
             Self::Receiving(state) => state.time_out(),
         }
     }
@@ -149,10 +151,13 @@ impl Bearer {
         inputs: Inputs,
         now: Timestamp,
     ) -> Self {
-        let timeout = rules.endpoint.endpoint.provider().timeout;
-        // No decision takes longer than two callouts do, one after the other.
-        let deadline = now.saturating_add(timeout.saturating_mul(2));
+        let deadline = now.saturating_add(longest(&rules));
         Self { context, rules, inputs, deadline, is_new: true }
+    }
+
+    /// When it is decided at the latest, also where the clock was set back since it began.
+    fn deadline(&self, now: Timestamp) -> Timestamp {
+        self.deadline.min(now.saturating_add(longest(&self.rules)))
     }
 
     /// Ends the request without an answer of this endpoint's. Where its route opens in an outage,
@@ -182,6 +187,11 @@ impl Bearer {
     fn memory_cost(&self) -> usize {
         self.context.memory_cost().saturating_add(self.inputs.memory_cost())
     }
+}
+
+/// No decision takes longer than two callouts do, one after the other.
+fn longest(rules: &TokenRules) -> Duration {
+    rules.endpoint.endpoint.provider().timeout.saturating_mul(2)
 }
 
 #[cfg(test)]

@@ -42,6 +42,12 @@ impl Opening {
         }
     }
 
+    /// The time is up: what is not clear now stays so.
+    pub(super) fn time_out(mut self, services: &mut Services<'_>) -> Next {
+        self.bearer.deadline = services.now;
+        self.resume(services)
+    }
+
     pub(super) fn bearer(&self) -> &Bearer {
         &self.bearer
     }

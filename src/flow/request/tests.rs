@@ -196,7 +196,7 @@ fn a_route_that_opens_does_so_when_the_probes_have_shown_that_the_provider_is_aw
     let mut rooms = Rooms::failing(1);
     let Next::Wait(waiting) = open("/open/1", &mut rooms) else { panic!("waits") };
     let mut services = rooms.services();
-    services.now = waiting.deadline();
+    services.now = waiting.deadline(NOW);
     assert_eq!(decided(waiting.time_out(&mut services)), Err(outage()), "not beyond its time");
 }
 
@@ -205,7 +205,7 @@ fn the_time_is_up_is_an_answer() {
     let mut rooms = Rooms::new(Limits::default());
     let timeout = || Err(Refusal::from(Outage::Timeout));
     let waiting = Request::Introspecting(introspecting("/token", &mut rooms));
-    assert_eq!(waiting.deadline(), NOW.saturating_add(std::time::Duration::from_secs(2)));
+    assert_eq!(waiting.deadline(NOW), NOW.saturating_add(std::time::Duration::from_secs(2)));
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout());
     let waiting = Request::Checking(checking("/check", &mut rooms));
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout());
@@ -213,7 +213,7 @@ fn the_time_is_up_is_an_answer() {
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout(), "nothing says it is away");
     let Next::NeedBody(state) = receiving(&rooms.services()) else { panic!("receives") };
     let waiting = Request::Receiving(state);
-    assert_eq!(waiting.deadline(), NOW.saturating_add(std::time::Duration::from_secs(2)), "to begin");
+    assert_eq!(waiting.deadline(NOW), NOW.saturating_add(std::time::Duration::from_secs(2)), "to begin");
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), Err(Denial::BodyTimeout.into()));
 }
 
