@@ -276,9 +276,10 @@ catalogue! {
         /// The budget for permission checks is used up, for this much longer.
         PermissionBudget(Duration) "permission_budget" => PROVIDER_UNAVAILABLE,
             "a budget for calls is used up: see `budgets`";
-        /// The subject's own budget for permission checks is used up, for this much longer.
+        /// The subject's own budget for permission checks, or its part of the callouts, is used up, for
+        /// this much longer.
         SubjectBudget(Duration) "subject_budget" => PROVIDER_UNAVAILABLE,
-            "one subject's budget for permission checks is used up: see `budgets.permissions.per_subject`";
+            "one subject has used up its budget for permission checks, or its quarter of the callouts: see `budgets.permissions.per_subject` and `provider.max_in_flight`";
         /// There is no room for this webhook's body, and no other body gives way.
         BodyMemory "body_memory" => WEBHOOK_UNAVAILABLE,
             "more webhook bodies than a worker takes: see `max_body_bytes` and `body_timeout`";

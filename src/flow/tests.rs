@@ -640,6 +640,50 @@ fn a_part_of_his_own_that_is_full_makes_no_grant_live_longer() {
 }
 
 #[test]
+fn an_opening_request_does_not_pass_what_was_heard_to_be_a_no_while_it_waited() {
+    let mut host = Host::new();
+    host.request(StreamId(1), "/open/1", "t", 0);
+    host.land_probe(answered(200, ""), 1);
+    let first = host.calls.pop_front().unwrap();
+    // Another root asks about the same token, and fails.
+    let other = RootId(2);
+    host.engine.configure(other, config::load(&document("1s", "allow"), &|_| None).unwrap(), at(2));
+    let headers = head("/open/1", &[("authorization", "Bearer t")]);
+    let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+    assert!(matches!(
+        host.engine.begin(StreamId(2), other, &RequestHead::new(pairs, true), at(10)),
+        Step::Wait
+    ));
+    host.drain();
+    host.land(DOWN, 900);
+    assert_eq!(host.decisions, []);
+    host.engine.landed(first, answered(200, r#"{"active":false}"#), at(901));
+    host.drain();
+    host.decisions.clear();
+    host.land_probe(DOWN, 902);
+    host.land_probe(DOWN, 903);
+    assert_eq!(host.decisions, [(StreamId(2), Decision::Deny, Reason::TokenInactive)]);
+}
+
+#[test]
+fn one_subject_takes_no_more_places_than_one_token() {
+    let limits = Limits { waiting_known: 15, waiters: 5, ..Limits::default() };
+    let mut host = Host::new();
+    host.engine = engine_of(limits, "1s", "allow");
+    for (nth, token) in (1..).zip(["hostile", "other"]) {
+        host.request(StreamId(nth), "/token", token, 0);
+        host.land(answered(200, &format!(r#"{{"active":true,"sub":"{token}"}}"#)), 0);
+    }
+    host.decisions.clear();
+    for n in 0..100_u32 {
+        host.request(StreamId(100 + n), &format!("/open/{}", n % 4), "hostile", 1);
+    }
+    host.decisions.clear();
+    host.request(StreamId(3), "/open/1", "other", 2);
+    assert_eq!(host.decisions, [], "it waits for its answer");
+}
+
+#[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
     let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));

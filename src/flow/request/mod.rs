@@ -16,6 +16,7 @@ mod receiving;
 pub(super) use checking::Checking;
 pub(super) use introspecting::Introspecting;
 pub(super) use opening::Opening;
+use opening::Unanswered;
 pub(super) use receiving::{BodyProgress, Receiving};
 
 use super::counts::{Class, Taken};
@@ -162,10 +163,16 @@ impl Bearer {
 
     /// Ends the request without an answer of this endpoint's. Where its route opens in an outage,
     /// it waits until it is clear whether this is one.
-    fn fail(self, refusal: Refusal, endpoint: Fingerprint, services: &mut Services<'_>) -> Next {
+    fn fail(
+        self,
+        refusal: Refusal,
+        endpoint: Fingerprint,
+        unanswered: Unanswered,
+        services: &mut Services<'_>,
+    ) -> Next {
         match refusal {
             Refusal::Outage(outage) if self.rules.open_on_outage => {
-                Opening::new(self, outage, endpoint).resume(services)
+                Opening::new(self, outage, endpoint, unanswered).resume(services)
             }
             refusal => self.refuse(refusal),
         }

@@ -185,7 +185,8 @@ fn a_route_that_opens_does_so_when_the_probes_have_shown_that_the_provider_is_aw
         let (bearer, token) = bearer(path);
         let rules = Arc::clone(&bearer.rules);
         let query = crate::flow::query::ProviderQuery::token(&rules, &token, Seed([7; 16]));
-        bearer.fail(outage(), query.endpoint(), &mut rooms.services())
+        let unanswered = Unanswered::Token(query.question());
+        bearer.fail(outage(), query.endpoint(), unanswered, &mut rooms.services())
     };
     for (probes, expected) in [(0, Ok("waits")), (1, Ok("waits")), (2, Ok("fail open"))] {
         assert_eq!(decided(open("/open/1", &mut Rooms::failing(probes))), expected, "{probes}");
