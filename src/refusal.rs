@@ -276,8 +276,8 @@ catalogue! {
         /// The budget for permission checks is used up, for this much longer.
         PermissionBudget(Duration) "permission_budget" => PROVIDER_UNAVAILABLE,
             "a budget for calls is used up: see `budgets`";
-        /// The subject's own budget for permission checks, or its part of the callouts, is used up, for
-        /// this much longer.
+        /// The subject's own budget for permission checks, or its part of the callouts, is used up,
+        /// for this much longer.
         SubjectBudget(Duration) "subject_budget" => PROVIDER_UNAVAILABLE,
             "one subject has used up its budget for permission checks, or its quarter of the callouts: see `budgets.permissions.per_subject` and `provider.max_in_flight`";
         /// There is no room for this webhook's body, and no other body gives way.

@@ -105,7 +105,7 @@ impl Checking {
                 }
                 Resolution::Unavailable(refusal) => {
                     self.failed.push(query.question());
-                    drop(self.checks.note(index, Err(refusal)));
+                    let _ = self.checks.note(index, Err(refusal));
                 }
             }
         }
