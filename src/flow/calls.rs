@@ -227,10 +227,9 @@ impl Calls {
             under_way.push((root, [0; 3]));
         }
         if let Some(count) = count_of(under_way, root, flight.purpose) {
-            // A retry is a second call, of which the share knows nothing.
-            if count.saturating_mul(2) > flight.share {
-                callout.retries = 0;
-            }
+            // A retry is a second call, of which the share knows nothing. One of a call that was
+            // never sent is the first.
+            callout.retries_unsent_only = count.saturating_mul(2) > flight.share;
             *count = count.saturating_add(1);
         }
         if let Some(subject) = flight.subject {
