@@ -39,9 +39,9 @@ impl Probe {
         }
     }
 
-    /// The request. Only a probe that reached nobody is sent once more, to another address: one that
-    /// refuses connections is an ordinary rolling deploy, and a balancer likes it for being idle.
-    /// Any answer, and silence, is final.
+    /// The request. Only a probe that reached nobody is sent once more, to another address: one
+    /// that refuses connections is an ordinary rolling deploy, and a balancer likes it for being
+    /// idle. Any answer, and silence, is final.
     pub(crate) fn callout(&self, seed: Seed) -> Callout {
         let name = self.endpoint().probe_name(seed);
         let callout = match self {
