@@ -22,10 +22,12 @@ pub(super) fn query_names(sources: &[Source]) -> Vec<&str> {
 
 /// The edits that remove every header which some service reads as one of these.
 fn without_headers(names: &[&str], head: &RequestHead<'_>) -> Vec<Edit> {
-    let mut found: Vec<&[u8]> = head.pairs().iter().map(|(name, _)| *name).collect();
-    found.retain(|found| names.iter().any(|name| normalized_eq(found, name.as_bytes())));
-    found.sort_unstable();
-    found.dedup();
+    let mut found: Vec<&[u8]> = Vec::new();
+    for (name, _) in head.pairs() {
+        if !found.contains(name) && names.iter().any(|read| normalized_eq(name, read.as_bytes())) {
+            found.push(name);
+        }
+    }
     found.into_iter().map(|name| Edit::Remove(name.to_vec())).collect()
 }
 

@@ -202,14 +202,14 @@ impl Compiler<'_> {
         let all = self.checks(&require.all, parameters, shared);
         let any = self.checks(&require.any, parameters, shared);
         let checks = || all.iter().chain(&any);
-        let mut inputs: Vec<RequestValue> =
-            requirement.claims.iter().flat_map(|(_, t)| t.request_values().cloned()).collect();
-        inputs.extend(
-            checks().flat_map(|c| c.object.request_values().chain(c.subject.request_values())).cloned(),
-        );
-        inputs.extend(shared.identity_values.iter().cloned());
-        inputs.sort();
-        inputs.dedup();
+        let of_claims = requirement.claims.iter().flat_map(|(_, t)| t.request_values());
+        let of_checks = checks().flat_map(|c| c.object.request_values().chain(c.subject.request_values()));
+        let mut inputs: Vec<RequestValue> = Vec::new();
+        for value in of_claims.chain(of_checks).chain(&shared.identity_values) {
+            if !inputs.contains(value) {
+                inputs.push(value.clone());
+            }
+        }
         let sessions = fields::SESSIONS.of(raw.sessions);
         if sessions && !shared.has_sessions {
             self.problems.push(
