@@ -667,6 +667,32 @@ fn an_opening_request_does_not_pass_what_was_heard_to_be_a_no_while_it_waited() 
 }
 
 #[test]
+fn a_token_that_cannot_be_asked_about_does_not_open_what_its_bearer_was_denied() {
+    let mut host = Host::new();
+    for (nth, allowed) in (1..).zip([false, true]) {
+        host.request(StreamId(nth), &format!("/open/{allowed}"), "t", 0);
+        if nth == 1 {
+            host.land_probe(answered(200, ""), 0);
+            host.land(answered(200, r#"{"active":true,"sub":"u"}"#), 0);
+        }
+        host.land(answered(200, &format!(r#"{{"allowed":{allowed}}}"#)), 0);
+    }
+    host.decisions.clear();
+    // Long after every lifetime.
+    let later = 600_000;
+    host.request(StreamId(3), "/open/false", "t", later);
+    host.land(DOWN, later);
+    while !host.probes.is_empty() && host.decisions.is_empty() {
+        host.land_probe(DOWN, later);
+    }
+    host.request(StreamId(4), "/open/true", "t", later);
+    host.request(StreamId(5), "/open/false", "another", later);
+    let decided: Vec<_> = host.decisions.iter().map(|(stream, decision, _)| (stream.0, *decision)).collect();
+    assert_eq!(decided, [(3, Decision::Deny), (4, Decision::FailOpen), (5, Decision::FailOpen)]);
+    assert_eq!(host.decisions[0].2, Reason::PermissionDenied);
+}
+
+#[test]
 fn one_subject_takes_no_more_places_than_one_token() {
     let limits = Limits { waiting_known: 15, waiters: 5, ..Limits::default() };
     let mut host = Host::new();
