@@ -1,6 +1,6 @@
 //! The credential of a request: where it may be, and what makes it malformed.
 
-use crate::http::head::{Reading, RequestHead};
+use crate::http::head::{Reading, RequestHead, normalized_eq};
 use crate::http::query;
 use crate::refusal::Denial;
 use crate::secret::{MAX_TOKEN, Secret, Token};
@@ -121,6 +121,17 @@ impl Source {
         }
     }
 
+    /// Whether a header with this name and value carries what this source reads as a credential,
+    /// be it malformed. A name that a server may read as the source's own counts as it.
+    pub(crate) fn is_credential(&self, name: &[u8], value: &[u8]) -> bool {
+        let Self::Header { name: own, scheme } = self else { return false };
+        normalized_eq(name, own.as_bytes())
+            && match scheme {
+                Some(scheme) => after_scheme(Cow::Borrowed(value), scheme).is_some(),
+                None => !value.is_empty(),
+            }
+    }
+
     /// The query parameter that this source reads.
     pub(crate) fn query_name(&self) -> Option<&str> {
         match self {
@@ -192,14 +203,21 @@ fn cookie<'a>(head: &RequestHead<'a>, name: &str) -> Result<Option<&'a [u8]>, De
 fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|b| *b == b';').filter_map(|pair| {
         let at = pair.iter().position(|b| *b == b'=')?;
-        Some((pair.get(..at)?.trim_ascii(), pair.get(at.saturating_add(1)..)?.trim_ascii()))
+        Some((pair.get(..at)?.trim_ascii(), unquoted(pair.get(at.saturating_add(1)..)?.trim_ascii())))
     })
 }
 
-/// A `Cookie` header without the cookies with these names; `None` if it has none of them.
+/// RFC 6265 section 4.1.1: a value may stand in DQUOTEs, which are no part of what it says.
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+/// A `Cookie` header without the credentials in cookies with these names; `None` if it has none of
+/// them. An empty cookie is no credential, and stays.
 pub(crate) fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
-    let is_named =
-        |pair: &&[u8]| cookie_pairs(pair).any(|(name, _)| names.iter().any(|n| n.as_bytes() == name));
+    let is_credential =
+        |name: &[u8], value: &[u8]| !value.is_empty() && names.iter().any(|n| n.as_bytes() == name);
+    let is_named = |pair: &&[u8]| cookie_pairs(pair).any(|(name, value)| is_credential(name, value));
     if !line.split(|b| *b == b';').any(|pair| is_named(&pair)) {
         return None;
     }
@@ -314,13 +332,26 @@ mod tests {
         );
         assert_eq!(extracted(&sources, &[get, ("cookie", b"session")]), Ok(None));
         assert_eq!(extracted(&sources, &[get, ("cookie", b"session=")]), Ok(None));
+        assert_eq!(extracted(&sources, &[get, ("cookie", b"session=\"\"")]), Ok(None));
+        assert_eq!(extracted(&sources, &[get, ("cookie", b"session=\"tok\"")]), Ok(Some("tok".into())));
+        for half in [&b"session=\"tok"[..], b"session=tok\"", b"session=\"", b"session=\"\"tok\"\""] {
+            assert_eq!(
+                extracted(&sources, &[get, ("cookie", half)]),
+                Err(Denial::MalformedCredential),
+                "{}",
+                String::from_utf8_lossy(half)
+            );
+        }
     }
 
     #[test]
     fn cookies_are_cut_out_of_their_line() {
         assert_eq!(without_cookies(b"a=1; session=x; b=2", &["session"]), Some(b"a=1; b=2".to_vec()));
         assert_eq!(without_cookies(b"session=x", &["session"]), Some(Vec::new()));
-        assert_eq!(without_cookies(b"a=1", &["session"]), None);
+        for kept in ["a=1", "session=; a=1", "session=\"\"", "session", "Session=x"] {
+            assert_eq!(without_cookies(kept.as_bytes(), &["session"]), None, "{kept}");
+        }
+        assert_eq!(without_cookies(b"session=\"x\"; a=1", &["session"]), Some(b"a=1".to_vec()));
     }
 
     proptest! {

@@ -20,8 +20,13 @@ pub(super) fn query_names(sources: &[Source]) -> Vec<&str> {
 
 /// The edits that remove every header which some service reads as one of these.
 fn without_headers(names: &[&str], head: &RequestHead<'_>) -> Vec<Edit> {
-    let mut found: Vec<&[u8]> = head.pairs().iter().map(|(name, _)| *name).collect();
-    found.retain(|found| names.iter().any(|name| normalized_eq(found, name.as_bytes())));
+    let all = head.pairs().iter().map(|(name, _)| *name);
+    removals(all.filter(|found| names.iter().any(|name| normalized_eq(found, name.as_bytes()))))
+}
+
+/// One removal for each of these names.
+fn removals<'a>(found: impl Iterator<Item = &'a [u8]>) -> Vec<Edit> {
+    let mut found: Vec<&[u8]> = found.collect();
     found.sort_unstable();
     found.dedup();
     found.into_iter().map(|name| Edit::Remove(name.to_vec())).collect()
@@ -37,7 +42,8 @@ pub(super) fn cut_query(names: &[&str], head: &RequestHead<'_>, edits: &mut Vec<
     }
 }
 
-/// The edits that take the places of these sources out of the request.
+/// The edits that take what these sources read as a credential out of the request, and leave what
+/// merely stands in the same place (`Authorization: Basic …` beside a `Bearer` source).
 pub(super) fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
     let cookies: Vec<&str> = sources
         .iter()
@@ -46,14 +52,9 @@ pub(super) fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> 
             _ => None,
         })
         .collect();
-    let headers: Vec<&str> = sources
-        .iter()
-        .filter_map(|source| match source {
-            Source::Header { name, .. } => Some(name.as_str()),
-            _ => None,
-        })
-        .collect();
-    let mut edits = without_headers(&headers, head);
+    let is_credential =
+        |(name, value): &(&[u8], &[u8])| sources.iter().any(|source| source.is_credential(name, value));
+    let mut edits = removals(head.pairs().iter().copied().filter(is_credential).map(|(name, _)| name));
     let lines: Vec<&[u8]> = head.values("cookie").collect();
     if lines.iter().any(|line| credential::without_cookies(line, &cookies).is_some()) {
         edits.push(Edit::Remove(b"cookie".to_vec()));
