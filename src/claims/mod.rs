@@ -86,6 +86,20 @@ impl TokenInfo {
         text_of(self.members.get(name))
     }
 
+    /// Who the token is about: a string, or an integer's JSON text, since some providers number
+    /// their users (RFC 7662 section 2.2 asks for a string).
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] if it has another type or appears twice.
+    pub fn subject(&self) -> Result<Option<Cow<'_, str>>, Unusable> {
+        match self.member("sub")? {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(Cow::Borrowed(text))),
+            Some(Value::Integer(n)) => Ok(Some(Cow::Owned(n.to_string()))),
+            Some(_) => Err(Unusable::BadReply),
+        }
+    }
+
     /// A point in time, which may be any JSON number, in whole seconds, rounded down.
     ///
     /// # Errors
@@ -162,7 +176,8 @@ impl TokenInfo {
             "scope" => Ok(self.scope_text()?),
             "aud" => self.audiences().and_then(|_| Ok(self.member(name)?.and_then(Value::scalar_text))),
             "exp" | "nbf" | "iat" => self.time(name).map(|t| t.map(|t| Cow::Owned(t.to_string()))),
-            "sub" | "iss" | "client_id" | "username" | "token_type" | "jti" => {
+            "sub" => self.subject(),
+            "iss" | "client_id" | "username" | "token_type" | "jti" => {
                 Ok(self.text(name)?.map(Cow::Borrowed))
             }
             _ => Ok(self.member(name)?.and_then(Value::scalar_text)),
@@ -308,6 +323,7 @@ mod tests {
         assert_eq!(info.scopes(), Ok(Some(vec!["a", "b"])));
         assert_eq!(info.audiences(), Err(Unusable::BadReply));
         assert_eq!(info.text("sub"), Err(Unusable::BadReply));
+        assert_eq!(info.template_text("sub"), Ok(Some("7".into())));
         assert_eq!(info.text("iss"), Ok(None));
         assert_eq!(info.template_text("twice"), Err(Unusable::BadReply));
         assert_eq!(info.template_text("org"), Ok(Some("12".into())));

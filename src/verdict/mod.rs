@@ -13,6 +13,7 @@ pub use permit::Permit;
 use crate::http::{Edit, LocalReply};
 use crate::refusal::{Denial, Reason, Refusal};
 use crate::telemetry::{Decision, Event};
+use std::borrow::Cow;
 
 /// What the host does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +147,7 @@ fn event(context: &RequestContext, decision: Decision, reason: Reason) -> Event 
         decision,
         reason,
         route: context.route().and_then(|r| r.name.clone()),
-        subject: token.and_then(|info| info.text("sub").ok().flatten()).map(str::to_owned),
+        subject: token.and_then(|info| info.subject().ok().flatten()).map(Cow::into_owned),
         recorded,
     }
 }
