@@ -449,9 +449,40 @@ fn no_sequence_of_callbacks_passes_a_byte_undecided_or_decides_twice() {
     }
 }
 
+/// On a host that makes no callbacks before the head goes on, a preflight goes on without its end.
+#[test]
+fn content_after_a_preflight_that_went_on_stays_held() {
+    let config = r#"{"routes": [{"match": {"path": "/p"}, "access": "public", "preflight": true},
+        {"match": {"methods": ["PUT"], "path": "/x"}, "preflight": true, "access": "public"}]}"#;
+    let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
+    engine.configure(ROOT, config::load(config.as_bytes(), &|_| None).unwrap());
+    let head = [
+        (":method", "OPTIONS"),
+        (":path", "/x"),
+        (":authority", "api.example.com"),
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "PUT"),
+    ];
+    let head = head.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    assert!(matches!(begin(&mut engine, STREAM, &head, false, at(0)), Step::NeedBody));
+    engine.measured(STREAM, 100, at(0));
+    assert!(engine.poll().is_none(), "its end may still come");
+    engine.measured(STREAM, 100, at(1));
+    let Some(Output::Decide { verdict, .. }) = engine.poll() else { panic!("a decision") };
+    assert!(matches!(verdict.action(), Action::Forward(_)));
+    let mut fetch = |_: usize, len: usize| Some(vec![b'x'; len]);
+    assert!(matches!(engine.body(STREAM, 0, false, &mut fetch, at(2)), Step::Continue));
+    let mut ended = engine.clone();
+    assert!(matches!(ended.trailers(STREAM, [], at(2)).0, Step::Continue), "no content has come");
+    assert!(matches!(engine.body(STREAM, 3, false, &mut fetch, at(2)), Step::Wait), "content");
+    assert!(matches!(engine.body(STREAM, 0, true, &mut fetch, at(2)), Step::Wait), "its end");
+    assert!(matches!(engine.trailers(STREAM, [], at(2)).0, Step::Wait), "its trailers");
+}
+
 #[test]
 fn the_gate_opens_for_open_streams_only() {
-    let phases = [Phase::Unknown, Phase::Waiting, Phase::Receiving, Phase::Open, Phase::Answered];
+    let phases =
+        [Phase::Unknown, Phase::Waiting, Phase::Receiving, Phase::Open, Phase::Empty, Phase::Answered];
     let callbacks = [Callback::Headers, Callback::Body, Callback::Trailers];
     let open: HashSet<_> = phases
         .into_iter()

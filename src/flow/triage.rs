@@ -23,6 +23,8 @@ pub(super) enum Triage {
     Introspect(Token, Arc<TokenRules>, Inputs),
     /// Its body must be verified.
     Receive(Verification, Arc<Webhook>),
+    /// It may pass if no content follows.
+    Await(Permit),
 }
 
 /// Where a request goes.
@@ -77,13 +79,17 @@ fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>,
     if head.is_upgrade() && head.connection_nominates() {
         return Err(Denial::NominatingConnection);
     }
+    let own = policy.table.find(&host, &path, head.method());
+    // A public route takes the same request with content too: nothing needs to be waited for.
+    let is_open = matches!(own, Found::Route(route, _) if matches!(route.access, Access::Public(_)));
     if let Some(requested) = preflight_method(head)
+        && !(is_open && !head.end_of_stream())
         && let Found::Route(route, captures) = policy.table.find(&host, &path, &requested)
         && let Some(permit) = Permit::preflight(route)
     {
         return Ok(Located { route, captures, preflight: Some(permit) });
     }
-    match policy.table.find(&host, &path, head.method()) {
+    match own {
         Found::Route(route, captures) => Ok(Located { route, captures, preflight: None }),
         Found::Nothing => {
             let route = policy.fallback.as_ref().ok_or(Denial::NoRoute)?;
@@ -96,7 +102,7 @@ fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>,
 /// The method that a real CORS preflight asks about (Fetch, "CORS-preflight request").
 fn preflight_method(head: &RequestHead<'_>) -> Option<String> {
     let is_real =
-        head.method() == "OPTIONS" && head.has("origin") && head.end_of_stream() && !head.is_upgrade();
+        head.method() == "OPTIONS" && head.has("origin") && head.may_be_empty() && !head.is_upgrade();
     if !is_real {
         return None;
     }
@@ -122,7 +128,8 @@ fn authenticate(
         };
         edits::cut_query(&edits::query_names(sources), head, &mut context.base_edits);
         context.credential_edits = edits::without_any_credential(sources, head);
-        return Triage::Decided(Ok(permit));
+        let is_complete = head.end_of_stream();
+        return if is_complete { Triage::Decided(Ok(permit)) } else { Triage::Await(permit) };
     }
     match &route.access {
         Access::Public(no_rules) => Triage::Decided(Ok(Permit::public(no_rules))),

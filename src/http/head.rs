@@ -44,6 +44,12 @@ impl<'a> RequestHead<'a> {
         self.end_of_stream
     }
 
+    /// Whether the head leaves open, or says, that no content follows. Its end may stand in a frame
+    /// of its own: an empty DATA (RFC 9113 section 8.1) or a last chunk.
+    pub fn may_be_empty(&self) -> bool {
+        self.end_of_stream || self.values("content-length").all(|length| length == b"0")
+    }
+
     /// All values of the header with this name, in any case.
     pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
         self.pairs

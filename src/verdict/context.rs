@@ -25,6 +25,8 @@ pub struct RequestContext {
     pub(crate) grpc: bool,
     /// Whether the request ends with its head, so that no callback about it follows.
     pub(crate) is_whole: bool,
+    /// Whether it is forwarded on the condition that no content follows its head.
+    pub(crate) is_without_content: bool,
 }
 
 impl RequestContext {
@@ -40,6 +42,7 @@ impl RequestContext {
             is_stale: false,
             grpc: false,
             is_whole: false,
+            is_without_content: false,
         }
     }
 

@@ -4,22 +4,25 @@
 //! ```text
 //! triage ─┬─▶ Introspecting ─┬─▶ Checking ─┬─▶ decided
 //!         ├─▶ Receiving ─────┼─────────────┤
+//!         ├─▶ Ending ────────┼─────────────┤
 //!         └──────────────────┴─────────────┘
 //! ```
 
 mod admission;
 mod checking;
+mod ending;
 mod introspecting;
 mod receiving;
 
 pub(super) use checking::Checking;
+pub(super) use ending::Ending;
 pub(super) use introspecting::Introspecting;
 pub(super) use receiving::{BodyProgress, Receiving};
 
 use super::counts::{Class, Taken};
 use super::services::Services;
 use crate::policy::TokenRules;
-use crate::refusal::{Outage, Refusal, Unusable};
+use crate::refusal::{Denial, Outage, Refusal, Unusable};
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use crate::verdict::{FailOpen, Passage, Permit, RequestContext};
@@ -34,6 +37,8 @@ pub(super) enum Request {
     Checking(Checking),
     /// Its body is being hashed.
     Receiving(Receiving),
+    /// It is a preflight if nothing more comes.
+    Ending(Ending),
 }
 
 /// What a step leads to.
@@ -43,6 +48,8 @@ pub(super) enum Next {
     Wait(Request),
     /// The request waits for more of its body.
     NeedBody(Receiving),
+    /// The request waits for its end.
+    NeedEnd(Ending),
     /// The request is decided.
     Decided(RequestContext, Result<Passage, Refusal>),
 }
@@ -63,6 +70,7 @@ impl Request {
             Self::Introspecting(state) => &state.bearer().context,
             Self::Checking(state) => &state.bearer().context,
             Self::Receiving(state) => state.context(),
+            Self::Ending(state) => state.context(),
         }
     }
 
@@ -71,6 +79,7 @@ impl Request {
             Self::Introspecting(state) => &mut state.bearer_mut().context,
             Self::Checking(state) => &mut state.bearer_mut().context,
             Self::Receiving(state) => state.context_mut(),
+            Self::Ending(state) => state.context_mut(),
         }
     }
 
@@ -79,6 +88,7 @@ impl Request {
             Self::Introspecting(state) => state.bearer().deadline,
             Self::Checking(state) => state.bearer().deadline,
             Self::Receiving(state) => state.deadline(),
+            Self::Ending(state) => state.deadline(),
         }
     }
 
@@ -98,12 +108,19 @@ impl Request {
                 parked_bytes: state.context().memory_cost(),
                 held_bytes: state.held(),
             },
+            Self::Ending(state) => {
+                Taken { class: Class::Receiving, parked_bytes: state.context().memory_cost(), held_bytes: 0 }
+            }
         }
     }
 
     /// Whether no body callback has come although one should.
     pub(super) fn awaits_callbacks(&self) -> bool {
-        matches!(self, Self::Receiving(state) if state.is_unheard())
+        match self {
+            Self::Receiving(state) => state.is_unheard(),
+            Self::Ending(_) => true,
+            Self::Introspecting(_) | Self::Checking(_) => false,
+        }
     }
 
     /// The time is up: an answer like any other.
@@ -112,6 +129,7 @@ impl Request {
             Self::Introspecting(state) => state.resume(Err(Outage::Timeout.into()), services),
             Self::Checking(state) => state.time_out(services),
             Self::Receiving(state) => state.time_out(),
+            Self::Ending(state) => state.refuse(Denial::NoRoute.into()),
         }
     }
 
@@ -123,6 +141,7 @@ impl Request {
             Self::Introspecting(state) => state.into_bearer().decide(Err(refusal)),
             Self::Checking(state) => state.into_bearer().decide(Err(refusal)),
             Self::Receiving(state) => state.refuse(refusal),
+            Self::Ending(state) => state.refuse(refusal),
         }
     }
 }

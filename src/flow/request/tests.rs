@@ -113,6 +113,7 @@ fn decided(next: Next) -> Result<&'static str, Refusal> {
         Next::Decided(_, Err(refusal)) => Err(refusal),
         Next::Wait(_) => Ok("waits"),
         Next::NeedBody(_) => Ok("needs its body"),
+        Next::NeedEnd(_) => Ok("needs its end"),
     }
 }
 
