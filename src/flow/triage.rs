@@ -48,6 +48,7 @@ pub(super) fn triage(
         return (context, Triage::Decided(Err(Denial::MalformedRequest.into())));
     }
     context.grpc = head.is_grpc();
+    context.grpc_web = head.is_grpc_web();
     // First of all, on every path: whatever is decided later, these do not pass.
     edits::strip_owned(&policy, head, &mut context.base_edits);
     let triage = match locate(&policy, head) {

@@ -110,6 +110,11 @@ impl<'a> RequestHead<'a> {
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
     }
 
+    /// Whether this is a gRPC-Web request: `application/grpc-web`, alone, as text, or with a suffix.
+    pub fn is_grpc_web(&self) -> bool {
+        self.values("content-type").next().is_some_and(|value| value.starts_with(b"application/grpc-web"))
+    }
+
     /// Whether `Connection` names a header that the next hop would then delete (RFC 9110 section
     /// 7.6.1).
     pub fn connection_nominates(&self) -> bool {

@@ -85,7 +85,7 @@ pub struct LocalReply {
     pub status: u16,
     /// The headers; every value is visible ASCII.
     pub headers: Vec<(String, String)>,
-    /// The body; for gRPC the `grpc-message`.
+    /// The body; none for gRPC, whose message is a header.
     pub body: String,
     /// The value of `%RESPONSE_CODE_DETAILS%`.
     pub details: String,

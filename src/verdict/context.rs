@@ -23,6 +23,7 @@ pub struct RequestContext {
     /// Whether the decision uses an answer that is older than its lifetime.
     pub(crate) is_stale: bool,
     pub(crate) grpc: bool,
+    pub(crate) grpc_web: bool,
     /// Whether the request ends with its head, so that no callback about it follows.
     pub(crate) is_whole: bool,
     /// Whether it is forwarded on the condition that no content follows its head.
@@ -41,6 +42,7 @@ impl RequestContext {
             token: None,
             is_stale: false,
             grpc: false,
+            grpc_web: false,
             is_whole: false,
             is_without_content: false,
         }

@@ -17,9 +17,14 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
     if answer.status.code == 503 {
         headers.push(("retry-after".to_owned(), retry_after(refusal).to_string()));
     }
+    if context.grpc || context.grpc_web {
+        headers.push(("grpc-status".to_owned(), answer.status.grpc.to_string()));
+        headers.push(("grpc-message".to_owned(), answer.message.to_owned()));
+    }
     let body = if context.grpc {
-        // Envoy sends it as the `grpc-message` of a trailers-only response.
-        answer.message.to_owned()
+        // Envoy's `grpc_web` filter, where it stands in front, has made this of a gRPC-Web request.
+        // It replaces the status of an answer that has a body by one that it makes of the 400.
+        String::new()
     } else {
         let (media_type, body) = body(answer, context.policy.format);
         headers.push(("content-type".to_owned(), media_type.to_owned()));

@@ -34,6 +34,7 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
         ("host/two_plugins_in_one_vm_decide_each_by_its_own_document", two_plugins),
         ("host/a_struct_is_refused_and_told_what_is_expected", a_struct),
         ("host/the_shipped_buffers_hold_the_largest_webhook", the_largest_webhook),
+        ("host/a_grpc_web_filter_in_front_keeps_the_status", grpc_web_in_front),
     ];
     all.iter().map(|(name, run)| trial(fleet, name, 1, *run)).collect()
 }
@@ -442,6 +443,41 @@ fn a_struct(envoy: &Arc<Envoy>) -> Outcome {
             Ok(())
         }
     }
+}
+
+/// The filter makes gRPC of gRPC-Web before the gate sees it, and another status of the gate's
+/// answer unless that has none of its own.
+fn grpc_web_in_front(envoy: &Arc<Envoy>) -> Outcome {
+    let mut scene = Scene::new(envoy, "grpc-web", standin::Seed::embedded())?;
+    scene.shape.policy = Policy::Document(scene.local(&any_token()).to_string().into_bytes());
+    let mut listener = sample::listener(&scene.shape, &sample::module()?);
+    let filters = "/filter_chains/0/filters/0/typed_config/http_filters";
+    let chain = listener.pointer_mut(filters).and_then(Value::as_array_mut).ok_or("no filters")?;
+    let kind = "type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb";
+    chain.insert(0, json!({"name": "envoy.filters.http.grpc_web", "typed_config": {"@type": kind}}));
+    envoy.put_raw_listener(&scene.shape.name, listener).map_err(|Refused(text)| text)?;
+    for version in BOTH {
+        for (credential, grpc_status, http_status) in
+            [("Bearer", "3", 400), ("Basic x", "16", 401), ("Bearer tok_revoked", "16", 401)]
+        {
+            for kind in ["application/grpc-web+proto", "application/grpc-web-text"] {
+                let request = Ask::new("POST", "/any", HOST)
+                    .header("content-type", kind)
+                    .header("authorization", credential)
+                    .body("AAAAAAA=");
+                let (answer, _) = ask(&scene, version, &request)?;
+                let status = answer.header("grpc-status");
+                ensure!(
+                    answer.status == http_status && status.as_deref() == Some(grpc_status),
+                    "{version} {kind} {credential}: {} {status:?} {:?}",
+                    answer.status,
+                    answer.headers
+                );
+                ensure!(answer.header("grpc-message").is_some(), "no message: {:?}", answer.headers);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Both protocols have a buffer limit of their own in Envoy, and both must be larger than the
