@@ -3,7 +3,7 @@
 use crate::http::head::{Reading, RequestHead, normalized_eq};
 use crate::http::query;
 use crate::refusal::Denial;
-use crate::secret::{MAX_TOKEN, Secret, Token};
+use crate::secret::{Secret, Token};
 use std::borrow::Cow;
 
 /// One place where a token may be.
@@ -30,18 +30,22 @@ pub(crate) enum Source {
     },
 }
 
-/// The token of a request; `None` if it has none.
+/// The token of a request; `None` if it has none. `max_bytes`: the longest that is taken.
 ///
 /// # Errors
 /// [`Denial::MalformedCredential`] if a source violates the grammar or appears twice,
 /// [`Denial::ConflictingCredentials`] if two sources have different tokens, [`Denial::CrossSite`]
 /// if an unsafe request from an unlisted origin has its token only in a cookie.
-pub(crate) fn extract(sources: &[Source], head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
+pub(crate) fn extract(
+    sources: &[Source],
+    head: &RequestHead<'_>,
+    max_bytes: usize,
+) -> Result<Option<Token>, Denial> {
     let mut found: Option<Cow<'_, str>> = None;
     let mut cookie_origins: Option<&[String]> = None;
     let mut vouched = false;
     for source in sources {
-        let Some(token) = source.read(head)? else { continue };
+        let Some(token) = source.read(head, max_bytes)? else { continue };
         if found.as_ref().is_some_and(|f| *f != token) {
             return Err(Denial::ConflictingCredentials);
         }
@@ -75,7 +79,7 @@ fn comes_from(head: &RequestHead<'_>, origins: &[String]) -> bool {
 }
 
 impl Source {
-    fn read<'a>(&self, head: &RequestHead<'a>) -> Result<Option<Cow<'a, str>>, Denial> {
+    fn read<'a>(&self, head: &RequestHead<'a>, max_bytes: usize) -> Result<Option<Cow<'a, str>>, Denial> {
         let value = match self {
             Self::Header { name, scheme } => match head.read(name) {
                 Reading::Missing => return Ok(None),
@@ -102,7 +106,7 @@ impl Source {
                 }
             }
         };
-        if value.len() > MAX_TOKEN || !is_b64token(&value) {
+        if value.len() > max_bytes || !is_b64token(&value) {
             return Err(Denial::MalformedCredential);
         }
         let text = match value {
@@ -229,6 +233,8 @@ pub(crate) fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX_TOKEN: usize = 8192;
     use crate::http::head::head_of;
     use proptest::prelude::*;
 
@@ -238,7 +244,7 @@ mod tests {
 
     fn extracted(sources: &[Source], headers: &[(&str, &[u8])]) -> Result<Option<String>, Denial> {
         let head = head_of(headers, true);
-        extract(sources, &head).map(|t| t.map(|t| t.reveal().clone()))
+        extract(sources, &head, MAX_TOKEN).map(|t| t.map(|t| t.reveal().clone()))
     }
 
     #[test]

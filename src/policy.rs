@@ -31,6 +31,8 @@ pub(crate) struct Policy {
     pub(crate) renders_token_alone: bool,
     pub(crate) owned: OwnedHeaders,
     pub(crate) refused_token_prefixes: Vec<String>,
+    /// The longest token that is taken, in bytes.
+    pub(crate) max_token_bytes: usize,
     pub(crate) realm: String,
     pub(crate) format: AnswerFormat,
     /// Whether refusals are counted and not enforced, unless a route or webhook configures it.

@@ -9,6 +9,7 @@
 //! One table defines all of it: the classes, [`Reason`], and the messages to caller and operator.
 //! To add a reason, add a line.
 
+use std::fmt;
 use std::time::Duration;
 
 /// An HTTP status with its reason phrase and its gRPC equivalent.
@@ -136,6 +137,46 @@ macro_rules! catalogue {
     (@hint $hint:literal) => { Some($hint) };
 }
 
+/// What was wrong with a 200, for the operator: a member's name, if it is one that the gate knows,
+/// and never a value.
+#[derive(Clone, Copy, Debug)]
+pub struct Flaw {
+    /// The member.
+    pub member: Option<&'static str>,
+    /// What is wrong with it, as a sentence goes on after its name.
+    pub what: &'static str,
+}
+
+impl Flaw {
+    /// Of the whole body.
+    pub(crate) const fn of_body(what: &'static str) -> Unusable {
+        Unusable::BadReply(Self { member: None, what })
+    }
+
+    /// Of one member.
+    pub(crate) const fn of(member: &'static str, what: &'static str) -> Unusable {
+        Unusable::BadReply(Self { member: Some(member), what })
+    }
+}
+
+/// Which flaw it was changes no decision.
+impl PartialEq for Flaw {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Flaw {}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.member {
+            Some(member) => write!(f, "`{member}` {}", self.what),
+            None => f.write_str(self.what),
+        }
+    }
+}
+
 impl Reason {
     /// The stable id.
     pub const fn id(self) -> &'static str {
@@ -242,8 +283,8 @@ catalogue! {
         Status "provider_status" => PROVIDER_UNAVAILABLE,
             "the provider's answer has a status that is no answer: see the `path`s and `authority` of `provider`";
         /// A 200 response that does not follow the protocol.
-        BadReply "provider_bad_reply" => PROVIDER_UNAVAILABLE,
-            "the provider's 200 is not what the protocol asks for: see the `path`s of `provider`";
+        BadReply(Flaw) "provider_bad_reply" => PROVIDER_UNAVAILABLE,
+            "the provider's 200 is not what the protocol asks for";
         /// The provider refuses the gate's own credentials.
         OurCredentials "provider_credentials" => PROVIDER_UNAVAILABLE,
             "the provider refuses the gate's own credentials: see `provider.introspection.credentials` and `provider.permissions.api_key`";

@@ -4,6 +4,7 @@
 use super::error::Problems;
 use super::fields::{
     Choice, Field, Flag, Number, Object, ObjectMap, Objects, Presence, Secrets, Span, Text, TextMap, Texts,
+    TextsMap,
 };
 use super::json::JsonValue;
 use std::cell::RefCell;
@@ -114,7 +115,7 @@ impl<'a> Section<'a> {
         match node {
             JsonValue::Text(text) if !text.is_empty() => Some(text.clone()),
             JsonValue::Text(_) => {
-                self.sink.borrow_mut().push(path, "an empty string", "a string");
+                self.sink.borrow_mut().push(path, "an empty string", "a string that is not empty");
                 None
             }
             other => {
@@ -215,6 +216,10 @@ impl<'a> Section<'a> {
 
     fn take_texts(&mut self, named: Named) -> Option<Vec<String>> {
         let items = self.take_list(named)?;
+        Some(self.distinct(items))
+    }
+
+    fn distinct(&self, items: Vec<Member<'_>>) -> Vec<String> {
         let mut texts = Vec::with_capacity(items.len());
         for (path, node) in items {
             let Some(text) = self.as_text(path.clone(), node) else { continue };
@@ -224,7 +229,7 @@ impl<'a> Section<'a> {
                 texts.push(text);
             }
         }
-        Some(texts)
+        texts
     }
 
     /// The items of a list of secrets.
@@ -235,6 +240,10 @@ impl<'a> Section<'a> {
     /// A list's items with their paths; an empty list is a problem.
     fn take_list(&mut self, named: Named) -> Option<Vec<Member<'a>>> {
         let (path, node) = self.take_named(named)?;
+        self.items(path, node)
+    }
+
+    fn items<'n>(&self, path: String, node: &'n JsonValue) -> Option<Vec<Member<'n>>> {
         match node {
             JsonValue::List(items) if !items.is_empty() => {
                 Some(items.iter().enumerate().map(|(nth, item)| (format!("{path}[{nth}]"), item)).collect())
@@ -289,6 +298,23 @@ impl<'a> Section<'a> {
     fn take_text_map(&mut self, named: Named) -> Option<Vec<(String, String)>> {
         let members = self.take_map(named)?.into_iter();
         Some(members.filter_map(|(n, (path, node))| Some((n, self.as_text(path, node)?))).collect())
+    }
+
+    /// An object whose names are the user's, each with a string or a list of them.
+    pub(super) fn texts_map<P: Presence>(
+        &mut self,
+        field: &Field<TextsMap, P>,
+    ) -> Option<Vec<(String, Vec<String>)>> {
+        self.take_texts_map(field.into())
+    }
+
+    fn take_texts_map(&mut self, named: Named) -> Option<Vec<(String, Vec<String>)>> {
+        let members = self.take_map(named)?.into_iter();
+        let texts = |path: String, node: &JsonValue| match node {
+            JsonValue::List(_) => Some(self.distinct(self.items(path, node)?)),
+            node => Some(vec![self.as_text(path, node)?]),
+        };
+        Some(members.filter_map(|(n, (path, node))| Some((n, texts(path, node)?))).collect())
     }
 
     /// The members of an object whose names are the user's.

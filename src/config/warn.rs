@@ -1,6 +1,6 @@
 //! Warnings about settings that are allowed but probably not intended.
 
-use super::raw::{Access, DefaultAccess, Document, Route};
+use super::raw::{Access, DefaultAccess, Document, Require, Route, SecretSourceKind};
 use crate::credential::Source;
 use crate::route::Pattern;
 use std::collections::HashMap;
@@ -8,16 +8,50 @@ use std::collections::HashMap;
 /// One sentence per finding.
 pub(super) fn warnings(document: &Document) -> Vec<String> {
     let mut warnings = Vec::new();
-    let wants_token = |r: &Route| r.webhook.is_none() && r.access() != Access::Public;
-    let names_client =
-        |r: &Route| r.require.as_ref().is_some_and(|q| !q.audience.is_empty() || !q.client_id.is_empty());
-    let some_want_a_token =
-        document.default_access == Some(DefaultAccess::Required) || document.routes.iter().any(wants_token);
-    if some_want_a_token && !document.routes.iter().any(names_client) {
+    let wants_token = |r: &&Route| r.webhook.is_none() && r.access() != Access::Public;
+    let names_client = |r: Option<&Require>| {
+        let top = document.require.as_ref();
+        [r, top].into_iter().flatten().any(|q| !q.audience.is_empty() || !q.client_id.is_empty())
+    };
+    let unnamed = document.routes.iter().filter(wants_token).filter(|r| !names_client(r.require.as_ref()));
+    let by_default = document.default_access == Some(DefaultAccess::Required) && !names_client(None);
+    for at in unnamed.map(|r| r.at.as_str()).chain(by_default.then_some("default_access")) {
+        warnings.push(format!(
+            "{at} requires neither an `audience` nor a `client_id`: a token that any client was given passes"
+        ));
+    }
+    if document.shadow == Some(true) {
         warnings.push(
-            "no route requires an `audience` or a `client_id`: a token that any client was given passes"
-                .to_owned(),
+            "mode is `shadow`: nothing is refused, except where a route or webhook enforces".to_owned(),
         );
+    }
+    if document.default_access == Some(DefaultAccess::Public) {
+        warnings
+            .push("default_access is `public`: what no route names passes without a credential".to_owned());
+    }
+    for route in document.routes.iter().filter(|r| r.open_on_outage == Some(true)) {
+        warnings.push(format!(
+            "{}.on_provider_error is `allow`: whoever can make the provider fail passes",
+            route.at
+        ));
+    }
+    for route in document.routes.iter().filter(|r| r.webhook.is_some()) {
+        let has_parameters = route
+            .path
+            .as_ref()
+            .and_then(|p| Pattern::parse(p).ok())
+            .is_some_and(|p| p.names().next().is_some());
+        if route.methods.is_none() || has_parameters {
+            warnings.push(format!(
+                "{} is a webhook with any method or a parameter: the signature covers neither",
+                route.at
+            ));
+        }
+    }
+    for at in literal_secrets(document) {
+        warnings.push(format!(
+            "{at} is a literal, which Envoy's /config_dump shows: `{{\"env\": \"NAME\"}}` is read from the environment"
+        ));
     }
     let stricter =
         document.routes.iter().find(|r| r.hosts.is_some() && (r.webhook.is_some() || is_required(r)));
@@ -42,6 +76,19 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Where secrets stand as they are.
+fn literal_secrets(document: &Document) -> impl Iterator<Item = &str> {
+    let provider = document.provider.iter();
+    let clients = provider.clone().filter_map(|p| p.introspection.as_ref()?.credentials.as_ref());
+    let clients = clients.chain(document.routes.iter().filter_map(|r| r.introspection.as_ref()));
+    clients
+        .flat_map(|client| client.client_secret.iter().chain(&client.token))
+        .chain(provider.filter_map(|p| p.permissions.as_ref()?.api_key.as_ref()))
+        .chain(document.webhooks.iter().flat_map(|w| &w.secrets))
+        .filter(|secret| matches!(secret.from, SecretSourceKind::Literal(_)))
+        .map(|secret| secret.at.as_str())
 }
 
 /// Routes whose paths differ only in ASCII case or a trailing slash, which frameworks behind the

@@ -3,7 +3,7 @@
 use super::query::QueryKind;
 use crate::http::{CallFailure, Response};
 use crate::introspect::Introspection;
-use crate::refusal::{Outage, Refusal, Unusable};
+use crate::refusal::{Flaw, Outage, Refusal, Unusable};
 use std::time::Duration;
 
 /// The body of a 200; `None` for a session endpoint's 401, which is its no.
@@ -33,7 +33,7 @@ fn refusal_of(failure: CallFailure) -> Refusal {
         CallFailure::Timeout => Outage::Timeout.into(),
         CallFailure::Reset => Outage::Reset.into(),
         CallFailure::TooLarge => Unusable::TooLarge.into(),
-        CallFailure::Malformed => Unusable::BadReply.into(),
+        CallFailure::Malformed => Flaw::of_body("it has no valid status").into(),
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
             (CallFailure::Timeout, Outage::Timeout.into()),
             (CallFailure::Reset, Outage::Reset.into()),
             (CallFailure::TooLarge, Unusable::TooLarge.into()),
-            (CallFailure::Malformed, Unusable::BadReply.into()),
+            (CallFailure::Malformed, Flaw::of_body("").into()),
         ];
         for (failure, expected) in cases {
             assert_eq!(body_of(Err(failure), ASKED), Err(expected));

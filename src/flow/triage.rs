@@ -161,7 +161,9 @@ fn authenticate(
 
 /// The token to introspect, if the request presents one that may be an access token.
 fn presented(policy: &Policy, rules: &TokenRules, head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
-    let Some(token) = credential::extract(&rules.sources, head)? else { return Ok(None) };
+    let Some(token) = credential::extract(&rules.sources, head, policy.max_token_bytes)? else {
+        return Ok(None);
+    };
     if token.reveal().starts_with(SESSION_PREFIX) {
         return if rules.sessions.is_some() { Ok(Some(token)) } else { Err(Denial::SessionToken) };
     }

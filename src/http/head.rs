@@ -110,7 +110,8 @@ impl<'a> RequestHead<'a> {
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
     }
 
-    /// Whether this is a gRPC-Web request: `application/grpc-web`, alone, as text, or with a suffix.
+    /// Whether this is a gRPC-Web request: `application/grpc-web`, alone, as text, or with a
+    /// suffix.
     pub fn is_grpc_web(&self) -> bool {
         self.values("content-type").next().is_some_and(|value| value.starts_with(b"application/grpc-web"))
     }

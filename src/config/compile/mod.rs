@@ -2,14 +2,15 @@
 
 mod defaults;
 mod headers;
+mod matching;
 mod provider;
 mod routes;
 mod webhooks;
 
 use super::error::Problems;
 use super::fields::document as fields;
-use super::raw::Document;
 use super::raw::limits::Caches;
+use super::raw::{Document, Require};
 use crate::cache::Lifetime;
 use crate::credential::Source;
 use crate::hash::Fingerprint;
@@ -61,6 +62,8 @@ struct Shared {
     sources: Vec<Source>,
     strip_credential: bool,
     clock_skew: Duration,
+    /// What applies where a route has no rule of that kind.
+    require: Require,
     identity_values: Vec<RequestValue>,
     /// The default subject, and the aliases of namespaces.
     permissions: Option<(Template, Vec<(String, String)>)>,
@@ -72,11 +75,13 @@ struct Shared {
 }
 
 impl Compiler<'_> {
-    fn policy(&mut self, document: Document) -> Option<Policy> {
+    fn policy(&mut self, mut document: Document) -> Option<Policy> {
+        let require = document.require.take().unwrap_or_default();
         self.read_by_credentials = headers::credential_headers(&document);
         self.owned = headers::owned_headers(&document);
         self.owned_names(&document);
         let identity_headers = self.identity_headers(&document);
+        self.path_parameters(&document, &identity_headers);
         let sources = match &document.credentials {
             Some(sources) => self.sources(sources),
             None => vec![defaults::source()],
@@ -106,6 +111,7 @@ impl Compiler<'_> {
             default_endpoint,
             strip_credential: fields::STRIP_CREDENTIAL.of(document.strip_credential),
             clock_skew: fields::CLOCK_SKEW.of(document.clock_skew),
+            require,
             identity_values: identity_headers.iter().flat_map(|(_, t)| t.request_values().cloned()).collect(),
             permissions: raw_permissions.zip(subject).map(|(p, subject)| (subject, p.namespaces())),
             cache: document.cache,
@@ -145,6 +151,8 @@ impl Compiler<'_> {
             refused_token_prefixes: document.refused_token_prefixes.unwrap_or_else(|| {
                 fields::REFUSED_TOKEN_PREFIXES.default().iter().map(|p| (*p).to_owned()).collect()
             }),
+            max_token_bytes: usize::try_from(fields::MAX_TOKEN_BYTES.of(document.max_token_bytes))
+                .unwrap_or(usize::MAX),
             format: fields::challenge::FORMAT.of(document.format),
             shadow: fields::MODE.of(document.shadow),
             record_allowed: fields::FILTER_STATE.of(document.record_allowed),

@@ -14,7 +14,7 @@ use crate::flow::timers::Timers;
 use crate::flow::triage::{Triage, triage};
 use crate::flow::{NoStore, Output, RootId, Seed, StreamId};
 use crate::http::head::head_of;
-use crate::refusal::Denial;
+use crate::refusal::{Denial, Flaw};
 use std::rc::Rc;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -140,7 +140,7 @@ fn an_answer_about_the_token_decides_or_leads_to_the_checks() {
         ("/token", Err(outage()), Err(outage())),
         ("/check", active(), Ok("waits")),
         ("/open/1", Err(outage()), Ok("fail open")),
-        ("/open/1", Err(Unusable::BadReply.into()), Err(Unusable::BadReply.into())),
+        ("/open/1", Err(Flaw::of_body("").into()), Err(Flaw::of_body("").into())),
         ("/open/a%3Ab", Err(outage()), Err(Denial::UnresolvedTemplate.into())),
     ];
     for (path, answer, expected) in cases {
