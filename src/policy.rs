@@ -33,6 +33,8 @@ pub(crate) struct Policy {
     pub(crate) refused_token_prefixes: Vec<String>,
     /// The longest token that is taken, in bytes.
     pub(crate) max_token_bytes: usize,
+    /// Whether a request's `tracestate` goes with its callouts.
+    pub(crate) tracestate: bool,
     pub(crate) realm: String,
     pub(crate) format: AnswerFormat,
     /// Whether refusals are counted and not enforced, unless a route or webhook configures it.

@@ -4,6 +4,7 @@ use super::query::QueryKind;
 use crate::http::{CallFailure, Response};
 use crate::introspect::Introspection;
 use crate::refusal::{Flaw, Outage, Refusal, Unusable};
+use crate::time::Timestamp;
 use std::time::Duration;
 
 /// The body of a 200; `None` for a session endpoint's 401, which is its no.
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub(super) fn body_of<'a>(
     answer: Result<Response<'a>, CallFailure>,
     kind: QueryKind,
+    now: Timestamp,
 ) -> Result<Option<&'a [u8]>, Refusal> {
     let Response { status, retry_after, body } = answer.map_err(refusal_of)?;
     Err(match status {
@@ -20,7 +22,7 @@ pub(super) fn body_of<'a>(
         // The token was the credential, and none of the gate's own.
         401 if kind == QueryKind::Session => return Ok(None),
         401 | 403 => Unusable::OurCredentials.into(),
-        429 => Unusable::RateLimited(retry_after.and_then(seconds)).into(),
+        429 => Unusable::RateLimited(retry_after.and_then(|value| wait(value, now))).into(),
         500..=599 => Outage::ServerError.into(),
         _ => Unusable::Status.into(),
     })
@@ -37,10 +39,25 @@ fn refusal_of(failure: CallFailure) -> Refusal {
     }
 }
 
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3).
-fn seconds(value: &[u8]) -> Option<Duration> {
-    std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_secs)
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date in one of the three forms of section
+/// 5.6.7. Some providers write a fraction, which is rounded up.
+fn wait(value: &[u8], now: Timestamp) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let wait = if is_number(whole) && is_number(fraction) {
+        let begun = u64::from(fraction.bytes().any(|b| b != b'0'));
+        // More digits than a number has are a long wait too.
+        Duration::from_secs(whole.parse().unwrap_or(u64::MAX).saturating_add(begun))
+    } else {
+        let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Timestamp::from_secs(at.as_secs()).saturating_since(now)
+    };
+    Some(wait.min(LONGEST_WAIT))
 }
+
+/// No provider means more, and no pause is as long.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// What the body of a token's or session's answer says.
 ///
@@ -59,6 +76,7 @@ mod tests {
     use super::*;
 
     const ASKED: QueryKind = QueryKind::Introspection;
+    const NOW: Timestamp = Timestamp::from_secs(0);
 
     fn answer(status: u16, retry_after: Option<&'static str>) -> Result<Response<'static>, CallFailure> {
         Ok(Response { status, retry_after: retry_after.map(str::as_bytes), body: b"{}" })
@@ -66,9 +84,9 @@ mod tests {
 
     #[test]
     fn a_401_is_an_answer_about_a_session_alone() {
-        assert_eq!(body_of(answer(401, None), QueryKind::Session), Ok(None));
+        assert_eq!(body_of(answer(401, None), QueryKind::Session, NOW), Ok(None));
         for kind in [QueryKind::Introspection, QueryKind::Permission] {
-            assert_eq!(body_of(answer(401, None), kind), Err(Unusable::OurCredentials.into()));
+            assert_eq!(body_of(answer(401, None), kind, NOW), Err(Unusable::OurCredentials.into()));
         }
         assert_eq!(introspection_of(None, QueryKind::Session), Ok(Introspection::Inactive));
     }
@@ -91,8 +109,41 @@ mod tests {
             (503, None, Err(Outage::ServerError.into())),
         ];
         for (status, retry_after, expected) in cases {
-            assert_eq!(body_of(answer(status, retry_after), ASKED).map(|_| ()), expected, "{status}");
+            assert_eq!(body_of(answer(status, retry_after), ASKED, NOW).map(|_| ()), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::from_nanos(1_790_000_000_500_000_000);
+        let ms = |n| Some(Duration::from_millis(n));
+        let cases = [
+            ("20", ms(20_000)),
+            (" 20 ", ms(20_000)),
+            ("0", ms(0)),
+            ("19.5", ms(20_000)),
+            ("19.000", ms(19_000)),
+            ("99999999999999999999999", Some(LONGEST_WAIT)),
+            ("Mon, 21 Sep 2026 14:13:40 GMT", ms(19_500)),
+            ("Monday, 21-Sep-26 14:13:40 GMT", ms(19_500)),
+            ("Mon Sep 21 14:13:40 2026", ms(19_500)),
+            ("Mon, 21 Sep 2026 14:13:19 GMT", ms(0)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(LONGEST_WAIT)),
+            ("", None),
+            (".", None),
+            ("1.", None),
+            (".5", None),
+            ("-1", None),
+            ("+1", None),
+            ("1e3", None),
+            ("soon", None),
+            ("Mon, 21 Sep 2026 14:13:40 CEST", None),
+            ("Mon, 32 Sep 2026 14:13:40 GMT", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(wait(text.as_bytes(), now), expected, "{text}");
+        }
+        assert_eq!(wait(b"\xff", now), None);
     }
 
     #[test]
@@ -106,7 +157,7 @@ mod tests {
             (CallFailure::Malformed, Flaw::of_body("").into()),
         ];
         for (failure, expected) in cases {
-            assert_eq!(body_of(Err(failure), ASKED), Err(expected));
+            assert_eq!(body_of(Err(failure), ASKED, NOW), Err(expected));
         }
     }
 }

@@ -161,6 +161,7 @@ impl Calls {
         let is_probe = breaker.on_start(deadline);
         let count = self.under_way.of(purpose);
         *count = count.saturating_add(1);
+        let callout = query.callout(waiter.is_some());
         let id = FlightId(self.next_flight);
         self.next_flight = self.next_flight.wrapping_add(1);
         let flight = Flight {
@@ -177,7 +178,7 @@ impl Calls {
         };
         self.by_key.insert((root, query.key()), id);
         self.flights.insert(id, flight);
-        outputs.push(Output::Dispatch { flight: id, root, callout: query.callout() });
+        outputs.push(Output::Dispatch { flight: id, root, callout });
         Ok(())
     }
 

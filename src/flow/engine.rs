@@ -163,7 +163,7 @@ impl Engine {
     pub fn landed(&mut self, flight: FlightId, answer: Result<Response<'_>, CallFailure>, now: Timestamp) {
         self.facts.observe_clock(now);
         let Some(flight) = self.calls.land(flight, &mut self.timers) else { return };
-        let body = answer::body_of(answer, flight.kind);
+        let body = answer::body_of(answer, flight.kind, now);
         let outcome = match &body {
             Ok(_) => CallOutcome::Answered,
             Err(refusal) => calls::outcome_of(refusal, flight.kind),

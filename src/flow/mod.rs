@@ -22,6 +22,7 @@ mod roots;
 mod services;
 mod store;
 mod timers;
+mod trace;
 mod triage;
 
 pub use crate::hash::Seed;

@@ -1,6 +1,6 @@
 //! The first look at a request: everything that can be decided from its head.
 
-use super::edits;
+use super::{edits, trace};
 use crate::credential;
 use crate::http::head::{Reading, RequestHead};
 use crate::http::host::Host;
@@ -84,7 +84,7 @@ fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>,
     // A public route takes the same request with content too: nothing needs to be waited for.
     let is_open = matches!(own, Found::Route(route, _) if matches!(route.access, Access::Public(_)));
     if let Some(requested) = preflight_method(head)
-        && !(is_open && !head.end_of_stream())
+        && (!is_open || head.end_of_stream())
         && let Found::Route(route, captures) = policy.table.find(&host, &path, &requested)
         && let Some(permit) = Permit::preflight(route)
     {
@@ -151,6 +151,7 @@ fn authenticate(
                 Err(denial) => Triage::Decided(Err(denial.into())),
                 Ok(None) => Triage::Decided(Permit::anonymous(rules).ok_or(Denial::MissingToken.into())),
                 Ok(Some(token)) => {
+                    context.trace = trace::of(head, policy.tracestate);
                     let inputs = inputs(rules, route, head, &captures);
                     Triage::Introspect(token, Arc::clone(rules), inputs)
                 }

@@ -62,6 +62,9 @@ pub enum CallFailure {
 /// The longest response body that is read; a longer one is [`CallFailure::TooLarge`].
 pub const MAX_REPLY_BYTES: usize = 128 * 1024;
 
+/// Headers of a request that go with its callouts, for whoever looks for what belongs together.
+pub(crate) type Trace = Vec<(&'static str, String)>;
+
 /// A header to set: name and value.
 pub type Header = (Vec<u8>, Vec<u8>);
 

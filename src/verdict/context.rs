@@ -1,7 +1,7 @@
 //! What is known about a request beyond its head.
 
 use crate::claims::TokenInfo;
-use crate::http::{Edit, Header};
+use crate::http::{Edit, Header, Trace};
 use crate::policy::{Access, Policy, Route};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct RequestContext {
     pub(crate) identity_headers: Option<Rc<[Header]>>,
     /// The token's claims, once it was introspected.
     pub(crate) token: Option<TokenInfo>,
+    /// What goes with the callouts that it starts.
+    pub(crate) trace: Trace,
     /// Whether the decision uses an answer that is older than its lifetime.
     pub(crate) is_stale: bool,
     pub(crate) grpc: bool,
@@ -40,6 +42,7 @@ impl RequestContext {
             credential_edits: Vec::new(),
             identity_headers: None,
             token: None,
+            trace: Vec::new(),
             is_stale: false,
             grpc: false,
             grpc_web: false,
@@ -64,7 +67,11 @@ impl RequestContext {
         });
         let headers = self.identity_headers.iter().flat_map(|h| h.iter());
         let headers = headers.map(|(name, value)| name.len().saturating_add(value.len()));
-        edits.chain(headers).fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
+        let trace = self.trace.iter().map(|(_, value)| value.len());
+        edits
+            .chain(headers)
+            .chain(trace)
+            .fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
     }
 
     /// The route, if one matches the request.

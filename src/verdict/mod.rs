@@ -140,7 +140,9 @@ fn path_edits(context: RequestContext) -> Vec<Edit> {
 }
 
 fn event(context: &RequestContext, decision: Decision, reason: Reason) -> Event {
-    let recorded = decision != Decision::Allow || context.policy.record_allowed;
+    // What a stale answer let pass is not plainly allowed.
+    let is_plain = decision == Decision::Allow && reason != Reason::AuthenticatedStale;
+    let recorded = !is_plain || context.policy.record_allowed;
     // Only a recorded event is worth a copy.
     let token = context.token.as_ref().filter(|_| recorded);
     Event {

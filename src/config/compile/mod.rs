@@ -9,6 +9,7 @@ mod webhooks;
 
 use super::error::Problems;
 use super::fields::document as fields;
+use super::fields::provider as provider_fields;
 use super::raw::limits::Caches;
 use super::raw::{Document, Require};
 use crate::cache::Lifetime;
@@ -153,6 +154,7 @@ impl Compiler<'_> {
             }),
             max_token_bytes: usize::try_from(fields::MAX_TOKEN_BYTES.of(document.max_token_bytes))
                 .unwrap_or(usize::MAX),
+            tracestate: provider_fields::TRACESTATE.of(document.provider.as_ref().and_then(|p| p.tracestate)),
             format: fields::challenge::FORMAT.of(document.format),
             shadow: fields::MODE.of(document.shadow),
             record_allowed: fields::FILTER_STATE.of(document.record_allowed),

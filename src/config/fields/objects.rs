@@ -44,8 +44,8 @@ fn source() -> Object {
 
 fn provider() -> Object {
     use provider::{
-        AUTHORITY, CIRCUIT_BREAKER, CLUSTER, INTROSPECTION, PERMISSIONS, RETRIES, SESSIONS, TIMEOUT, breaker,
-        introspection, permissions, sessions,
+        AUTHORITY, CIRCUIT_BREAKER, CLUSTER, INTROSPECTION, PERMISSIONS, RETRIES, SESSIONS, TIMEOUT,
+        TRACESTATE, breaker, introspection, permissions, sessions,
     };
     table(
         "provider",
@@ -54,6 +54,7 @@ fn provider() -> Object {
             field(&AUTHORITY),
             field(&TIMEOUT),
             field(&RETRIES),
+            field(&TRACESTATE),
             holding(
                 &CIRCUIT_BREAKER,
                 within([field(&breaker::FAILURES), field(&breaker::WINDOW), field(&breaker::OPEN_FOR)]),

@@ -1,8 +1,8 @@
 //! The provider, its endpoints, and as whom it is asked.
 
 use super::{
-    Choice, Field, Number, Object, Optional, Or, Required, RequiredLater, SECRET_SHAPE, Secret, Span, Text,
-    TextMap, ms, secs,
+    Choice, Field, Flag, Number, Object, Optional, Or, Required, RequiredLater, SECRET_SHAPE, Secret, Span,
+    Text, TextMap, ms, secs,
 };
 use crate::config::raw::ClientAuthMethod;
 use std::time::Duration;
@@ -36,6 +36,14 @@ pub(crate) const CIRCUIT_BREAKER: Field<Object, Optional> = Field::new(
     Object,
     Optional::otherwise("as below"),
     "when an endpoint is left alone, after outages; then one request finds out",
+);
+
+pub(crate) const TRACESTATE: Field<Flag, Or<bool>> = Field::new(
+    "tracestate",
+    Flag,
+    Or(false),
+    "a request's `tracestate` goes with its callouts too; `x-request-id`, `traceparent` and `b3` always do, \
+     where they are well-formed and occur once",
 );
 
 pub(crate) const INTROSPECTION: Field<Object, Optional> = Field::new(

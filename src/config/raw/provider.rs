@@ -13,6 +13,7 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) authority: Option<String>,
     pub(in crate::config) timeout: Option<Duration>,
     pub(in crate::config) retries: Option<u32>,
+    pub(in crate::config) tracestate: Option<bool>,
     pub(in crate::config) breaker: Breaker,
     pub(in crate::config) introspection: Option<Introspection>,
     pub(in crate::config) permissions: Option<Permissions>,
@@ -80,6 +81,7 @@ pub(super) fn provider(mut section: Section<'_>) -> Provider {
         authority: section.text(&fields::AUTHORITY),
         timeout: section.duration(&fields::TIMEOUT),
         retries: section.number(&fields::RETRIES),
+        tracestate: section.flag(&fields::TRACESTATE),
         breaker: limits::breaker(&mut section),
         introspection: section.section(&fields::INTROSPECTION).map(|mut section| {
             let introspection = Introspection {
