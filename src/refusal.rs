@@ -323,6 +323,8 @@ catalogue! {
     }
     /// The gate accepts the request, and does not forward it.
     Acknowledgement {
+        /// A health check of the gate itself (`ready_path`).
+        Ready "ready" => answer(OK, "ok", Challenge::None, "ok");
         /// The webhook's rules do not accept events of this type.
         EventIgnored "event_ignored" => answer(ACCEPTED, "event_ignored", Challenge::None, "the event is not taken");
     }
@@ -388,7 +390,7 @@ mod tests {
             let answer = reason.info().answer;
             let id = reason.id();
             match answer.status.code {
-                200 => assert_eq!(answer, PASSES, "{id}"),
+                200 => assert!(answer == PASSES || id == "ready", "{id}"),
                 202 => assert_eq!(id, "event_ignored"),
                 503 => assert!(answer.error.ends_with("_unavailable"), "{id}"),
                 code => assert!((400..500).contains(&code), "{id}"),

@@ -35,7 +35,7 @@ const ORDER: [&str; 22] = [
 
 /// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
 /// other.
-const FLOW: [&str; 20] = [
+const FLOW: [&str; 21] = [
     "gate",
     "limits",
     "store",
@@ -47,6 +47,7 @@ const FLOW: [&str; 20] = [
     "fact_kind",
     "facts",
     "calls",
+    "trace",
     "edits",
     "triage",
     "counts",

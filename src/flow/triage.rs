@@ -6,7 +6,7 @@ use crate::http::head::{Reading, RequestHead};
 use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
 use crate::policy::{Access, Policy, Route, TokenRules};
-use crate::refusal::{Denial, Refusal};
+use crate::refusal::{Acknowledgement, Denial, Refusal};
 use crate::route::Found;
 use crate::secret::{SESSION_PREFIX, Token};
 use crate::template::Inputs;
@@ -51,6 +51,9 @@ pub(super) fn triage(
     context.grpc_web = head.is_grpc_web();
     // First of all, on every path: whatever is decided later, these do not pass.
     edits::strip_owned(&policy, head, &mut context.base_edits);
+    if is_health_check(&policy, head) {
+        return (context, Triage::Decided(Err(Acknowledgement::Ready.into())));
+    }
     let triage = match locate(&policy, head) {
         Err(denial) => {
             // Whose query it is cannot be said, so it is nobody's to log.
@@ -64,6 +67,13 @@ pub(super) fn triage(
         }
     };
     (context, triage)
+}
+
+/// Whether the gate itself is asked. It answers by itself, so no ambiguous spelling can matter.
+fn is_health_check(policy: &Policy, head: &RequestHead<'_>) -> bool {
+    let Some(path) = &policy.ready_path else { return false };
+    let target = head.target().unwrap_or_default();
+    matches!(head.method(), "GET" | "HEAD") && target.split(|b| *b == b'?').next() == Some(path.as_bytes())
 }
 
 /// Host and path, then the route.

@@ -11,7 +11,7 @@ pub use fail_open::FailOpen;
 pub use permit::Permit;
 
 use crate::http::{Edit, LocalReply};
-use crate::refusal::{Denial, Reason, Refusal};
+use crate::refusal::{Acknowledgement, Denial, Reason, Refusal};
 use crate::telemetry::{Decision, Event};
 use std::borrow::Cow;
 
@@ -77,7 +77,8 @@ pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Ver
         Ok(Passage::FailOpen(open)) => Bypass(Decision::FailOpen, open.outage().reason()),
         Err(refusal) if is_shadowed(&context, &refusal) => Bypass(Decision::ShadowDeny, refusal.reason()),
         Err(refusal) => {
-            let event = event(&context, Decision::Deny, refusal.reason());
+            let decision = if refusal == READY { Decision::Allow } else { Decision::Deny };
+            let event = event(&context, decision, refusal.reason());
             let reply = respond::respond(&refusal, &context);
             return Verdict { action: Action::Respond { edits: path_edits(context), reply }, event };
         }
@@ -86,8 +87,14 @@ pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Ver
     Verdict { action: Action::Forward(forward_bypassed(context, &bypass)), event }
 }
 
+/// No refusal at all: the request is for the gate.
+const READY: Refusal = Refusal::Acknowledgement(Acknowledgement::Ready);
+
 /// Whether a refusal is counted and not enforced.
 fn is_shadowed(context: &RequestContext, refusal: &Refusal) -> bool {
+    if *refusal == READY {
+        return false;
+    }
     // What could not be read cannot be sanitized either, so not even shadow mode forwards it.
     *refusal != Refusal::Denial(Denial::MalformedRequest) && context.is_shadow()
 }

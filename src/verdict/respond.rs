@@ -4,7 +4,7 @@ use super::RequestContext;
 use crate::breaker::MAX_PAUSE;
 use crate::http::LocalReply;
 use crate::policy::{Access, AnswerFormat};
-use crate::refusal::{Answer, Challenge, Outage, Reason, Refusal, Unusable};
+use crate::refusal::{Acknowledgement, Answer, Challenge, Outage, Reason, Refusal, Unusable};
 use std::time::Duration;
 
 /// The local reply to a refused request.
@@ -26,7 +26,10 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
         // It replaces the status of an answer that has a body by one that it makes of the 400.
         String::new()
     } else {
-        let (media_type, body) = body(answer, context.policy.format);
+        let (media_type, body) = match refusal {
+            Refusal::Acknowledgement(Acknowledgement::Ready) => ("text/plain", answer.message.to_owned()),
+            _ => body(answer, context.policy.format),
+        };
         headers.push(("content-type".to_owned(), media_type.to_owned()));
         // For HEAD too: the host omits the content (RFC 9110 section 9.3.2), and keeps the headers
         // that describe it.

@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use crate::config::raw;
-use crate::route::{HostPattern, Methods};
+use crate::route::{HostPattern, Methods, Pattern};
 
 impl Compiler<'_> {
     pub(super) fn methods(&mut self, raw: &raw::Route) -> Methods {
@@ -17,6 +17,21 @@ impl Compiler<'_> {
             }
         }
         Methods::Only(names.clone())
+    }
+
+    pub(super) fn ready_path(&mut self, document: &raw::Document) {
+        let Some(path) = &document.ready_path else { return };
+        if !Pattern::parse(path).is_ok_and(|p| p.names().next().is_none()) || !path.is_ascii() {
+            self.problems.push(
+                "ready_path",
+                format!("`{path}`"),
+                "a path without parameters, such as `/ready`",
+            );
+        }
+        if let Some(route) = document.routes.iter().find(|r| r.path.as_ref() == Some(path)) {
+            let found = format!("`{path}`, the path of {} too", route.at);
+            self.problems.push("ready_path", found, "a path of its own");
+        }
     }
 
     pub(super) fn hosts(&mut self, raw: &raw::Route) -> Vec<HostPattern> {

@@ -123,6 +123,7 @@ impl Compiler<'_> {
             provider,
             sources,
         };
+        self.ready_path(&document);
         let (table, routes) = self.routes(&document.routes, &shared);
         let default_access = fields::DEFAULT_ACCESS.of(document.default_access);
         let fallback = self.fallback(default_access, &shared).map(Arc::new);
@@ -155,6 +156,7 @@ impl Compiler<'_> {
             max_token_bytes: usize::try_from(fields::MAX_TOKEN_BYTES.of(document.max_token_bytes))
                 .unwrap_or(usize::MAX),
             tracestate: provider_fields::TRACESTATE.of(document.provider.as_ref().and_then(|p| p.tracestate)),
+            ready_path: document.ready_path,
             format: fields::challenge::FORMAT.of(document.format),
             shadow: fields::MODE.of(document.shadow),
             record_allowed: fields::FILTER_STATE.of(document.record_allowed),

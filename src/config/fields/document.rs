@@ -114,6 +114,13 @@ pub(crate) const MAX_TOKEN_BYTES: Field<Number, Or<u32>> = Field::new(
     "a longer token is 400; Envoy's `max_request_headers_kb` must be larger",
 );
 
+pub(crate) const READY_PATH: Field<Text, Optional> = Field::new(
+    "ready_path",
+    Text,
+    Optional::NONE,
+    "a path of which GET and HEAD are answered 200 `ok` by the gate before any rule: for health checks",
+);
+
 pub(crate) const FILTER_STATE: Field<Choice<bool>, Or<bool>> = Field::new(
     "filter_state",
     Choice { words: &[("refused", false), ("all", true)] },

@@ -8,8 +8,8 @@ use super::{document, provider, route, webhook};
 pub(super) fn document() -> Object {
     use document::{
         BUDGETS, CACHE, CHALLENGE, CLOCK_SKEW, CREDENTIALS, DEFAULT_ACCESS, FILTER_STATE, IDENTITY_HEADERS,
-        KEEP_OVERRIDE_HEADERS, MAX_TOKEN_BYTES, MODE, PROVIDER, REFUSED_TOKEN_PREFIXES, REQUIRE, ROUTES,
-        STRIP_CREDENTIAL, STRIP_HEADERS, WEBHOOKS, challenge,
+        KEEP_OVERRIDE_HEADERS, MAX_TOKEN_BYTES, MODE, PROVIDER, READY_PATH, REFUSED_TOKEN_PREFIXES, REQUIRE,
+        ROUTES, STRIP_CREDENTIAL, STRIP_HEADERS, WEBHOOKS, challenge,
     };
     use route::require::{AUDIENCE, CLIENT_ID, ISSUER};
     table(
@@ -30,6 +30,7 @@ pub(super) fn document() -> Object {
             field(&KEEP_OVERRIDE_HEADERS),
             field(&REFUSED_TOKEN_PREFIXES),
             field(&MAX_TOKEN_BYTES),
+            field(&READY_PATH),
             field(&FILTER_STATE),
             holding(&CACHE, cache(Place::Table("cache"))),
             holding(&BUDGETS, budgets()),
