@@ -27,7 +27,12 @@ fn own_policy() -> Outcome {
     ensure!(Demo::start(port, false, Some(policy.to_vec())).is_err(), "no routes, and it runs");
     let policy = br#"{"routes": [{"match": {"path": "/x"}, "access": "public"}], "ready_path": "/here"}"#;
     let demo = Demo::start(port, false, Some(policy.to_vec()))?;
-    ensure!((demo.gate.port(), demo.control.port()) == (port, port.saturating_add(1)), "{} {}", demo.gate, demo.control);
+    ensure!(
+        (demo.gate.port(), demo.control.port()) == (port, port.saturating_add(1)),
+        "{} {}",
+        demo.gate,
+        demo.control
+    );
     let ask = harness::client::Ask::new("GET", "/here", "localhost");
     let answer = harness::client::ask(demo.gate, harness::client::Version::Http1, &ask);
     let answer = answer.map_err(|failure| failure.to_string())?;
