@@ -1,7 +1,7 @@
 //! The credential of a request: where it may be, and what makes it malformed.
 
 use crate::http::head::{Reading, RequestHead, normalized_eq};
-use crate::http::query;
+use crate::http::query::{self, MOST_PAIRS, Query};
 use crate::refusal::Denial;
 use crate::secret::{Secret, Token};
 use std::borrow::Cow;
@@ -39,13 +39,16 @@ pub(crate) enum Source {
 pub(crate) fn extract(
     sources: &[Source],
     head: &RequestHead<'_>,
+    query: &Query<'_>,
     max_bytes: usize,
 ) -> Result<Option<Token>, Denial> {
+    let reads_cookies = sources.iter().any(|source| matches!(source, Source::Cookie { .. }));
+    let cookies = if reads_cookies { cookies(head)? } else { Vec::new() };
     let mut found: Option<Cow<'_, str>> = None;
     let mut cookie_origins: Option<&[String]> = None;
     let mut vouched = false;
     for source in sources {
-        let Some(token) = source.read(head, max_bytes)? else { continue };
+        let Some(token) = source.read(head, query, &cookies, max_bytes)? else { continue };
         if found.as_ref().is_some_and(|f| *f != token) {
             return Err(Denial::ConflictingCredentials);
         }
@@ -79,12 +82,21 @@ fn comes_from(head: &RequestHead<'_>, origins: &[String]) -> bool {
 }
 
 impl Source {
-    fn read<'a>(&self, head: &RequestHead<'a>, max_bytes: usize) -> Result<Option<Cow<'a, str>>, Denial> {
+    fn read<'a>(
+        &self,
+        head: &RequestHead<'a>,
+        query: &Query<'a>,
+        cookies: &[Cookie<'a>],
+        max_bytes: usize,
+    ) -> Result<Option<Cow<'a, str>>, Denial> {
         let value = match self {
             Self::Header { name, scheme } => match head.read(name) {
                 Reading::Missing => return Ok(None),
                 Reading::Ambiguous => return Err(Denial::MalformedCredential),
                 Reading::One(value) => match scheme {
+                    Some(scheme) if is_followed_by_tab(&value, scheme) => {
+                        return Err(Denial::MalformedCredential);
+                    }
                     Some(scheme) => match after_scheme(value, scheme) {
                         Some(token) => token,
                         None => return Ok(None),
@@ -93,18 +105,16 @@ impl Source {
                     None => value,
                 },
             },
-            Self::Cookie { name, .. } => match cookie(head, name)? {
+            Self::Cookie { name, .. } => match cookie(cookies, name)? {
                 None | Some(b"") => return Ok(None),
                 Some(value) => Cow::Borrowed(value),
             },
-            Self::Query { name } => {
-                match query::read(head.target().and_then(query::of).unwrap_or_default(), name) {
-                    Reading::Missing => return Ok(None),
-                    Reading::Ambiguous => return Err(Denial::MalformedCredential),
-                    Reading::One(value) if value.is_empty() => return Ok(None),
-                    Reading::One(value) => value,
-                }
-            }
+            Self::Query { name } => match query.read(name) {
+                Reading::Missing => return Ok(None),
+                Reading::Ambiguous => return Err(Denial::MalformedCredential),
+                Reading::One(value) if value.is_empty() => return Ok(None),
+                Reading::One(value) => value,
+            },
         };
         if value.len() > max_bytes || !is_b64token(&value) {
             return Err(Denial::MalformedCredential);
@@ -143,6 +153,14 @@ impl Source {
             _ => None,
         }
     }
+}
+
+/// Whether a tab stands where a space has to: some services take it for one, and would read a token
+/// that was not looked at.
+fn is_followed_by_tab(value: &[u8], scheme: &str) -> bool {
+    value.split_at_checked(scheme.len()).is_some_and(|(begins, rest)| {
+        begins.eq_ignore_ascii_case(scheme.as_bytes()) && rest.first() == Some(&b'\t')
+    })
 }
 
 /// The text after the scheme and its spaces; `None` if the value has another scheme or none, and is
@@ -188,19 +206,30 @@ fn is_b64char(byte: u8) -> bool {
     CHARS.get(usize::from(byte)).is_some_and(|is_one| *is_one)
 }
 
-/// The value of the cookie with this name, in all `Cookie` headers.
-fn cookie<'a>(head: &RequestHead<'a>, name: &str) -> Result<Option<&'a [u8]>, Denial> {
-    let mut found = None;
-    for (pair_name, value) in head.values("cookie").flat_map(cookie_pairs) {
-        if pair_name != name.as_bytes() {
-            continue;
-        }
-        if found.is_some() {
+/// A cookie: its name and its value.
+type Cookie<'a> = (&'a [u8], &'a [u8]);
+
+/// All cookies of a request.
+fn cookies<'a>(head: &RequestHead<'a>) -> Result<Vec<Cookie<'a>>, Denial> {
+    let mut cookies = Vec::new();
+    for cookie in head.values("cookie").flat_map(cookie_pairs) {
+        if cookies.len() >= MOST_PAIRS {
             return Err(Denial::MalformedCredential);
         }
-        found = Some(value);
+        cookies.push(cookie);
     }
-    Ok(found)
+    Ok(cookies)
+}
+
+/// The value of the cookie with this name. One whose name is this only after decoding is a second
+/// occurrence, and never the value.
+fn cookie<'a>(cookies: &[Cookie<'a>], name: &str) -> Result<Option<&'a [u8]>, Denial> {
+    let mut named = cookies.iter().filter(|(raw, _)| query::decodes_to(raw, name.as_bytes()));
+    match (named.next(), named.next()) {
+        (_, Some(_)) => Err(Denial::MalformedCredential),
+        (Some((raw, value)), None) if *raw == name.as_bytes() => Ok(Some(value)),
+        _ => Ok(None),
+    }
 }
 
 /// The pairs of a `Cookie` header (RFC 6265 section 4.2.1); what has no `=` is not a pair.
@@ -219,9 +248,10 @@ fn unquoted(value: &[u8]) -> &[u8] {
 /// A `Cookie` header without the credentials in cookies with these names; `None` if it has none of
 /// them. An empty cookie is no credential, and stays.
 pub(crate) fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
-    let is_credential =
-        |name: &[u8], value: &[u8]| !value.is_empty() && names.iter().any(|n| n.as_bytes() == name);
-    let is_named = |pair: &&[u8]| cookie_pairs(pair).any(|(name, value)| is_credential(name, value));
+    let is_one = |raw: &[u8], value: &[u8]| {
+        !value.is_empty() && names.iter().any(|name| query::decodes_to(raw, name.as_bytes()))
+    };
+    let is_named = |pair: &&[u8]| cookie_pairs(pair).any(|(raw, value)| is_one(raw, value));
     if !line.split(|b| *b == b';').any(|pair| is_named(&pair)) {
         return None;
     }
@@ -244,7 +274,9 @@ mod tests {
 
     fn extracted(sources: &[Source], headers: &[(&str, &[u8])]) -> Result<Option<String>, Denial> {
         let head = head_of(headers, true);
-        extract(sources, &head, MAX_TOKEN).map(|t| t.map(|t| t.reveal().clone()))
+        let names = sources.iter().filter_map(Source::query_name);
+        let query = Query::parse(head.target(), names, MOST_PAIRS).unwrap();
+        extract(sources, &head, &query, MAX_TOKEN).map(|t| t.map(|t| t.reveal().clone()))
     }
 
     #[test]
@@ -258,7 +290,7 @@ mod tests {
             (b"Basic abc", none.clone()),
             (b"abc", none.clone()),
             (b"", none.clone()),
-            (b"Bearer\tabc", none.clone()),
+            (b"Bearer\tabc", bad.clone()),
             (b"Basic x,Bearer y", none.clone()),
             (b"Bearer", bad.clone()),
             (b"Bearer ", bad.clone()),

@@ -17,6 +17,7 @@
 // A test that overflows or slices wrongly fails, as it should.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, clippy::type_complexity))]
 
+mod backoff;
 mod breaker;
 mod cache;
 mod claims;
@@ -29,8 +30,10 @@ pub mod flow;
 mod hash;
 pub mod http;
 mod introspect;
+pub mod overrides;
 mod permission;
 mod policy;
+mod probe;
 mod provider;
 mod rate_limit;
 pub mod refusal;

@@ -2,12 +2,12 @@
 
 use crate::cache::Lifetime;
 use crate::credential::Source;
-use crate::hash::Fingerprint;
 use crate::http::head::{normalize_byte, normalized_eq};
 use crate::introspect::{IntrospectionEndpoint, Requirement, SessionEndpoint};
 use crate::permission::{CheckTemplate, PermissionEndpoint};
+use crate::probe::Probe;
 use crate::rate_limit::RateLimits;
-use crate::route::RouteTable;
+use crate::route::{Compared, Demand, RouteTable};
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
 use std::sync::Arc;
@@ -24,8 +24,10 @@ pub(crate) struct Policy {
     /// Every query parameter that is a credential on some route: removed from requests that no
     /// route matches.
     pub(crate) credential_queries: Vec<String>,
-    /// Every endpoint that it may call, with the credentials.
-    pub(crate) endpoints: Vec<Fingerprint>,
+    /// A probe for each endpoint that it may call.
+    pub(crate) probes: Vec<Arc<Probe>>,
+    /// Every webhook.
+    pub(crate) webhooks: Vec<Arc<Webhook>>,
     pub(crate) identity_headers: Vec<(String, Template)>,
     /// Whether identity headers read nothing from the request, so that a token has one rendering.
     pub(crate) renders_token_alone: bool,
@@ -77,6 +79,8 @@ pub struct Route {
     /// Whether refusals are counted and not enforced; `None` if the route does not configure it.
     pub(crate) shadow: Option<bool>,
     pub(crate) preflight: bool,
+    /// Whether a suffix such as `.json` makes another path, for the service too.
+    pub(crate) literal_suffix: bool,
 }
 
 /// What a route requires.
@@ -146,8 +150,8 @@ pub(crate) enum AnswerFormat {
 /// request than the gate did.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedHeaders {
-    /// In lower case, as configured: keys of `identity_headers`, `strip_headers`, the override
-    /// headers.
+    /// In lower case: keys of `identity_headers`, `strip_headers`, the
+    /// [overrides](crate::overrides) that are not kept.
     names: Vec<String>,
     /// The first bytes of those and of the reserved names.
     begins: Vec<u8>,
@@ -192,6 +196,20 @@ pub(crate) fn is_reserved(name: &[u8]) -> bool {
     name.len() >= RESERVED.len() && name.iter().zip(RESERVED).all(|(a, b)| normalize_byte(*a) == *b)
 }
 
+impl Compared for Arc<Route> {
+    fn demand(&self) -> Demand {
+        match &self.access {
+            Access::Public(_) => Demand::Nothing,
+            Access::Token(rules) if rules.optional => Demand::ValidIfAny,
+            Access::Token(_) | Access::Webhook(_) => Demand::Proof,
+        }
+    }
+
+    fn takes_suffix_literally(&self) -> bool {
+        self.literal_suffix
+    }
+}
+
 impl Bounds {
     /// The larger bound of both, for each value.
     #[must_use]
@@ -211,16 +229,6 @@ impl PermissionRules {
         self.all.iter().chain(&self.any)
     }
 }
-
-/// With these a client can make a framework see another method or path than the gate did.
-pub(crate) const OVERRIDE_HEADERS: [&str; 6] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-envoy-original-path",
-];
 
 #[cfg(test)]
 mod tests {

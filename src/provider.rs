@@ -1,9 +1,11 @@
 //! What the provider's endpoints share: its host, and what tells one endpoint from another.
 
-use crate::breaker::BreakerRules;
+use crate::breaker::Purpose;
 use crate::cache::shared::{Kind, Sealer, SharedKey};
-use crate::hash::{FactKey, Fingerprint, Seed};
+use crate::hash::{FactKey, Fingerprint, Seed, first_half};
 use crate::http::Callout;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +20,34 @@ pub(crate) struct Provider {
     pub timeout: Duration,
     /// How often the host asks again within that time, where the first attempt failed.
     pub retries: u32,
-    /// When it is left alone.
-    pub breaker: BreakerRules,
+    /// How often an endpoint is probed while that is needed; `None`: never.
+    pub probe_interval: Option<Duration>,
+    /// How many callouts may be under way at once, for each worker.
+    pub max_in_flight: MaxInFlight,
+}
+
+/// Callouts of one worker that may be under way at once, by what they are made for: so many that
+/// none of them waits in Envoy, where one caller's cannot be told from another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaxInFlight {
+    /// About tokens that were not seen active lately.
+    pub new_tokens: u32,
+    /// About tokens that were.
+    pub refreshes: u32,
+    /// Permission checks.
+    pub permissions: u32,
+}
+
+impl MaxInFlight {
+    /// For one purpose.
+    pub(crate) fn of(&self, purpose: Purpose) -> usize {
+        let share = match purpose {
+            Purpose::NewToken => self.new_tokens,
+            Purpose::Refresh => self.refreshes,
+            Purpose::Permission => self.permissions,
+        };
+        usize::try_from(share).unwrap_or(usize::MAX)
+    }
 }
 
 /// One endpoint of the provider's, as one client knows it.
@@ -30,6 +58,8 @@ pub(crate) struct Endpoint {
     fingerprint: Fingerprint,
     /// `None` without a secret: what nobody vouches for is not shared.
     sealer: Option<Arc<Sealer>>,
+    /// What its probe asks about; `None` without a secret.
+    probe_id: Option<[u8; 16]>,
 }
 
 impl Endpoint {
@@ -41,7 +71,17 @@ impl Endpoint {
         let fingerprint = Fingerprint::of(&parts);
         let secret = client.last().filter(|secret| !secret.is_empty());
         let sealer = secret.map(|secret| Arc::new(Sealer::new(secret, fingerprint)));
-        Self { provider, path, fingerprint, sealer }
+        let probe_id = secret.and_then(|secret| probe_id(secret, fingerprint));
+        Self { provider, path, fingerprint, sealer, probe_id }
+    }
+
+    /// What the gate asks this endpoint about to find out whether it is there: a name that no
+    /// caller chooses and nobody has.
+    pub(crate) fn probe_name(&self, seed: Seed) -> String {
+        let id = self.probe_id.unwrap_or_else(|| self.key(seed, &[PROBE]).bytes());
+        let hex = id.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        let hex = hex.map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0'));
+        PROBE_PREFIX.chars().chain(hex).collect()
     }
 
     /// Where it is.
@@ -87,3 +127,16 @@ impl Endpoint {
         self.sealer.as_ref().map(|sealer| sealer.key(kind, question))
     }
 }
+
+fn probe_id(secret: &str, fingerprint: Fingerprint) -> Option<[u8; 16]> {
+    // HMAC takes a key of any length.
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.as_bytes()).ok()?;
+    mac.update(PROBE);
+    mac.update(fingerprint.bytes());
+    Some(first_half(mac.finalize().into_bytes().into()))
+}
+
+const PROBE: &[u8] = b"avnology-gate probe";
+
+/// By which an operator of the provider knows probes in its logs.
+const PROBE_PREFIX: &str = "avnology-gate-probe-";

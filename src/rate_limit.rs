@@ -1,6 +1,6 @@
 //! Token buckets for calls, so that one kind of call cannot use up what another needs.
 
-use crate::breaker::Purpose;
+use crate::breaker::{Purpose, is_ahead};
 use crate::hash::{FactKey, TrustedKeyHasher};
 use crate::time::Timestamp;
 use std::collections::{HashMap, HashSet};
@@ -35,6 +35,17 @@ pub(crate) struct RateLimiter {
     refreshes: Bucket,
     permissions: Bucket,
     subjects: HashMap<FactKey, Bucket, TrustedKeyHasher>,
+    /// Before which it is not worth looking for full buckets.
+    next_sweep: Option<Timestamp>,
+}
+
+/// Whose budget is used up, and for how much longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OverBudget {
+    /// The subject's own.
+    Own(Duration),
+    /// One that it shares with others.
+    Shared(Duration),
 }
 
 /// A token bucket; a new one is full.
@@ -49,30 +60,40 @@ impl RateLimiter {
     /// subject's.
     ///
     /// # Errors
-    /// How long it takes until there is one.
+    /// Whose budget is used up, and how long it takes until there is a call in it.
     pub(crate) fn take(
         &mut self,
         rates: &RateLimits,
         purpose: Purpose,
         subject: Option<FactKey>,
         now: Timestamp,
-    ) -> Result<(), Duration> {
+    ) -> Result<(), OverBudget> {
         // The subject's first: who is over it must not use up what all share.
-        if let (Some(rate), Some(subject)) = (rates.per_subject, subject) {
-            if !self.subjects.contains_key(&subject) && self.subjects.len() >= MAX_SUBJECTS {
-                self.subjects.retain(|_, bucket| !bucket.is_full(rate, now));
-                if self.subjects.len() >= MAX_SUBJECTS {
-                    return Err(rate.interval());
-                }
-            }
-            self.subjects.entry(subject).or_default().take(rate, now)?;
+        if let (Some(rate), Some(subject)) = (rates.per_subject, subject)
+            && self.has_bucket(subject, rate, now)
+        {
+            self.subjects.entry(subject).or_default().take(rate, now).map_err(OverBudget::Own)?;
         }
         let (bucket, rate) = match purpose {
             Purpose::NewToken => (&mut self.new_tokens, rates.new_tokens),
             Purpose::Refresh => (&mut self.refreshes, rates.refreshes),
             Purpose::Permission => (&mut self.permissions, rates.permissions),
         };
-        rate.map_or(Ok(()), |rate| bucket.take(rate, now))
+        rate.map_or(Ok(()), |rate| bucket.take(rate, now).map_err(OverBudget::Shared))
+    }
+
+    /// Whether a subject has a bucket, or gets one. Where too many have one that is not full, the
+    /// next subject goes without: to refuse it would be to let them lock it out.
+    fn has_bucket(&mut self, subject: FactKey, rate: Rate, now: Timestamp) -> bool {
+        if self.subjects.len() < MAX_SUBJECTS || self.subjects.contains_key(&subject) {
+            return true;
+        }
+        // At most once in the time that refills a call, before which hardly any is full.
+        if self.next_sweep.is_none_or(|at| !is_ahead(at, now, rate.interval())) {
+            self.next_sweep = Some(now.saturating_add(rate.interval()));
+            self.subjects.retain(|_, bucket| !bucket.is_full(rate, now));
+        }
+        self.subjects.len() < MAX_SUBJECTS
     }
 }
 
@@ -169,10 +190,11 @@ mod tests {
         let mut budgets = RateLimiter::default();
         let mut take = |now| budgets.take(&RATES, Purpose::NewToken, None, at(now));
         assert_eq!([take(0), take(0), take(0)], [Ok(()); 3]);
-        assert_eq!(take(0), Err(Duration::from_millis(100)));
-        assert_eq!(take(40), Err(Duration::from_millis(60)));
+        let left = |millis| Err(OverBudget::Shared(Duration::from_millis(millis)));
+        assert_eq!(take(0), left(100));
+        assert_eq!(take(40), left(60));
         assert_eq!(take(100), Ok(()));
-        assert_eq!(take(100), Err(Duration::from_millis(100)));
+        assert_eq!(take(100), left(100));
         assert_eq!([take(9000), take(9000), take(9000)], [Ok(()); 3]);
         assert!(take(9000).is_err());
         assert!(take(0).is_err(), "the clock went backwards: not more than a bucket's wait");
@@ -207,9 +229,12 @@ mod tests {
         for subject in 0..10_000 {
             assert_eq!(take(subject, 0), Ok(()));
         }
-        assert!(take(10_000, 0).is_err());
-        assert_eq!(take(10_000, 1000), Ok(()));
-        assert!(budgets.subjects.len() <= MAX_SUBJECTS);
+        for _ in 0..9 {
+            assert_eq!(take(10_000, 0), Ok(()), "it has no bucket, and is not locked out");
+        }
+        assert!((0..4).any(|_| take(9999, 0) == Err(OverBudget::Own(Duration::from_secs(1)))));
+        assert_eq!(take(10_000, 3000), Ok(()));
+        assert_eq!(budgets.subjects.len(), 1, "full buckets made room");
     }
 
     #[test]

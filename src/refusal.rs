@@ -1,10 +1,10 @@
 //! Refusals: why a request is refused, and the one catalogue of reasons.
 //!
 //! A denial is not a failure, and not every failure may fail open: a [`Denial`] is a decision, an
-//! [`Outage`] means that the provider is unavailable, and an [`Unusable`] is any other failure,
-//! which a caller may be able to provoke. With `on_provider_error: allow` only an `Outage` fails
-//! open; the types keep them apart. An [`Acknowledgement`] is not a failure: the gate accepts the
-//! request and does not forward it.
+//! [`Outage`] means that a question could not be put to the provider, or that the call failed, and
+//! an [`Unusable`] is any other failure. With `on_provider_error: allow` only an `Outage` fails
+//! open, and only with a proof that the endpoint is away; the types keep them apart. An
+//! [`Acknowledgement`] is not a failure: the gate accepts the request and does not forward it.
 //!
 //! One table defines all of it: the classes, [`Reason`], and the messages to caller and operator.
 //! To add a reason, add a line.
@@ -259,25 +259,29 @@ catalogue! {
         /// The webhook's body did not arrive within `body_timeout`.
         BodyTimeout "body_timeout" => answer(REQUEST_TIMEOUT, "body_timeout", Challenge::None, "the body took too long");
     }
-    /// A call to the provider failed.
+    /// A call to the provider failed, or could not be made. That says something about its own
+    /// question: whether the provider is away, its probe tells.
     Outage {
-        /// No response arrived within the timeout.
+        /// No response arrived within the timeout, or the provider answered 408.
         Timeout "provider_timeout" => PROVIDER_UNAVAILABLE,
-            "the provider is away";
+            "a call to the provider took longer than `provider.timeout`";
         /// No connection could be established.
         Unreachable "provider_unreachable" => PROVIDER_UNAVAILABLE,
-            "the provider is away";
+            "no connection to the provider, or it was cut before an answer: see the endpoints of `provider.cluster`";
         /// The connection was reset after the response had begun.
         Reset "provider_reset" => PROVIDER_UNAVAILABLE,
-            "the provider is away";
+            "a connection to the provider was cut within an answer";
         /// The provider answered 5xx.
         ServerError "provider_server_error" => PROVIDER_UNAVAILABLE,
-            "the provider is away";
-        /// Outages have opened the circuit breaker; it stays open for this much longer.
+            "the provider answered a call with 5xx";
+        /// The host did not start the callout.
+        NotStarted "provider_not_started" => PROVIDER_UNAVAILABLE,
+            "Envoy would not start a callout: see `provider.cluster`, the cluster's endpoints and its circuit breakers";
+        /// The provider is away, as its probe has shown; it is probed again in this time.
         CircuitOpen(Duration) "circuit_open" => PROVIDER_UNAVAILABLE,
-            "outages have opened the circuit breaker: see `provider.circuit_breaker`";
+            "the provider is away: two probes in a row failed, and one that is answered ends it. See `provider.circuit_breaker`";
     }
-    /// Any other failure. A caller may be able to provoke it, so no route fails open on it.
+    /// Any other failure. No route fails open on it.
     Unusable {
         /// An unexpected status: 3xx, 4xx, a 2xx other than 200.
         Status "provider_status" => PROVIDER_UNAVAILABLE,
@@ -294,12 +298,15 @@ catalogue! {
         /// The response is longer than the gate reads.
         TooLarge "provider_reply_too_large" => PROVIDER_UNAVAILABLE,
             "the provider's answer is longer than the gate reads";
-        /// The host did not start the callout.
-        NotStarted "provider_not_started" => PROVIDER_UNAVAILABLE,
-            "Envoy would not start a callout: see `provider.cluster`, the cluster's endpoints and its circuit breakers";
-        /// Too many requests wait for one answer, or in total.
+        /// Too many requests wait in total.
         OverLimit "over_limit" => PROVIDER_UNAVAILABLE,
             "more requests wait for the provider than a worker may hold";
+        /// Too many questions wait for a free callout, or this one waited too long.
+        InFlightLimit "in_flight_limit" => PROVIDER_UNAVAILABLE,
+            "more questions than `provider.max_in_flight` lets through in time";
+        /// Too many requests wait for this one answer.
+        WaitersLimit "waiters_limit" => PROVIDER_UNAVAILABLE,
+            "too many requests with one token, or for one permission, wait for its answer";
         /// The budget for calls about tokens that were not active recently is used up, for this
         /// much longer.
         NewTokenBudget(Duration) "new_token_budget" => PROVIDER_UNAVAILABLE,
@@ -310,9 +317,15 @@ catalogue! {
         /// The budget for permission checks is used up, for this much longer.
         PermissionBudget(Duration) "permission_budget" => PROVIDER_UNAVAILABLE,
             "a budget for calls is used up: see `budgets`";
-        /// The worker has reached its limit of webhook bytes.
+        /// The subject's own budget for permission checks is used up, for this much longer.
+        SubjectBudget(Duration) "subject_budget" => PROVIDER_UNAVAILABLE,
+            "one subject's budget for permission checks is used up: see `budgets.permissions.per_subject`";
+        /// There is no room for this webhook's body, and no other body gives way.
         BodyMemory "body_memory" => WEBHOOK_UNAVAILABLE,
-            "webhook bodies beyond what a worker may hold: see `max_body_bytes` and `body_timeout`";
+            "more webhook bodies than a worker takes: see `max_body_bytes` and `body_timeout`";
+        /// Another delivery needed room, and this webhook's body was the slowest.
+        BodyDisplaced "body_displaced" => WEBHOOK_UNAVAILABLE,
+            "more webhook bodies are under way than a worker takes, and the slowest give way: somebody may be withholding bodies";
         /// The host calls no body callback: the plugin's configuration lacks
         /// `allow_on_headers_stop_iteration`.
         NoBodyCallbacks "no_body_callbacks" => WEBHOOK_UNAVAILABLE,

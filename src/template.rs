@@ -7,7 +7,7 @@
 
 use crate::claims::TokenInfo;
 use crate::http::head::{Reading, RequestHead};
-use crate::http::query;
+use crate::http::query::Query;
 use crate::refusal::{Denial, Refusal};
 use std::fmt;
 
@@ -37,6 +37,16 @@ pub(crate) enum RequestValue {
     Query(String),
     /// A header, in lower case.
     Header(String),
+}
+
+impl RequestValue {
+    /// The query parameter that it is.
+    pub(crate) fn query_name(&self) -> Option<&str> {
+        match self {
+            Self::Query(name) => Some(name),
+            Self::Path(_) | Self::Header(_) => None,
+        }
+    }
 }
 
 /// Why a text is not a valid template.
@@ -69,9 +79,9 @@ impl Inputs {
     pub(crate) fn take<'a>(
         wanted: &[RequestValue],
         head: &RequestHead<'_>,
+        query: &Query<'_>,
         captures: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     ) -> Self {
-        let query = head.target().and_then(query::of).unwrap_or_default();
         let input = |reading: Reading<'_>| match reading {
             Reading::Missing => Input::Missing,
             Reading::One(value) => Input::Value(value.into_owned()),
@@ -82,7 +92,7 @@ impl Inputs {
                 Some((_, value)) => Input::Value(value.as_bytes().to_vec()),
                 None => Input::Missing,
             },
-            RequestValue::Query(name) => input(query::read(query, name)),
+            RequestValue::Query(name) => input(query.read(name)),
             RequestValue::Header(name) => input(head.read(name)),
         };
         Self { values: wanted.iter().map(|w| (w.clone(), value(w))).collect() }
@@ -292,7 +302,9 @@ mod tests {
         headers.extend(header);
         let head = head_of(&headers, true);
         let wanted: Vec<_> = template.request_values().cloned().collect();
-        Inputs::take(&wanted, &head, [("p", "cap")].into_iter())
+        let names = wanted.iter().filter_map(RequestValue::query_name);
+        let query = Query::parse(head.target(), names, 100).unwrap();
+        Inputs::take(&wanted, &head, &query, [("p", "cap")].into_iter())
     }
 
     #[test]

@@ -8,15 +8,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up: each may use those that come before it, and no other.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 25] = [
     "time",
     "secret",
     "hash",
     "refusal",
     "breaker",
+    "backoff",
     "rate_limit",
     "cache",
     "http",
+    "overrides",
     "provider",
     "claims",
     "route",
@@ -24,6 +26,7 @@ const ORDER: [&str; 22] = [
     "template",
     "introspect",
     "permission",
+    "probe",
     "webhook",
     "policy",
     "config",
@@ -35,7 +38,7 @@ const ORDER: [&str; 22] = [
 
 /// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
 /// other.
-const FLOW: [&str; 21] = [
+const FLOW: [&str; 24] = [
     "gate",
     "limits",
     "store",
@@ -46,10 +49,13 @@ const FLOW: [&str; 21] = [
     "outputs",
     "fact_kind",
     "facts",
+    "health",
+    "queue",
     "calls",
     "trace",
     "edits",
     "triage",
+    "bodies",
     "counts",
     "services",
     "request",

@@ -7,6 +7,7 @@
 use avnology_gate::config;
 use avnology_gate::config::fields::describe::{Object, Place};
 use avnology_gate::config::fields::tables::{document, tables};
+use avnology_gate::overrides::{self, Override};
 use avnology_gate::refusal::{PASSES, Reason};
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,6 +16,8 @@ use std::path::Path;
 const CONFIGURATION: &str = "docs/configuration.md";
 const BEGIN: &str = "<!-- fields: ";
 const END: &str = "<!-- /fields -->";
+/// The table of headers, among those of fields.
+const OVERRIDES: &str = "overrides";
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -51,6 +54,14 @@ fn every_reason_is_documented_with_its_status_and_error() {
     assert_eq!(rows.count(), Reason::ALL.len(), "docs/decisions.md documents a reason that does not exist");
 }
 
+/// The headers of `overrides::ALL`, which are no fields.
+fn overrides() -> String {
+    let row =
+        |known: &Override| format!("| `{}` | {} | {} |", known.name, known.replaces.word(), known.read_by);
+    let rows: Vec<String> = overrides::ALL.iter().map(row).collect();
+    format!("| header | replaces the | read by |\n|---|---|---|\n{}", rows.join("\n"))
+}
+
 /// The page, with the table between each pair of markers generated from the declared fields.
 fn with_declared_tables(page: &str) -> String {
     let mut blocks = page.split(BEGIN);
@@ -58,9 +69,14 @@ fn with_declared_tables(page: &str) -> String {
     for block in blocks {
         let (name, rest) = block.split_once(" -->\n").unwrap();
         let (_, rest) = rest.split_once(END).unwrap_or_else(|| panic!("the table `{name}` has no end"));
-        let table = tables().into_iter().find(|table| table.name == name);
-        let table = table.unwrap_or_else(|| panic!("no fields are declared for the table `{name}`"));
-        filled += &format!("{BEGIN}{name} -->\n{}\n{END}{rest}", table.markdown);
+        let declared = match name {
+            OVERRIDES => overrides(),
+            name => match tables().into_iter().find(|table| table.name == name) {
+                Some(table) => table.markdown,
+                None => panic!("no fields are declared for the table `{name}`"),
+            },
+        };
+        filled += &format!("{BEGIN}{name} -->\n{declared}\n{END}{rest}");
     }
     filled
 }
@@ -107,6 +123,8 @@ fn every_declared_field_has_a_row_and_every_row_is_a_declared_field() {
     for line in page.lines() {
         if let Some(name) = line.strip_prefix(BEGIN) {
             table = name.strip_suffix(" -->");
+        } else if table == Some(OVERRIDES) && line != END {
+            continue;
         } else if line == END {
             table = None;
         } else if line.starts_with("| `") {
@@ -188,4 +206,28 @@ fn every_file_in_the_picture_is_one_of_its_layers() {
             .any(|layer| Path::new(env!("CARGO_MANIFEST_DIR")).join(layer).join(file).exists());
         assert!(exists, "the picture names {file}, which is in neither src/flow nor src/envoy");
     }
+}
+
+#[test]
+fn check_prints_what_the_cluster_must_allow_and_the_shipped_one_does() {
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/base.json");
+    let run = |workers: u32| {
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_avnology-gate"));
+        let output =
+            check.arg("check").arg(&policy).args(["--workers", &workers.to_string()]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Without retries: 64 + 32 + 96 for each worker.
+    assert!(run(8).contains("max_requests of 1536 at least, and max_retries of 0"), "{}", run(8));
+    let document = read("tests/cases/base.json").replace("\"retries\": 0", "\"retries\": 1");
+    let needs = config::load(document.as_bytes(), &env).unwrap().cluster_needs(42).unwrap();
+    assert_eq!((needs.cluster.as_str(), needs.requests, needs.retries), ("avnology", 16_128, 8_064));
+    let shipped = read("envoy/envoy.yaml");
+    let provider = shipped.split("- name: upstream").next().unwrap();
+    for limit in ["max_connections", "max_pending_requests", "max_requests", "max_retries"] {
+        assert!(provider.contains(&format!("{limit}: 16384")), "{limit}");
+    }
+    assert!(provider.contains("lb_policy: LEAST_REQUEST"));
+    let page = read(CONFIGURATION);
+    assert!(page.contains("16,384 for all four, which is enough for 42 workers"));
 }

@@ -1,6 +1,6 @@
 //! The subcommands of the command line.
 
-use avnology_gate::config;
+use avnology_gate::config::{self, ClusterNeeds};
 use clap::{Parser, Subcommand};
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -26,12 +26,15 @@ enum Verb {
         /// Read secrets from this process's environment, instead of taking every variable as set.
         #[arg(long)]
         env: bool,
+        /// Also print what the provider's cluster must allow for an Envoy with this many workers.
+        #[arg(long, value_name = "N")]
+        workers: Option<u32>,
     },
 }
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
-    let Verb::Check { file, env } = Arguments::parse().verb;
+    let Verb::Check { file, env, workers } = Arguments::parse().verb;
     let mut document = Vec::new();
     let read = if file.as_os_str() == "-" {
         std::io::stdin().read_to_end(&mut document).map(drop)
@@ -42,10 +45,10 @@ pub(crate) fn main() -> ExitCode {
         say(&mut std::io::stderr(), &format!("{}: {error}", file.display()));
         return ExitCode::from(2);
     }
-    check(&document, env)
+    check(&document, env, workers)
 }
 
-fn check(document: &[u8], env: bool) -> ExitCode {
+fn check(document: &[u8], env: bool, workers: Option<u32>) -> ExitCode {
     let read = |name: &str| {
         // Distinct values: two webhooks that name different variables do not share a secret.
         if env {
@@ -58,6 +61,14 @@ fn check(document: &[u8], env: bool) -> ExitCode {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 say(&mut std::io::stdout(), &format!("warning: {warning}"));
+            }
+            if let Some(needs) = workers.and_then(|workers| loaded.cluster_needs(workers)) {
+                let ClusterNeeds { cluster, requests, retries } = needs;
+                let line = format!(
+                    "cluster `{cluster}` needs max_connections, max_pending_requests and max_requests of \
+                     {requests} at least, and max_retries of {retries}"
+                );
+                say(&mut std::io::stdout(), &line);
             }
             say(&mut std::io::stdout(), "the configuration holds");
             ExitCode::SUCCESS

@@ -1,6 +1,7 @@
 //! The configuration: compiles JSON into a policy, or reports all problems together.
 
 mod compile;
+mod duration;
 mod error;
 pub mod fields;
 mod json;
@@ -22,6 +23,32 @@ pub struct Loaded {
     pub(crate) policy: Policy,
     /// Settings that are allowed but probably not intended, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// What a policy may ask of the provider's cluster, by all workers of an Envoy.
+#[cfg(not(target_family = "wasm"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNeeds {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The least `max_connections`, `max_pending_requests` and `max_requests`.
+    pub requests: u64,
+    /// The least `max_retries`.
+    pub retries: u64,
+}
+
+#[cfg(not(target_family = "wasm"))]
+impl Loaded {
+    /// What the provider's cluster must let through; `None` if no route asks the provider.
+    pub fn cluster_needs(&self, workers: u32) -> Option<ClusterNeeds> {
+        let provider = self.policy.probes.first()?.endpoint().provider();
+        let shares = provider.max_in_flight;
+        let shares = [shares.new_tokens, shares.refreshes, shares.permissions];
+        let callouts = u64::from(workers).saturating_mul(shares.into_iter().map(u64::from).sum());
+        let retries = callouts.saturating_mul(provider.retries.into());
+        let requests = callouts.saturating_add(retries);
+        Some(ClusterNeeds { cluster: provider.cluster.clone(), requests, retries })
+    }
 }
 
 /// Reads and compiles a document.

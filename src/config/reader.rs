@@ -1,10 +1,11 @@
 //! Reads a JSON document member by member, and continues after a problem, so that all problems are
 //! reported together.
 
+use super::duration::duration;
 use super::error::Problems;
 use super::fields::{
-    Choice, Field, Flag, Number, Object, ObjectMap, Objects, Presence, Secrets, Span, Text, TextMap, Texts,
-    TextsMap,
+    Choice, Field, Flag, Number, Object, ObjectMap, ObjectOrOff, Objects, Presence, Secrets, Span, Text,
+    TextMap, Texts, TextsMap,
 };
 use super::json::JsonValue;
 use std::cell::RefCell;
@@ -15,6 +16,10 @@ pub(super) type Sink = RefCell<Problems>;
 
 /// A value with its path.
 pub(super) type Member<'a> = (String, &'a JsonValue);
+
+/// The word `off` in the place of an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Off;
 
 /// A field without its type: its name, and what is expected if it is missing. The functions that
 /// take this are compiled once, and not for each type of field.
@@ -112,17 +117,13 @@ impl<'a> Section<'a> {
     }
 
     fn as_text(&self, path: String, node: &JsonValue) -> Option<String> {
-        match node {
-            JsonValue::Text(text) if !text.is_empty() => Some(text.clone()),
-            JsonValue::Text(_) => {
-                self.sink.borrow_mut().push(path, "an empty string", "a string that is not empty");
-                None
-            }
-            other => {
-                self.sink.borrow_mut().push(path, other.kind(), "a string");
-                None
-            }
-        }
+        let (found, expected) = match node {
+            JsonValue::Text(text) if !text.is_empty() => return Some(text.clone()),
+            JsonValue::Text(_) => ("an empty string".to_owned(), "a string that is not empty"),
+            other => (other.kind(), "a string"),
+        };
+        self.sink_problem(path, &found, expected);
+        None
     }
 
     pub(super) fn flag<P: Presence>(&mut self, field: &Field<Flag, P>) -> Option<bool> {
@@ -232,6 +233,18 @@ impl<'a> Section<'a> {
         texts
     }
 
+    /// A list of strings under a name that once was a flag's.
+    pub(super) fn texts_not_flag<P: Presence>(&mut self, field: &Field<Texts, P>) -> Option<Vec<String>> {
+        match self.members.iter().find(|(name, _)| *name == field.name) {
+            Some((_, JsonValue::Bool(_))) => {
+                let (path, node) = self.take(field)?;
+                self.sink_problem(path, &node.kind(), "a list of the header names; it is no flag any more");
+                None
+            }
+            _ => self.texts(field),
+        }
+    }
+
     /// The items of a list of secrets.
     pub(super) fn secrets<P: Presence>(&mut self, field: &Field<Secrets, P>) -> Option<Vec<Member<'a>>> {
         self.take_list(field.into())
@@ -244,19 +257,16 @@ impl<'a> Section<'a> {
     }
 
     fn items<'n>(&self, path: String, node: &'n JsonValue) -> Option<Vec<Member<'n>>> {
-        match node {
+        let (found, expected) = match node {
             JsonValue::List(items) if !items.is_empty() => {
-                Some(items.iter().enumerate().map(|(nth, item)| (format!("{path}[{nth}]"), item)).collect())
+                let items = items.iter().enumerate();
+                return Some(items.map(|(nth, item)| (format!("{path}[{nth}]"), item)).collect());
             }
-            JsonValue::List(_) => {
-                self.sink.borrow_mut().push(path, "an empty list", "at least one item");
-                None
-            }
-            other => {
-                self.sink.borrow_mut().push(path, other.kind(), "a list");
-                None
-            }
-        }
+            JsonValue::List(_) => ("an empty list".to_owned(), "at least one item"),
+            other => (other.kind(), "a list"),
+        };
+        self.sink_problem(path, &found, expected);
+        None
     }
 
     /// A list's objects.
@@ -277,6 +287,35 @@ impl<'a> Section<'a> {
     fn take_section(&mut self, named: Named) -> Option<Self> {
         let (path, node) = self.take_named(named)?;
         Self::open(path, node, self.sink)
+    }
+
+    /// An object, or `Err` for the word `off` in its place.
+    pub(super) fn section_or_off<P: Presence>(
+        &mut self,
+        field: &Field<ObjectOrOff, P>,
+    ) -> Option<Result<Self, Off>> {
+        let (path, node) = self.take_named(field.into())?;
+        match node {
+            JsonValue::Text(word) if word == "off" => Some(Err(Off)),
+            JsonValue::Object(_) => Self::open(path, node, self.sink).map(Ok),
+            other => {
+                let found =
+                    if let JsonValue::Text(word) = other { format!("`{word}`") } else { other.kind() };
+                self.sink.borrow_mut().push(path, found, "an object or `off`");
+                None
+            }
+        }
+    }
+
+    /// Fields that there were once: a document that has one was written for something else.
+    pub(super) fn gone(&mut self, names: &[&'static str], now: &str) {
+        for name in names {
+            let taken = self.take_named(Named { name, expected: None });
+            self.asked.pop();
+            if let Some((path, _)) = taken {
+                self.sink.borrow_mut().push(path, "the field, which is gone", now);
+            }
+        }
     }
 
     /// An object of objects whose names are the user's, none of them opened yet.
@@ -351,120 +390,5 @@ fn alternatives<'w>(words: impl Iterator<Item = &'w str>) -> String {
         Some((last, front)) if !front.is_empty() => format!("{} or {last}", front.join(", ")),
         Some((last, _)) => last.clone(),
         None => "nothing".to_owned(),
-    }
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let unit: u64 = match unit {
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        _ => return None,
-    };
-    let (whole, fraction) = match number.split_once('.') {
-        Some((_, "")) => return None,
-        Some((whole, fraction)) => (whole, nanoseconds(fraction, unit)?),
-        None => (number, 0),
-    };
-    let nanos = whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(fraction)?;
-    Some(Duration::from_nanos(nanos))
-}
-
-/// The value of the digits after the decimal point of a unit, to the nearest nanosecond.
-fn nanoseconds(fraction: &str, unit: u64) -> Option<u64> {
-    // Picoseconds, so that no digit is lost to rounding. The longest unit leaves room for ten times
-    // as many.
-    let unit = unit.checked_mul(1000)?;
-    let mut picos: u64 = 0;
-    for byte in fraction.bytes().rev() {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        picos = unit.checked_mul(digit.into())?.checked_add(picos)? / 10;
-    }
-    Some(picos.checked_add(500)? / 1000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn durations() {
-        let cases = [
-            ("250ms", Some(Duration::from_millis(250))),
-            ("1s", Some(Duration::from_secs(1))),
-            ("1.5s", Some(Duration::from_millis(1500))),
-            ("2m", Some(Duration::from_secs(120))),
-            ("1h", Some(Duration::from_secs(3600))),
-            ("0s", Some(Duration::ZERO)),
-            ("0.5s", Some(Duration::from_millis(500))),
-            ("1.5m", Some(Duration::from_secs(90))),
-            ("0.5ms", Some(Duration::from_micros(500))),
-            ("0.1h", Some(Duration::from_secs(360))),
-            ("0.000000001s", Some(Duration::from_nanos(1))),
-            ("59.9999999999s", Some(Duration::from_secs(60))),
-            ("60.0000000009s", Some(Duration::from_nanos(60_000_000_001))),
-            ("0.00000000000000000000000000001h", Some(Duration::ZERO)),
-            ("0000000000000000000000000000001s", Some(Duration::from_secs(1))),
-            ("18446744073s", Some(Duration::from_secs(18_446_744_073))),
-            ("18446744074s", None),
-            ("18446744073709551616ms", None),
-            ("99999999999999999999h", None),
-            ("1", None),
-            ("s", None),
-            ("-1s", None),
-            ("1 s", None),
-            ("1d", None),
-            (".5s", None),
-            ("1.s", None),
-            ("1.2.3s", None),
-            ("1..2s", None),
-            (".s", None),
-            ("+1s", None),
-            ("1.+5s", None),
-            ("1_0s", None),
-            ("\u{661}s", None),
-            ("1e3s", None),
-            ("", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(duration(text), expected, "{text}");
-        }
-    }
-
-    /// The same text read with floating point, as it once was.
-    fn in_floating_point(text: &str) -> Option<Duration> {
-        let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-        let (number, unit) = text.split_at(digits);
-        let scale = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        let number = Some(number).filter(|n| !n.starts_with('.') && !n.ends_with('.'))?;
-        Duration::try_from_secs_f64(number.parse::<f64>().ok()? * scale).ok()
-    }
-
-    proptest! {
-        #[test]
-        fn every_spelling_is_taken_or_refused_as_floating_point_did(
-            text in "[0-9]{0,6}(\\.[0-9.]{0,20})?(ms|s|m|h|d|)"
-        ) {
-            let (now, once) = (duration(&text), in_floating_point(&text));
-            prop_assert_eq!(now.is_some(), once.is_some());
-            // A day is exact to less than a microsecond in floating point.
-            let apart = now.unwrap_or_default().abs_diff(once.unwrap_or_default());
-            prop_assert!(apart < Duration::from_micros(1), "{:?} {:?}", now, once);
-        }
-
-        #[test]
-        fn no_text_is_too_much_for_a_duration(text in "[0-9.]{0,400}(ms|s|m|h)") {
-            let _ = duration(&text);
-        }
     }
 }

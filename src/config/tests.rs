@@ -136,6 +136,10 @@ fn every_problem_is_told_word_for_word() {
             "webhooks.two.secrets[0]: found a secret that `webhooks.hook` has too, expected a secret of its own: a delivery to one would pass at the other",
         ),
         (
+            json!({"webhooks": {"hook": {"max_body_bytes": 60_000_000}, "two": {"format": "avnology", "secrets": ["another key of enough bytes"], "max_body_bytes": 8_000_000}}}),
+            "webhooks: found `max_body_bytes` of 68000000 in all, expected 67108864 at the most: a worker has one full body of each webhook in reserve",
+        ),
+        (
             json!({"identity_headers": {"authorization": "{token.sub}"}}),
             "identity_headers.authorization: found `authorization`, expected a header that is not a credential",
         ),

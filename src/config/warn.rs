@@ -2,6 +2,7 @@
 
 use super::raw::{Access, DefaultAccess, Document, Require, Route, SecretSourceKind};
 use crate::credential::Source;
+use crate::overrides;
 use crate::route::Pattern;
 use std::collections::HashMap;
 
@@ -35,19 +36,6 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
             route.at
         ));
     }
-    for route in document.routes.iter().filter(|r| r.webhook.is_some()) {
-        let has_parameters = route
-            .path
-            .as_ref()
-            .and_then(|p| Pattern::parse(p).ok())
-            .is_some_and(|p| p.names().next().is_some());
-        if route.methods.is_none() || has_parameters {
-            warnings.push(format!(
-                "{} is a webhook with any method or a parameter: the signature covers neither",
-                route.at
-            ));
-        }
-    }
     for at in literal_secrets(document) {
         warnings.push(format!(
             "{at} is a literal, which Envoy's /config_dump shows: `{{\"env\": \"NAME\"}}` is read from the environment"
@@ -69,6 +57,27 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
         if matches!(source, Source::Cookie { origins, .. } if origins.is_empty()) {
             warnings.push(format!("{at} is a cookie without `origins`: pages of other sites can send it"));
         }
+    }
+    for route in document.routes.iter().filter(|route| route.webhook.is_some()) {
+        if route.methods.is_none() {
+            warnings.push(format!(
+                "{} is a webhook without `methods`: the signature does not bind the method, so a delivery passes with any",
+                route.at
+            ));
+        }
+        let pattern = route.path.as_ref().and_then(|path| Pattern::parse(path).ok());
+        if let Some(name) = pattern.as_ref().and_then(|pattern| pattern.names().next()) {
+            warnings.push(format!(
+                "{} is a webhook with `{{{name}}}` in its path: the signature does not bind the path, so a delivery passes with any",
+                route.at
+            ));
+        }
+    }
+    for name in &document.keep_override_headers {
+        let part = overrides::find(name).map_or("part", |known| known.replaces.word());
+        warnings.push(format!(
+            "keep_override_headers lets `{name}` pass: a service that reads it sees another {part} than the gate did"
+        ));
     }
     for webhook in &document.webhooks {
         if !document.routes.iter().any(|r| r.webhook.as_deref() == Some(&webhook.name)) {

@@ -99,6 +99,11 @@ pub(super) fn request_total_size() -> Option<u64> {
     size.try_into().ok().map(u64::from_le_bytes)
 }
 
+/// The address and port that the effective context's request comes from.
+pub(super) fn source_address() -> Option<Vec<u8>> {
+    abi::read_host_buffer(|address, len| abi::proxy_get_property(b"source\0address", address, len))
+}
+
 /// Writes the filter state `wasm.avnology_gate` of the effective context's stream.
 pub(super) fn set_filter_state(value: &str) -> Result<(), Refused> {
     // One path segment only: the host joins several with NUL, and no access log format can name

@@ -34,7 +34,8 @@ fn on_configure(root: u32, size: usize) -> bool {
         };
         match config::load(&document, &|name| std::env::var(name).ok()) {
             Ok(loaded) => {
-                callback.worker.engine.configure(RootId(root), loaded);
+                let now = callback.now();
+                callback.worker.engine.configure(RootId(root), loaded, now);
                 true
             }
             Err(problems) => {
@@ -67,8 +68,8 @@ fn on_headers(context: u32, end_of_stream: bool) -> u32 {
         let head = host::map(MapType::HttpRequestHeaders).filter(|head| !head.is_empty());
         let Some(head) = head else { return callback.reject_unreadable(stream) };
         let now = callback.now();
-        let step =
-            callback.worker.engine.begin(stream, root, &header_map::request_head(&head, end_of_stream), now);
+        let head = header_map::request_head(&head, end_of_stream).with_source(&host::source_address);
+        let step = callback.worker.engine.begin(stream, root, &head, now);
         if matches!(step, Step::NeedBody) {
             // What leaves the head is no part of the request's size any more.
             callback.drain();

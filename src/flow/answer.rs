@@ -23,6 +23,8 @@ pub(super) fn body_of<'a>(
         401 if kind == QueryKind::Session => return Ok(None),
         401 | 403 => Unusable::OurCredentials.into(),
         429 => Unusable::RateLimited(retry_after.and_then(|value| wait(value, now))).into(),
+        // RFC 9110 section 15.5.9: the server gave up on this request, and not the client.
+        408 => Outage::Timeout.into(),
         500..=599 => Outage::ServerError.into(),
         _ => Unusable::Status.into(),
     })
@@ -30,7 +32,7 @@ pub(super) fn body_of<'a>(
 
 fn refusal_of(failure: CallFailure) -> Refusal {
     match failure {
-        CallFailure::NotStarted => Unusable::NotStarted.into(),
+        CallFailure::NotStarted => Outage::NotStarted.into(),
         CallFailure::Unreachable => Outage::Unreachable.into(),
         CallFailure::Timeout => Outage::Timeout.into(),
         CallFailure::Reset => Outage::Reset.into(),
@@ -94,7 +96,7 @@ mod tests {
     #[test]
     fn only_a_200_is_an_answer() {
         let week = Some(Duration::from_secs(7));
-        let cases: [(u16, Option<&str>, Result<(), Refusal>); 12] = [
+        let cases: [(u16, Option<&str>, Result<(), Refusal>); 13] = [
             (200, None, Ok(())),
             (201, None, Err(Unusable::Status.into())),
             (204, None, Err(Unusable::Status.into())),
@@ -102,6 +104,7 @@ mod tests {
             (400, None, Err(Unusable::Status.into())),
             (401, None, Err(Unusable::OurCredentials.into())),
             (403, None, Err(Unusable::OurCredentials.into())),
+            (408, None, Err(Outage::Timeout.into())),
             (429, None, Err(Unusable::RateLimited(None).into())),
             (429, Some("7"), Err(Unusable::RateLimited(week).into())),
             (429, Some("soon"), Err(Unusable::RateLimited(None).into())),
@@ -149,7 +152,7 @@ mod tests {
     #[test]
     fn every_failure_has_its_refusal() {
         let cases: [(CallFailure, Refusal); 6] = [
-            (CallFailure::NotStarted, Unusable::NotStarted.into()),
+            (CallFailure::NotStarted, Outage::NotStarted.into()),
             (CallFailure::Unreachable, Outage::Unreachable.into()),
             (CallFailure::Timeout, Outage::Timeout.into()),
             (CallFailure::Reset, Outage::Reset.into()),

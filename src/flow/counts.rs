@@ -1,5 +1,7 @@
 //! Every number that a limit is compared with: how many requests wait, and how much they keep.
 
+use super::StreamId;
+use super::bodies::{Bodies, Body, Claim};
 use super::limits::Limits;
 use crate::breaker::Purpose;
 
@@ -12,6 +14,8 @@ pub(super) enum Class {
     Known,
     /// Those whose body is received.
     Receiving,
+    /// Preflights whose end is still to come.
+    Ending,
 }
 
 /// What one undecided request takes.
@@ -20,76 +24,100 @@ pub(super) struct Taken {
     pub(super) class: Class,
     /// Bytes that it keeps here, roughly.
     pub(super) parked_bytes: usize,
-    /// Bytes of its body that the host holds.
-    pub(super) held_bytes: usize,
+    /// Its body, if that is received.
+    pub(super) body: Option<Body>,
 }
 
 /// How much is taken of each limit.
 #[derive(Clone, Debug)]
 pub(super) struct Counts {
-    /// Streams that wait for the provider, with a token that was not seen active lately.
-    waiting_new: usize,
-    /// All others that wait for the provider.
-    waiting_known: usize,
-    /// Streams whose body is received.
-    receiving: usize,
-    /// Bytes that undecided streams keep here.
-    parked_bytes: usize,
-    /// Webhook bytes that the host holds for this worker.
-    held_bytes: usize,
+    waiting_new: Share,
+    waiting_known: Share,
+    receiving: Share,
+    ending: Share,
+    bodies: Bodies,
     limits: Limits,
+}
+
+/// What a class takes. No class can take from another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    streams: usize,
+    /// Bytes that they keep here.
+    parked_bytes: usize,
 }
 
 impl Counts {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { waiting_new: 0, waiting_known: 0, receiving: 0, parked_bytes: 0, held_bytes: 0, limits }
+        let (waiting_new, waiting_known, receiving, ending) = Default::default();
+        Self { waiting_new, waiting_known, receiving, ending, bodies: Bodies::new(limits), limits }
     }
 
     /// Counts a request that waits.
-    pub(super) fn add(&mut self, taken: Taken) {
-        let count = self.of(taken.class);
-        *count = count.saturating_add(1);
-        self.parked_bytes = self.parked_bytes.saturating_add(taken.parked_bytes);
-        self.held_bytes = self.held_bytes.saturating_add(taken.held_bytes);
+    pub(super) fn add(&mut self, stream: StreamId, taken: Taken) {
+        let share = self.of(taken.class);
+        share.streams = share.streams.saturating_add(1);
+        share.parked_bytes = share.parked_bytes.saturating_add(taken.parked_bytes);
+        taken.body.into_iter().for_each(|body| self.bodies.add(stream, body));
     }
 
     /// Gives back what a request has taken.
-    pub(super) fn release(&mut self, taken: Taken) {
-        let count = self.of(taken.class);
-        *count = count.saturating_sub(1);
-        self.parked_bytes = self.parked_bytes.saturating_sub(taken.parked_bytes);
-        self.held_bytes = self.held_bytes.saturating_sub(taken.held_bytes);
+    pub(super) fn release(&mut self, stream: StreamId, taken: Taken) {
+        let share = self.of(taken.class);
+        share.streams = share.streams.saturating_sub(1);
+        share.parked_bytes = share.parked_bytes.saturating_sub(taken.parked_bytes);
+        taken.body.into_iter().for_each(|body| self.bodies.release(stream, body));
     }
 
     /// Whether one request more may wait for the provider.
     pub(super) fn has_room(&self, purpose: Purpose) -> bool {
-        let has_place = match purpose {
-            Purpose::NewToken => self.waiting_new < self.limits.waiting_new,
-            Purpose::Refresh | Purpose::Permission => self.waiting_known < self.limits.waiting_known,
-        };
-        has_place && self.parked_bytes < self.limits.parked_bytes
+        let Limits { waiting_new, parked_new, waiting_known, parked_known, .. } = self.limits;
+        match purpose {
+            Purpose::NewToken => self.waiting_new.is_below(waiting_new, parked_new),
+            Purpose::Refresh | Purpose::Permission => {
+                self.waiting_known.is_below(waiting_known, parked_known)
+            }
+        }
     }
 
-    /// Whether one body more may be received.
-    pub(super) fn has_room_for_a_body(&self) -> bool {
-        self.receiving < self.limits.receiving && self.parked_bytes < self.limits.parked_bytes
+    /// Whether a body may be received, or held as far as it has come.
+    pub(super) fn has_room_for_a_body(&self, claim: Claim) -> bool {
+        self.receiving.is_below(self.limits.receiving, self.limits.parked_receiving)
+            && self.bodies.has_room(claim)
     }
 
-    /// Whether the host may hold so many bytes more.
-    pub(super) fn has_room_for_bytes(&self, bytes: usize) -> bool {
-        self.held_bytes.saturating_add(bytes) <= self.limits.held_bytes
+    /// Whether one preflight more may wait for its end.
+    pub(super) fn has_room_for_a_preflight(&self) -> bool {
+        self.ending.is_below(self.limits.ending, self.limits.parked_ending)
+    }
+
+    pub(super) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    pub(super) fn bodies_mut(&mut self) -> &mut Bodies {
+        &mut self.bodies
     }
 
     /// How many streams are undecided.
     pub(super) fn undecided(&self) -> usize {
-        self.waiting_new.saturating_add(self.waiting_known).saturating_add(self.receiving)
+        let Self { waiting_new, waiting_known, receiving, ending, .. } = self;
+        let all = [waiting_new, waiting_known, receiving, ending];
+        all.iter().fold(0, |sum, share| sum.saturating_add(share.streams))
     }
 
-    fn of(&mut self, class: Class) -> &mut usize {
+    fn of(&mut self, class: Class) -> &mut Share {
         match class {
             Class::New => &mut self.waiting_new,
             Class::Known => &mut self.waiting_known,
             Class::Receiving => &mut self.receiving,
+            Class::Ending => &mut self.ending,
         }
+    }
+}
+
+impl Share {
+    fn is_below(self, streams: usize, parked_bytes: usize) -> bool {
+        self.streams < streams && self.parked_bytes < parked_bytes
     }
 }

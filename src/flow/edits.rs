@@ -3,8 +3,10 @@
 use crate::credential::{self, Source};
 use crate::http::Edit;
 use crate::http::head::{RequestHead, normalized_eq};
-use crate::http::query;
-use crate::policy::{OVERRIDE_HEADERS, Policy};
+use crate::http::query::{self, MOST_PAIRS, Query};
+use crate::overrides;
+use crate::policy::Policy;
+use crate::refusal::Denial;
 
 pub(super) fn strip_owned(policy: &Policy, head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
     for (name, _) in head.pairs() {
@@ -32,13 +34,35 @@ fn removals<'a>(found: impl Iterator<Item = &'a [u8]>) -> Vec<Edit> {
     found.into_iter().map(|name| Edit::Remove(name.to_vec())).collect()
 }
 
-/// A credential in the query must reach neither the service nor any log.
-pub(super) fn cut_query(names: &[&str], head: &RequestHead<'_>, edits: &mut Vec<Edit>) {
-    if names.is_empty() {
-        return;
-    }
-    if let Some(path) = head.target().and_then(|target| query::cut(target, names)) {
-        edits.push(Edit::Replace(b":path".to_vec(), path));
+/// What the rules read from the query; what names a credential in it leaves before any answer, and
+/// reaches neither the service nor any log.
+///
+/// # Errors
+/// [`Denial::InvalidPath`] if it has more pairs than are looked at; it leaves as a whole then, but
+/// in shadow mode, where the service gets what it would have got.
+pub(super) fn read_query<'a>(
+    credentials: &[&'a str],
+    values: impl Iterator<Item = &'a str> + Clone,
+    head: &RequestHead<'a>,
+    is_shadow: bool,
+    edits: &mut Vec<Edit>,
+) -> Result<Query<'a>, Denial> {
+    let names = || credentials.iter().copied().chain(values.clone());
+    let replace = |path: Vec<u8>| Edit::Replace(b":path".to_vec(), path);
+    match Query::parse(head.target(), names(), MOST_PAIRS) {
+        Ok(query) => {
+            edits.extend(query.without(credentials).map(replace));
+            Ok(query)
+        }
+        Err(_) if is_shadow => {
+            let query = Query::parse(head.target(), credentials.iter().copied(), usize::MAX);
+            edits.extend(query.ok().and_then(|query| query.without(credentials)).map(replace));
+            Err(Denial::InvalidPath)
+        }
+        Err(_) => {
+            edits.push(replace(query::cut_whole(head.target().unwrap_or_default()).to_vec()));
+            Err(Denial::InvalidPath)
+        }
     }
 }
 
@@ -72,6 +96,6 @@ pub(super) fn without_any_credential(sources: &[Source], head: &RequestHead<'_>)
     let mut names = vec!["authorization", "cookie"];
     names.extend(sources.iter().filter_map(Source::header_name));
     // Nor does it carry a method or path for the service to see in place of its own.
-    names.extend(OVERRIDE_HEADERS);
+    names.extend(overrides::ALL.iter().map(|known| known.name));
     without_headers(&names, head)
 }

@@ -6,14 +6,14 @@ use super::header_cache::HeaderCache;
 use super::query::{ProviderQuery, Question};
 use super::store::SharedStore;
 use crate::cache::shared::{NoReading, SharedKey, SharedYes};
-use crate::cache::{Cache, Lookup};
+use crate::cache::{Cache, Lifetime, Lookup};
 use crate::claims::TokenInfo;
 use crate::hash::{FactKey, Seed};
 use crate::http::Header;
 use crate::introspect::Identity;
 use crate::policy::{Bound, Bounds, Policy, TokenRules};
 use crate::rate_limit::RecentTokens;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Unusable};
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use std::rc::Rc;
@@ -212,8 +212,8 @@ impl Facts {
         K::cache(&mut self.caches).insert(key, answer, started, now);
     }
 
-    /// What an outage leaves: a fact that is older than its lifetime, where the route takes one,
-    /// and where no other worker has heard since that it is over.
+    /// What is left where a question has no answer: a fact that is older than its lifetime, where
+    /// the route takes one, and where no other worker has heard since that it is over.
     ///
     /// # Errors
     /// The refusal where there is none; a denial where the route opens, and the last answer forbids
@@ -225,9 +225,7 @@ impl Facts {
         refusal: Refusal,
         now: Timestamp,
     ) -> Result<CachedFact<K::Value>, Refusal> {
-        if !matches!(refusal, Refusal::Outage(_)) {
-            return Err(refusal);
-        }
+        let Some(lifetime) = stale_lifetime(K::lifetime(rules), &refusal) else { return Err(refusal) };
         let key = question.key;
         let no = question.shared_key.as_ref().map(|key| self.read_no(key, now));
         if let Some(started) = no.and_then(|no| no.started)
@@ -237,11 +235,12 @@ impl Facts {
         }
         let cache = K::cache(&mut self.caches);
         if rules.open_on_outage
+            && matches!(refusal, Refusal::Outage(_))
             && let Some(no) = K::forbids_opening(cache.last_known(key), rules, now)
         {
             return Err(no);
         }
-        match cache.stale(key, K::lifetime(rules), now) {
+        match cache.stale(key, &lifetime, now) {
             Some((value, started))
                 if K::may_be_stale(value, now) && no.is_none_or(|no| no.admits(started)) =>
             {
@@ -278,6 +277,26 @@ impl Facts {
             self.header_cache.put(key, fact.started, policy.id, Rc::clone(&headers));
         }
         Ok(headers)
+    }
+}
+
+/// How old a fact may be in the place of an answer that there is not; `None`: none may be.
+fn stale_lifetime(lifetime: &Lifetime, refusal: &Refusal) -> Option<Lifetime> {
+    match refusal {
+        Refusal::Outage(_) => Some(*lifetime),
+        // Others have taken the room. Whoever can do that must not choose how long a fact lives.
+        Refusal::Unusable(
+            Unusable::OverLimit
+            | Unusable::InFlightLimit
+            | Unusable::NewTokenBudget(_)
+            | Unusable::RefreshBudget(_)
+            | Unusable::PermissionBudget(_),
+        ) => {
+            let stale_if_error = lifetime.stale_if_error.min(lifetime.ttl);
+            Some(Lifetime { stale_if_error, ..*lifetime })
+        }
+        // A limit of the caller's own, who would so keep what was taken from him; or an answer.
+        _ => None,
     }
 }
 

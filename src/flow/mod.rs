@@ -5,6 +5,7 @@
 //! harmless.
 
 mod answer;
+mod bodies;
 mod calls;
 mod counts;
 mod edits;
@@ -13,9 +14,11 @@ mod fact_kind;
 mod facts;
 pub(crate) mod gate;
 mod header_cache;
+mod health;
 mod limits;
 mod outputs;
 mod query;
+mod queue;
 mod request;
 mod requests;
 mod roots;
@@ -44,6 +47,13 @@ pub struct RootId(pub u32);
 /// A callout, as the engine numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlightId(pub u64);
+
+impl FlightId {
+    /// Whether it is the gate's own question to an endpoint, which no request has caused.
+    pub const fn is_probe(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
 
 /// What the running callback does with its stream.
 #[derive(Debug)]

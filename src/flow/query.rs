@@ -26,6 +26,8 @@ pub(super) struct Question {
     pub(super) key: FactKey,
     /// Where the workers share the answer, if they do.
     pub(super) shared_key: Option<SharedKey>,
+    /// Who is asked.
+    pub(super) endpoint: Fingerprint,
 }
 
 /// What is asked.
@@ -78,7 +80,8 @@ impl<'p> ProviderQuery<'p> {
     }
 
     pub(super) fn question(&self) -> Question {
-        Question { key: self.key, shared_key: self.shared_key().cloned() }
+        let shared_key = self.shared_key().cloned();
+        Question { key: self.key, shared_key, endpoint: self.endpoint() }
     }
 
     pub(super) fn kind(&self) -> QueryKind {

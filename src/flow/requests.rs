@@ -1,5 +1,6 @@
 //! The table of streams: the one owner of what waits, and of its counts.
 
+use super::bodies::{Bodies, Claim};
 use super::counts::{Class, Counts, Taken};
 use super::gate::Phase;
 use super::limits::Limits;
@@ -51,6 +52,17 @@ impl Requests {
         &self.counts
     }
 
+    pub(super) fn bodies_mut(&mut self) -> &mut Bodies {
+        self.counts.bodies_mut()
+    }
+
+    /// The stream whose body has to give way so that there is room for this one.
+    pub(super) fn gives_way(&self, claim: Claim, now: Timestamp) -> Option<StreamId> {
+        let is_received = |stream: &StreamId| self.phase(*stream) == Phase::Receiving;
+        // Whoever refuses one after the other until there is room must get on with each.
+        self.counts.bodies().gives_way(claim, now).filter(is_received)
+    }
+
     pub(super) fn phase(&self, stream: StreamId) -> Phase {
         match self.streams.get(&stream) {
             None => Phase::Unknown,
@@ -59,7 +71,7 @@ impl Requests {
             Some(Stream::Answered) => Phase::Answered,
             Some(Stream::Parked(parked)) => match parked.taken.class {
                 Class::New | Class::Known => Phase::Waiting,
-                Class::Receiving => Phase::Receiving,
+                Class::Receiving | Class::Ending => Phase::Receiving,
             },
         }
     }
@@ -88,7 +100,7 @@ impl Requests {
             .awaits_callbacks()
             .then(|| timers.set(root, now.saturating_add(MEASURE_EVERY), Timer::Measurement(stream)));
         let taken = request.taken();
-        self.counts.add(taken);
+        self.counts.add(stream, taken);
         let parked = Parked { root, taken, deadline, measurement, request };
         self.streams.insert(stream, Stream::Parked(Box::new(parked)));
     }
@@ -99,7 +111,7 @@ impl Requests {
             return None;
         }
         let Some(Stream::Parked(parked)) = self.streams.remove(&stream) else { return None };
-        self.release(&parked, timers);
+        self.release(stream, &parked, timers);
         Some((parked.root, parked.request))
     }
 
@@ -121,15 +133,15 @@ impl Requests {
     /// A stream is gone.
     pub(super) fn remove(&mut self, stream: StreamId, timers: &mut Timers) {
         if let Some(Stream::Parked(parked)) = self.streams.remove(&stream) {
-            self.release(&parked, timers);
+            self.release(stream, &parked, timers);
         }
     }
 
     /// Gives back what an undecided request has taken, and its timers.
-    fn release(&mut self, parked: &Parked, timers: &mut Timers) {
+    fn release(&mut self, stream: StreamId, parked: &Parked, timers: &mut Timers) {
         timers.clear(&parked.deadline);
         parked.measurement.iter().for_each(|armed| timers.clear(armed));
-        self.counts.release(parked.taken);
+        self.counts.release(stream, parked.taken);
     }
 
     /// The undecided streams of a root.

@@ -1,9 +1,11 @@
 //! The policies in force, by root.
 
 use super::RootId;
-use crate::hash::{Fingerprint, TrustedKeyHasher};
+use super::bodies::HookId;
+use crate::hash::TrustedKeyHasher;
 use crate::policy::{Bounds, Policy};
-use std::collections::{HashMap, HashSet};
+use crate::probe::Probe;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What each root was configured with last.
@@ -35,8 +37,16 @@ impl Roots {
         self.policies.values().fold(Bounds::default(), |bounds, policy| bounds.max(policy.bounds))
     }
 
-    /// Every endpoint that some policy names.
-    pub(super) fn endpoints(&self) -> HashSet<Fingerprint> {
-        self.policies.values().flat_map(|policy| policy.endpoints.iter().copied()).collect()
+    /// Every webhook that some policy names, with its longest body.
+    pub(super) fn webhooks(&self) -> Vec<(HookId, usize)> {
+        let of = |policy: &Arc<Policy>| -> Vec<_> {
+            policy.webhooks.iter().map(|w| (HookId::new(policy, w), w.max_body_bytes)).collect()
+        };
+        self.policies.values().flat_map(of).collect()
+    }
+
+    /// How the endpoints of a root's policy are probed.
+    pub(super) fn probes(&self, root: RootId) -> Vec<Arc<Probe>> {
+        self.policies.get(&root).map(|policy| policy.probes.clone()).unwrap_or_default()
     }
 }

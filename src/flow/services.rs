@@ -3,14 +3,16 @@
 use super::calls::{Calls, Start, WaitReason, Waiter};
 use super::counts::Counts;
 use super::facts::{CachedFact, FactKind, Facts};
+use super::health::{Health, Sending};
 use super::outputs::Outputs;
-use super::query::{ProviderQuery, QueryKind};
+use super::query::{ProviderQuery, QueryKind, Question};
 use super::timers::Timers;
 use super::{RootId, StreamId};
-use crate::breaker::Purpose;
+use crate::breaker::{Purpose, Standing};
+use crate::hash::Fingerprint;
 use crate::policy::TokenRules;
 use crate::rate_limit::RateLimits;
-use crate::refusal::{Refusal, Unusable};
+use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
 
 /// The rooms of the engine, as a step of one request sees them. A step looks up and asks; it can
@@ -28,6 +30,7 @@ pub(super) struct Services<'e> {
 /// What it takes to ask.
 pub(super) struct Asking<'e> {
     pub(super) calls: &'e mut Calls,
+    pub(super) health: &'e mut Health,
     pub(super) timers: &'e mut Timers,
     pub(super) outputs: &'e mut Outputs,
 }
@@ -87,7 +90,7 @@ impl<'e> Services<'e> {
     /// Asks again about what is known. Returns whether something newer is known now, since another
     /// worker has asked already.
     fn refresh<K: FactKind>(&mut self, query: &ProviderQuery<'_>, rates: &RateLimits) -> bool {
-        if self.asking.calls.is_under_way(self.root, query.key()) {
+        if self.asking.calls.is_asked(self.root, query.key()) {
             return false;
         }
         if self.facts.load_shared::<K>(query, self.now) {
@@ -99,12 +102,30 @@ impl<'e> Services<'e> {
         };
         let start = Start { root: self.root, query, purpose, rates, waiter: None };
         // Nobody waits for it, so nobody is told why it could not be asked.
-        let Asking { calls, timers, outputs } = &mut self.asking;
-        let _ = calls.start(start, timers, outputs, self.now);
+        let Asking { calls, health, timers, outputs } = &mut self.asking;
+        let _ = calls.start(start, health, &mut Sending { timers, outputs }, self.now);
         false
     }
 
-    /// Waits for the answer. Where it cannot be asked for, an outage may leave a stale one.
+    /// What is known about an endpoint.
+    pub(super) fn standing(&self, endpoint: Fingerprint) -> Standing {
+        self.asking.health.standing(endpoint)
+    }
+
+    /// The request goes on when it is clear how an endpoint is.
+    pub(super) fn await_probe(&mut self, endpoint: Fingerprint) {
+        self.asking.health.wait(endpoint, self.stream);
+    }
+
+    /// Why a question has no answer in time.
+    pub(super) fn why_late(&self, question: &Question) -> Refusal {
+        match self.asking.calls.is_queued(self.root, question.key) {
+            true => Unusable::InFlightLimit.into(),
+            false => Outage::Timeout.into(),
+        }
+    }
+
+    /// Waits for the answer. Where it cannot be asked for, there may be a stale one.
     pub(super) fn ask<K: FactKind>(
         &mut self,
         query: &ProviderQuery<'_>,
@@ -125,8 +146,8 @@ impl<'e> Services<'e> {
         let waiter = Some(Waiter { stream: self.stream, reason });
         let start = Start { root: self.root, query, purpose, rates, waiter };
         let asked = if self.counts.has_room(purpose) {
-            let Asking { calls, timers, outputs } = &mut self.asking;
-            calls.join(start, timers, outputs, self.now)
+            let Asking { calls, health, timers, outputs } = &mut self.asking;
+            calls.join(start, health, &mut Sending { timers, outputs }, self.now)
         } else {
             Err(Unusable::OverLimit.into())
         };

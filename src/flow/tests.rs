@@ -19,10 +19,16 @@ fn engine() -> Engine {
     engine_with(Limits::default())
 }
 
+/// Without probes, and so without a route that opens.
 fn engine_with(limits: Limits) -> Engine {
-    let document = serde_json::json!({
+    engine_of(limits, "off", "deny")
+}
+
+fn engine_of(limits: Limits, breaker: &str, on_provider_error: &str) -> Engine {
+    let mut document = serde_json::json!({
         "provider": {
             "cluster": "avnology", "authority": "id.example", "timeout": "1s",
+            "circuit_breaker": breaker,
             "introspection": {"credentials": {"method": "none"}}, "permissions": {"api_key": "key"}
         },
         "routes": [
@@ -30,15 +36,18 @@ fn engine_with(limits: Limits) -> Engine {
             {"name": "public", "match": {"path": "/public"}, "access": "public"},
             {"name": "check", "match": {"path": "/check/{id}"},
              "require": {"permissions": {"all": [{"relation": "a", "object": "x:{path.id}"}, {"relation": "b", "object": "x:{path.id}"}]}}},
-            {"name": "open", "match": {"path": "/open/{id}"}, "on_provider_error": "allow",
+            {"name": "open", "match": {"path": "/open/{id}"}, "on_provider_error": on_provider_error,
              "require": {"permissions": {"all": [{"relation": "a", "object": "x:{path.id}"}]}}},
             {"name": "hook", "match": {"path": "/hook"}, "webhook": "hook"}
         ],
         "webhooks": {"hook": {"format": "avnology", "secrets": [KEY], "body_only": true, "max_body_bytes": 8}}
     });
+    if breaker != "off" {
+        document["provider"]["circuit_breaker"] = serde_json::json!({"probe_interval": breaker});
+    }
     let mut engine = Engine::with_limits(Seed([3; 16]), Rc::new(NoStore), limits);
     let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
-    engine.configure(ROOT, loaded);
+    engine.configure(ROOT, loaded, at(0));
     while engine.poll().is_some() {}
     engine
 }
@@ -85,6 +94,7 @@ fn drain(engine: &mut Engine) -> (Vec<FlightId>, Vec<(StreamId, Decision, Reason
     let (mut flights, mut decisions) = (Vec::new(), Vec::new());
     while let Some(output) = engine.poll() {
         match output {
+            Output::Dispatch { flight, .. } if flight.is_probe() => {}
             Output::Dispatch { flight, .. } => flights.push(flight),
             Output::Decide { stream, verdict } => {
                 decisions.push((stream, verdict.event().decision(), verdict.event().reason()));
@@ -117,7 +127,7 @@ fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
     let known = bearer("/token");
     let invented = |n: u32| head("/token", &[("authorization", &format!("Bearer invented{n}"))]);
     let flooded =
-        [Limits { waiting_new: 1, ..Limits::default() }, Limits { flights: 1, ..Limits::default() }];
+        [Limits { waiting_new: 1, ..Limits::default() }, Limits { parked_new: 1, ..Limits::default() }];
     for limits in flooded {
         let mut engine = engine_with(limits);
         assert!(matches!(begin(&mut engine, STREAM, &known, true, at(0)), Step::Wait));
@@ -135,11 +145,29 @@ fn a_flood_of_invented_tokens_takes_no_place_of_known_ones() {
 }
 
 #[test]
+fn bodies_that_do_not_come_take_no_bytes_of_what_waits_for_the_provider() {
+    let mut engine = engine_with(Limits { parked_receiving: 1, ..Limits::default() });
+    let hook = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+    assert!(matches!(begin(&mut engine, StreamId(1), &hook, false, at(0)), Step::NeedBody));
+    let Step::Decided(verdict) = begin(&mut engine, StreamId(2), &hook, false, at(0)) else {
+        panic!("decided")
+    };
+    assert_eq!(verdict.event().reason(), Reason::BodyMemory);
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(0)), Step::Wait));
+    let (flights, _) = drain(&mut engine);
+    land(&mut engine, flights[0], r#"{"active":true,"sub":"u"}"#, at(5));
+    assert_eq!(drain(&mut engine).1.len(), 1);
+    assert!(matches!(begin(&mut engine, STREAM, &bearer("/token"), true, at(60_000)), Step::Wait));
+}
+
+#[test]
 fn every_limit_of_what_waits_refuses_one_request_more() {
     let request = bearer("/token");
-    let limited =
-        [Limits { waiters: 2, ..Limits::default() }, Limits { parked_bytes: 1024, ..Limits::default() }];
-    for limits in limited {
+    let limited = [
+        (Limits { waiters: 2, ..Limits::default() }, Reason::WaitersLimit),
+        (Limits { parked_new: 1024, ..Limits::default() }, Reason::OverLimit),
+    ];
+    for (limits, reason) in limited {
         let mut engine = engine_with(limits);
         for n in 0..2 {
             assert!(matches!(begin(&mut engine, StreamId(n), &request, true, at(0)), Step::Wait));
@@ -147,7 +175,7 @@ fn every_limit_of_what_waits_refuses_one_request_more() {
         let Step::Decided(verdict) = begin(&mut engine, StreamId(2), &request, true, at(0)) else {
             panic!("decided: {limits:?}")
         };
-        assert_eq!(verdict.event().reason(), Reason::OverLimit, "{limits:?}");
+        assert_eq!(verdict.event().reason(), reason, "{limits:?}");
         engine.gone(StreamId(0));
         let is_room_again = matches!(begin(&mut engine, StreamId(3), &request, true, at(0)), Step::Wait);
         assert_eq!(is_room_again, limits.waiters > 2, "a waiter that has gone keeps its place: {limits:?}");
@@ -163,7 +191,7 @@ fn every_limit_of_what_waits_refuses_one_request_more() {
 
 #[test]
 fn names_that_leave_anyway_take_no_room_while_a_request_waits() {
-    let mut engine = engine_with(Limits { parked_bytes: 2048, ..Limits::default() });
+    let mut engine = engine_with(Limits { parked_receiving: 2048, ..Limits::default() });
     let name = format!("x-avnology-{}", "a".repeat(4000));
     let signature = signed(b"");
     let request = head("/hook", &[("x-avnology-signature", &signature), (&name, "v")]);
@@ -228,30 +256,267 @@ fn an_outage_opens_only_what_the_request_itself_does_not_forbid() {
     let cases = [
         ("/open/1", Decision::FailOpen, Reason::Unreachable),
         ("/open/a%3Ab", Decision::Deny, Reason::UnresolvedTemplate),
+        ("/check/1", Decision::Deny, Reason::Unreachable),
     ];
     for (path, decision, reason) in cases {
-        let mut engine = engine();
-        assert!(matches!(begin(&mut engine, STREAM, &bearer(path), true, at(0)), Step::Wait));
-        let (flights, _) = drain(&mut engine);
-        engine.landed(flights[0], Err(CallFailure::Unreachable), at(1));
-        assert_eq!(drain(&mut engine).1, [(STREAM, decision, reason)], "{path}");
+        let mut host = Host::new();
+        host.request(STREAM, path, "t", 0);
+        host.land(Err(CallFailure::Unreachable), 1);
+        if path.starts_with("/open") {
+            assert_eq!(host.decisions, [], "{path}: it waits for the probe");
+        }
+        for _ in 0..2 {
+            host.land_probe(Err(CallFailure::Unreachable), 1);
+        }
+        assert_eq!(host.decisions, [(STREAM, decision, reason)], "{path}");
     }
-    for reply in
-        [Err(CallFailure::NotStarted), Err(CallFailure::TooLarge), answered(404, ""), answered(200, "x")]
-    {
-        let mut engine = engine();
-        assert!(matches!(begin(&mut engine, STREAM, &bearer("/open/1"), true, at(0)), Step::Wait));
-        let (flights, _) = drain(&mut engine);
-        engine.landed(flights[0], reply, at(1));
-        assert_eq!(drain(&mut engine).1[0].1, Decision::Deny, "{reply:?}: a caller may provoke it");
+    for reply in [Err(CallFailure::TooLarge), answered(404, ""), answered(200, "x")] {
+        let mut host = Host::new();
+        host.request(STREAM, "/open/1", "t", 0);
+        host.land(reply, 1);
+        host.land_probe(Err(CallFailure::Unreachable), 1);
+        assert_eq!(host.decisions[0].1, Decision::Deny, "{reply:?}: a caller may provoke it");
     }
+}
+
+/// An engine with its host: what is under way, and what was decided.
+struct Host {
+    engine: Engine,
+    calls: VecDeque<FlightId>,
+    probes: VecDeque<FlightId>,
+    decisions: Vec<(StreamId, Decision, Reason)>,
+}
+
+impl Host {
+    fn new() -> Self {
+        let engine = engine_of(Limits::default(), "1s", "allow");
+        Self { engine, calls: VecDeque::new(), probes: VecDeque::new(), decisions: Vec::new() }
+    }
+
+    fn request(&mut self, stream: StreamId, path: &str, token: &str, now: u64) {
+        let headers = head(path, &[("authorization", &format!("Bearer {token}"))]);
+        if let Step::Decided(verdict) = begin(&mut self.engine, stream, &headers, true, at(now)) {
+            self.decisions.push((stream, verdict.event().decision(), verdict.event().reason()));
+        }
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll() {
+            match output {
+                Output::Dispatch { flight, .. } if flight.is_probe() => self.probes.push_back(flight),
+                Output::Dispatch { flight, .. } => self.calls.push_back(flight),
+                Output::Decide { stream, verdict } => {
+                    self.decisions.push((stream, verdict.event().decision(), verdict.event().reason()));
+                }
+                Output::Edit { .. } | Output::Measure { .. } | Output::Log { .. } => {}
+            }
+        }
+    }
+
+    /// The oldest call ends.
+    fn land(&mut self, answer: Result<Response<'_>, CallFailure>, now: u64) {
+        let flight = self.calls.pop_front().expect("a call");
+        self.engine.landed(flight, answer, at(now));
+        self.drain();
+    }
+
+    /// The probe that is under way ends.
+    fn land_probe(&mut self, answer: Result<Response<'_>, CallFailure>, now: u64) {
+        let flight = self.probes.pop_front().expect("a probe");
+        self.engine.landed(flight, answer, at(now));
+        self.drain();
+    }
+
+    /// Ticks until so late; probes are answered like this, and their times are returned.
+    fn ticks(&mut self, until: u64, answer: Result<Response<'_>, CallFailure>) -> Vec<u64> {
+        let mut probed = Vec::new();
+        while let Some(due) = self.engine.next_deadline(ROOT).filter(|due| *due <= at(until)) {
+            self.engine.tick(ROOT, due);
+            self.drain();
+            let now = (due.as_nanos() - at(0).as_nanos()) / 1_000_000;
+            while !self.probes.is_empty() {
+                probed.push(now);
+                self.land_probe(answer, now);
+            }
+        }
+        probed
+    }
+
+    fn is_away(&mut self, now: u64) -> bool {
+        self.decisions.clear();
+        self.request(StreamId(999), "/token", &format!("asks{now}"), now);
+        let is_open = self.decisions.iter().any(|(_, _, reason)| *reason == Reason::CircuitOpen);
+        if !is_open {
+            self.engine.gone(StreamId(999));
+            let flight = self.calls.pop_back().expect("it is asked");
+            land(&mut self.engine, flight, r#"{"active":false}"#, at(now));
+            self.drain();
+        }
+        self.decisions.clear();
+        is_open
+    }
+}
+
+const DOWN: Result<Response<'static>, CallFailure> = Err(CallFailure::Unreachable);
+
+#[test]
+fn an_endpoint_is_away_by_its_probe_alone_and_back_by_its_probe_alone() {
+    let mut host = Host::new();
+    host.request(STREAM, "/token", "first", 0);
+    host.land_probe(answered(401, ""), 1);
+    host.land(answered(200, r#"{"active":false}"#), 1);
+    // Fifty calls a second that fail, each on a token of its own, and a probe that is answered.
+    for nth in 0..500_u64 {
+        let now = 10 + nth * 20;
+        let stream = StreamId(1000 + u32::try_from(nth).unwrap());
+        host.request(stream, "/open/1", &format!("poison{nth}"), now);
+        host.land(answered(500, ""), now + 1);
+        host.ticks(now + 19, answered(200, "{}"));
+    }
+    host.ticks(13_000, answered(200, "{}"));
+    let opened = host.decisions.iter().filter(|(_, decision, _)| *decision != Decision::Deny).count();
+    assert_eq!((host.decisions.len(), opened), (501, 0));
+    assert!(!host.is_away(13_001));
+    // It is really away: the first call that fails shows it, whatever was before.
+    host.request(STREAM, "/token", "next", 20_000);
+    host.land(DOWN, 20_000);
+    host.land_probe(DOWN, 20_000);
+    assert!(host.probes.len() == 1, "the second probe at once");
+    host.land_probe(DOWN, 20_001);
+    assert!(host.is_away(20_002));
+    let probed = host.ticks(30_000, DOWN);
+    assert!((8..=12).contains(&probed.len()), "about once a second: {probed:?}");
+    let gaps: Vec<u64> = probed.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| (800..=1200).contains(gap)), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| *gap != gaps[0]), "spread: {gaps:?}");
+    assert!(host.is_away(30_001));
+    let probed = host.ticks(32_000, answered(403, ""));
+    assert_eq!(probed.len(), 1, "one that is answered is enough");
+    assert!(!host.is_away(32_001));
+}
+
+#[test]
+fn a_root_that_goes_hands_its_probe_over() {
+    let mut host = Host::new();
+    let document = br#"{"provider": {"cluster": "avnology", "authority": "id.example",
+        "introspection": {"credentials": {"method": "none"}}}, "routes": [{"match": {"path": "/t"}}]}"#;
+    let other = RootId(2);
+    host.request(STREAM, "/token", "t", 0);
+    host.land_probe(answered(200, ""), 1);
+    host.engine.configure(other, config::load(document, &|_| None).unwrap(), at(1));
+    host.land(DOWN, 2000);
+    host.land_probe(DOWN, 2000);
+    let lost = host.probes.pop_front().expect("under way, and of the newest root");
+    host.engine.root_gone(other, at(2001));
+    host.drain();
+    assert_eq!(host.probes.len(), 1, "the other root probes");
+    host.engine.landed(lost, DOWN, at(2002));
+    assert!(!host.is_away(2002), "what is lost is not heard");
+    host.request(STREAM, "/token", "u", 2003);
+    host.land(DOWN, 2003);
+    host.land_probe(DOWN, 2004);
+    host.land_probe(DOWN, 2005);
+    assert!(host.is_away(2006));
+    host.engine.root_gone(ROOT, at(2007));
+    assert_eq!(host.engine.next_deadline(ROOT), None, "nobody asks for it any more");
+}
+
+#[test]
+fn more_questions_than_may_be_under_way_wait_here_and_in_order() {
+    let mut host = Host::new();
+    for n in 0..200_u32 {
+        host.request(StreamId(n), "/token", &format!("t{n}"), 0);
+    }
+    assert_eq!((host.calls.len(), host.probes.len(), host.decisions.len()), (64, 1, 0));
+    host.land_probe(answered(200, ""), 1);
+    for now in 0..136 {
+        host.land(answered(200, r#"{"active":true,"sub":"u"}"#), now);
+        assert_eq!(host.calls.len(), 64, "the next one at once");
+    }
+    assert_eq!(host.decisions.len(), 136);
+    assert!(host.decisions.iter().zip(0..).all(|((stream, ..), n)| *stream == StreamId(n)), "in order");
+    // Whoever has waited too long is told why, and its question is not asked any more.
+    for n in 200..300_u32 {
+        host.request(StreamId(n), "/token", &format!("t{n}"), 1000);
+    }
+    host.decisions.clear();
+    host.engine.tick(ROOT, at(2900));
+    host.drain();
+    let timed_out = host.decisions.iter().filter(|(.., reason)| *reason == Reason::Timeout).count();
+    assert_eq!(timed_out, 64);
+    assert_eq!(host.calls.len(), 128, "as many more are under way, and their hosts say nothing");
+    host.engine.tick(ROOT, at(3001));
+    host.drain();
+    assert!(host.decisions.iter().any(|(.., reason)| *reason == Reason::InFlightLimit));
+}
+
+#[test]
+fn objects_on_which_the_provider_hangs_take_a_quarter_of_the_checks_and_no_more() {
+    let mut host = Host::new();
+    let mut stream = 0;
+    let mut ask = |host: &mut Host, token: &str, object: u32| {
+        stream += 1;
+        host.request(StreamId(stream), &format!("/open/{token}{object}"), token, 0);
+        StreamId(stream)
+    };
+    for token in ["hostile", "other"] {
+        ask(&mut host, token, 0);
+        host.land(answered(200, &format!(r#"{{"active":true,"sub":"{token}"}}"#)), 0);
+        host.land(answered(200, r#"{"allowed":true}"#), 0);
+    }
+    host.decisions.clear();
+    // Within the burst of a subject's own budget.
+    for object in 1..150 {
+        ask(&mut host, "hostile", object);
+    }
+    assert_eq!(host.calls.len(), 24, "a quarter of 96");
+    let others: Vec<StreamId> = (1..150).map(|object| ask(&mut host, "other", object)).collect();
+    assert_eq!(host.calls.len(), 48);
+    host.calls.drain(..24);
+    for _ in 1..150 {
+        host.land(answered(200, r#"{"allowed":true}"#), 5);
+    }
+    let decided: Vec<StreamId> = host.decisions.iter().map(|(stream, ..)| *stream).collect();
+    assert_eq!(decided, others, "all of them, past those of the other");
+}
+
+#[test]
+fn a_question_is_asked_twice_only_while_half_of_the_callouts_are_free() {
+    let mut engine = engine();
+    let mut retries = Vec::new();
+    for n in 0..64_u32 {
+        let request = head("/token", &[("authorization", &format!("Bearer t{n}"))]);
+        assert!(matches!(begin(&mut engine, StreamId(n), &request, true, at(0)), Step::Wait));
+        while let Some(output) = engine.poll() {
+            if let Output::Dispatch { callout, .. } = output {
+                retries.push(callout.retries);
+            }
+        }
+    }
+    assert_eq!(retries, [vec![1; 33], vec![0; 31]].concat());
+}
+
+#[test]
+fn what_waits_for_a_callout_to_an_endpoint_that_is_away_is_answered_at_once() {
+    let mut host = Host::new();
+    for n in 0..100_u32 {
+        host.request(StreamId(n), "/token", &format!("t{n}"), 0);
+    }
+    host.land_probe(answered(200, ""), 1);
+    host.land(Err(CallFailure::Timeout), 1000);
+    host.land_probe(Err(CallFailure::Timeout), 1500);
+    assert_eq!(host.decisions.len(), 1);
+    host.land_probe(Err(CallFailure::Timeout), 1600);
+    let refused = host.decisions.iter().filter(|(.., reason)| *reason == Reason::CircuitOpen).count();
+    assert_eq!((host.decisions.len(), refused), (36, 35));
 }
 
 #[test]
 fn not_even_shadow_mode_forwards_what_cannot_be_read_and_so_not_be_cleaned() {
     let document = br#"{"mode":"shadow","routes":[{"match":{"path":"/public"},"access":"public"}]}"#;
     let mut engine = Engine::new(Seed([3; 16]), Rc::new(NoStore));
-    engine.configure(ROOT, config::load(document, &|_| None).unwrap());
+    engine.configure(ROOT, config::load(document, &|_| None).unwrap(), at(0));
     let Step::Decided(verdict) = engine.begin(StreamId(1), ROOT, &RequestHead::unreadable(), at(0)) else {
         panic!("decided")
     };
@@ -284,6 +549,36 @@ fn bodies_are_bounded_in_all() {
         matches!(engine.body(StreamId(1), 8, false, &mut fetch, at(1)), Step::NeedBody),
         "what a decided stream held is given back"
     );
+}
+
+#[test]
+fn the_webhooks_of_two_configurations_have_reserves_of_their_own() {
+    let mut engine = engine_with(Limits { receiving: 8, ..Limits::default() });
+    let other = RootId(2);
+    let document = serde_json::json!({
+        "routes": [{"match": {"path": "/hook"}, "webhook": "hook"}],
+        "webhooks": {"hook": {"format": "avnology", "secrets": [KEY], "body_only": true}}
+    });
+    engine.configure(other, config::load(document.to_string().as_bytes(), &|_| None).unwrap(), at(0));
+    let request = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+    let begin_at = |engine: &mut Engine, root, stream| {
+        let pairs = request.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        engine.begin(StreamId(stream), root, &RequestHead::new(pairs, false), at(0))
+    };
+    // Two of its own, and the four that are common.
+    for n in 0..6 {
+        assert!(matches!(begin_at(&mut engine, ROOT, n), Step::NeedBody), "{n}");
+    }
+    assert!(matches!(begin_at(&mut engine, ROOT, 6), Step::Decided(_)));
+    for n in 7..9 {
+        assert!(matches!(begin_at(&mut engine, other, n), Step::NeedBody), "{n}");
+    }
+    assert!(matches!(begin_at(&mut engine, other, 9), Step::Decided(_)));
+    // With the other one its reserve goes.
+    engine.root_gone(other, at(1));
+    for n in 10..12 {
+        assert!(matches!(begin_at(&mut engine, ROOT, n), Step::NeedBody), "{n}");
+    }
 }
 
 #[test]
@@ -455,7 +750,7 @@ fn content_after_a_preflight_that_went_on_stays_held() {
     let config = r#"{"routes": [{"match": {"path": "/p"}, "access": "public", "preflight": true},
         {"match": {"methods": ["PUT"], "path": "/x"}, "preflight": true, "access": "public"}]}"#;
     let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
-    engine.configure(ROOT, config::load(config.as_bytes(), &|_| None).unwrap());
+    engine.configure(ROOT, config::load(config.as_bytes(), &|_| None).unwrap(), at(0));
     let head = [
         (":method", "OPTIONS"),
         (":path", "/x"),

@@ -1,6 +1,7 @@
 //! Deadlines: the one owner of every point in time at which something is to happen.
 
 use super::{FlightId, RootId, StreamId};
+use crate::hash::Fingerprint;
 use crate::time::Timestamp;
 use std::collections::BTreeSet;
 
@@ -13,6 +14,8 @@ pub(super) enum Timer {
     Decision(StreamId),
     /// A stream whose body does not come is measured.
     Measurement(StreamId),
+    /// An endpoint is probed, or what its probes have shown is judged.
+    Health(Fingerprint),
 }
 
 /// A timer that is set. Whoever holds this takes the timer back when it is no longer needed.

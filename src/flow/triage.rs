@@ -5,11 +5,12 @@ use crate::credential;
 use crate::http::head::{Reading, RequestHead};
 use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
+use crate::http::query::Query;
 use crate::policy::{Access, Policy, Route, TokenRules};
 use crate::refusal::{Acknowledgement, Denial, Refusal};
 use crate::route::Found;
 use crate::secret::{SESSION_PREFIX, Token};
-use crate::template::Inputs;
+use crate::template::{Inputs, RequestValue};
 use crate::time::Timestamp;
 use crate::verdict::{Permit, RequestContext};
 use crate::webhook::{Verification, Webhook};
@@ -58,7 +59,9 @@ pub(super) fn triage(
         Err(denial) => {
             // Whose query it is cannot be said, so it is nobody's to log.
             let names: Vec<&str> = policy.credential_queries.iter().map(String::as_str).collect();
-            edits::cut_query(&names, head, &mut context.base_edits);
+            let (is_shadow, edits) = (context.is_shadow(), &mut context.base_edits);
+            // It is refused for another reason already.
+            let _ = edits::read_query(&names, std::iter::empty(), head, is_shadow, edits);
             Triage::Decided(Err(denial.into()))
         }
         Ok(located) => {
@@ -90,12 +93,13 @@ fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>,
     if head.is_upgrade() && head.connection_nominates() {
         return Err(Denial::NominatingConnection);
     }
-    let own = policy.table.find(&host, &path, head.method());
+    let find = |method: &str| policy.table.find(&host, &path, method, policy.fallback.as_ref());
+    let own = find(head.method());
     // A public route takes the same request with content too: nothing needs to be waited for.
     let is_open = matches!(own, Found::Route(route, _) if matches!(route.access, Access::Public(_)));
     if let Some(requested) = preflight_method(head)
         && (!is_open || head.end_of_stream())
-        && let Found::Route(route, captures) = policy.table.find(&host, &path, &requested)
+        && let Found::Route(route, captures) = find(&requested)
         && let Some(permit) = Permit::preflight(route)
     {
         return Ok(Located { route, captures, preflight: Some(permit) });
@@ -137,8 +141,12 @@ fn authenticate(
             Access::Token(rules) => rules.sources.as_slice(),
             Access::Public(_) | Access::Webhook(_) => &[],
         };
-        edits::cut_query(&edits::query_names(sources), head, &mut context.base_edits);
         context.credential_edits = edits::without_any_credential(sources, head);
+        let names = edits::query_names(sources);
+        let (is_shadow, edits) = (context.is_shadow(), &mut context.base_edits);
+        if let Err(denial) = edits::read_query(&names, std::iter::empty(), head, is_shadow, edits) {
+            return Triage::Decided(Err(denial.into()));
+        }
         let is_complete = head.end_of_stream();
         return if is_complete { Triage::Decided(Ok(permit)) } else { Triage::Await(permit) };
     }
@@ -153,16 +161,22 @@ fn authenticate(
             Ok(verification) => Triage::Receive(verification, Arc::clone(webhook)),
         },
         Access::Token(rules) => {
-            edits::cut_query(&edits::query_names(&rules.sources), head, &mut context.base_edits);
             if rules.strip_credential {
                 context.credential_edits = edits::without_credential(&rules.sources, head);
             }
-            match presented(policy, rules, head) {
+            let values = rules.inputs.iter().filter_map(RequestValue::query_name);
+            let names = edits::query_names(&rules.sources);
+            let (is_shadow, edits) = (context.is_shadow(), &mut context.base_edits);
+            let query = match edits::read_query(&names, values, head, is_shadow, edits) {
+                Ok(query) => query,
+                Err(denial) => return Triage::Decided(Err(denial.into())),
+            };
+            match presented(policy, rules, head, &query) {
                 Err(denial) => Triage::Decided(Err(denial.into())),
                 Ok(None) => Triage::Decided(Permit::anonymous(rules).ok_or(Denial::MissingToken.into())),
                 Ok(Some(token)) => {
                     context.trace = trace::of(head, policy.tracestate);
-                    let inputs = inputs(rules, route, head, &captures);
+                    let inputs = inputs(rules, route, head, &query, &captures);
                     Triage::Introspect(token, Arc::clone(rules), inputs)
                 }
             }
@@ -171,10 +185,14 @@ fn authenticate(
 }
 
 /// The token to introspect, if the request presents one that may be an access token.
-fn presented(policy: &Policy, rules: &TokenRules, head: &RequestHead<'_>) -> Result<Option<Token>, Denial> {
-    let Some(token) = credential::extract(&rules.sources, head, policy.max_token_bytes)? else {
-        return Ok(None);
-    };
+fn presented(
+    policy: &Policy,
+    rules: &TokenRules,
+    head: &RequestHead<'_>,
+    query: &Query<'_>,
+) -> Result<Option<Token>, Denial> {
+    let token = credential::extract(&rules.sources, head, query, policy.max_token_bytes)?;
+    let Some(token) = token else { return Ok(None) };
     if token.reveal().starts_with(SESSION_PREFIX) {
         return if rules.sessions.is_some() { Ok(Some(token)) } else { Err(Denial::SessionToken) };
     }
@@ -184,7 +202,13 @@ fn presented(policy: &Policy, rules: &TokenRules, head: &RequestHead<'_>) -> Res
     Ok(Some(token))
 }
 
-fn inputs(rules: &TokenRules, route: &Route, head: &RequestHead<'_>, captures: &[String]) -> Inputs {
+fn inputs(
+    rules: &TokenRules,
+    route: &Route,
+    head: &RequestHead<'_>,
+    query: &Query<'_>,
+    captures: &[String],
+) -> Inputs {
     let named = route.parameters.iter().map(String::as_str).zip(captures.iter().map(String::as_str));
-    Inputs::take(&rules.inputs, head, named)
+    Inputs::take(&rules.inputs, head, query, named)
 }

@@ -1,6 +1,8 @@
 //! The head of a request, read in place from the host's bytes.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 /// One header: name and value as received. Neither has to be UTF-8.
 pub type Pair<'a> = (&'a [u8], &'a [u8]);
@@ -10,7 +12,23 @@ pub type Pair<'a> = (&'a [u8], &'a [u8]);
 pub struct RequestHead<'a> {
     pairs: Vec<Pair<'a>>,
     end_of_stream: bool,
+    source: Option<ReadSource<'a>>,
 }
+
+/// Reads the address that a request comes from, with its port. A host call, so it is made only
+/// where the address counts.
+#[derive(Clone, Copy)]
+struct ReadSource<'a>(&'a dyn Fn() -> Option<Vec<u8>>);
+
+impl fmt::Debug for ReadSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadSource")
+    }
+}
+
+/// An address as one sender's: of IPv6 the first 64 bits, since whoever has one has the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Source(u128);
 
 /// The value found for one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +44,28 @@ pub enum Reading<'a> {
 impl<'a> RequestHead<'a> {
     /// A head with these headers. `end_of_stream`: neither body nor trailers follow.
     pub fn new(pairs: Vec<Pair<'a>>, end_of_stream: bool) -> Self {
-        Self { pairs, end_of_stream }
+        Self { pairs, end_of_stream, source: None }
     }
 
     /// A head that the host could not read. It has no headers, as no real request does.
     pub fn unreadable() -> Self {
-        Self { pairs: Vec::new(), end_of_stream: false }
+        Self { pairs: Vec::new(), end_of_stream: false, source: None }
+    }
+
+    /// The same head, with what reads the address that it comes from.
+    #[must_use]
+    pub fn with_source(self, source: &'a dyn Fn() -> Option<Vec<u8>>) -> Self {
+        Self { source: Some(ReadSource(source)), ..self }
+    }
+
+    /// The address that it comes from; `None` where there is none, as on a pipe.
+    pub(crate) fn source(&self) -> Option<Source> {
+        let address = self.source?.0()?;
+        let address: SocketAddr = std::str::from_utf8(&address).ok()?.parse().ok()?;
+        Some(Source(match address.ip().to_canonical() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(address) => address.to_bits() >> 64 << 64,
+        }))
     }
 
     /// All headers, in the order in which the host gave them.
@@ -162,6 +196,22 @@ mod tests {
         assert_eq!(head.read("x-other"), Reading::Missing);
         assert_eq!(head.read("x.other"), Reading::One(Cow::Borrowed(b"c")));
         assert_eq!(head.read("absent"), Reading::Missing);
+    }
+
+    #[test]
+    fn a_source_is_an_address_without_its_port_or_half_of_one() {
+        let source = |text: &'static str| {
+            let read = || Some(text.as_bytes().to_vec());
+            head(&[]).with_source(&read).source()
+        };
+        assert_eq!(head(&[]).source(), None);
+        assert_eq!(source("/var/run/pipe"), None);
+        assert_eq!(source("10.0.0.1:80"), source("10.0.0.1:81"));
+        assert_eq!(source("10.0.0.1:80"), source("[::ffff:10.0.0.1]:80"));
+        assert_ne!(source("10.0.0.1:80"), source("10.0.0.2:80"));
+        assert_eq!(source("[2001:db8::1]:80"), source("[2001:db8::ffff:1]:81"));
+        assert_ne!(source("[2001:db8::1]:80"), source("[2001:db8:0:1::1]:80"));
+        assert!(source("[::1]:80").is_some());
     }
 
     #[test]

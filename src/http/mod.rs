@@ -1,5 +1,6 @@
 //! HTTP as data: what the core reads from a request, and what it asks the host to do.
 
+pub(crate) mod fold;
 pub mod head;
 pub(crate) mod host;
 pub(crate) mod path;

@@ -111,7 +111,7 @@ const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_')
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::BreakerRules;
+    use crate::provider::MaxInFlight;
     use std::time::Duration;
 
     fn call(credentials: ClientAuthentication) -> (Vec<(&'static str, String)>, String) {
@@ -120,7 +120,8 @@ mod tests {
             authority: "idp.example".into(),
             timeout: Duration::from_secs(1),
             retries: 2,
-            breaker: BreakerRules { failures: 0, window: Duration::ZERO, open_for: Duration::ZERO },
+            probe_interval: None,
+            max_in_flight: MaxInFlight { new_tokens: 1, refreshes: 1, permissions: 1 },
         };
         let endpoint = IntrospectionEndpoint::new(provider, "/introspect".into(), credentials);
         let callout = endpoint.call(&Secret::new("a+/b==".into()));

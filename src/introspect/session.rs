@@ -26,7 +26,8 @@ impl SessionEndpoint {
     /// The request for a token's session.
     pub(crate) fn call(&self, token: &Token) -> Callout {
         let authorization = format!("Bearer {}", token.reveal());
-        self.endpoint.callout("GET", [("authorization", authorization)], Vec::new())
+        let callout = self.endpoint.callout("GET", [("authorization", authorization)], Vec::new());
+        Callout { retries: 0, ..callout }
     }
 }
 

@@ -88,6 +88,16 @@ impl PermissionEndpoint {
         self.endpoint.callout("POST", headers, body)
     }
 
+    /// The request that asks about nothing that there is: whether the endpoint answers.
+    pub(crate) fn probe(&self, namespace: &str, relation: &str, name: &str) -> Callout {
+        self.call(&Check {
+            namespace: namespace.to_owned(),
+            object: name.to_owned(),
+            relation: relation.to_owned(),
+            subject: name.to_owned(),
+        })
+    }
+
     /// The key that identifies the check's subject.
     pub(crate) fn subject_key(&self, seed: Seed, check: &Check) -> FactKey {
         self.endpoint.key(seed, &[check.subject.as_bytes()])

@@ -1,11 +1,32 @@
 //! Matching a request to a route: by host, then path segment by segment, then method.
 
 pub(crate) mod pattern;
+mod reading;
 pub(crate) mod table;
 mod trie;
 
 pub(crate) use pattern::Pattern;
 pub(crate) use table::{Found, RouteTable};
+
+/// What a route asks of a request, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Demand {
+    /// Nothing.
+    Nothing,
+    /// That a credential is valid if there is one.
+    ValidIfAny,
+    /// A credential or a signature.
+    Proof,
+}
+
+/// What the table compares of two routes.
+pub(crate) trait Compared {
+    /// What the route asks.
+    fn demand(&self) -> Demand;
+
+    /// Whether the end of a path, such as `.json`, is part of its last segment for this route.
+    fn takes_suffix_literally(&self) -> bool;
+}
 
 /// The methods that a route matches.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 //! as one among ten.
 
 use super::pattern::Pattern;
-use super::trie::Tree;
-use super::{HostPattern, Methods};
+use super::reading;
+use super::trie::{Rank, Tree};
+use super::{Compared, Demand, HostPattern, Methods};
 use crate::hash::TrustedKeyHasher;
 use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
@@ -29,8 +30,8 @@ impl<R> Default for RouteTable<R> {
 pub(crate) enum Found<R> {
     /// The route, with the values of its pattern's parameters in order.
     Route(R, Vec<String>),
-    /// A server that ignores case or a trailing slash would match the path to a more specific
-    /// pattern. The request is refused, whatever the default for unmatched requests is.
+    /// A server that reads the path more leniently would match it to a more specific pattern. The
+    /// request is refused, whatever the default for unmatched requests is.
     Ambiguous {
         /// A route with that pattern.
         with: R,
@@ -64,17 +65,50 @@ impl<R> RouteTable<R> {
         tree.insert(route, pattern, methods);
     }
 
-    /// Finds the route of a request.
+    /// Finds the route of a request. `fallback`: the route of requests that none matches.
     ///
     /// The first match applies, in the order: exact host, longest suffix, any host; then, segment
     /// by segment, literal before parameter before rest. Frameworks behind the gate may ignore
     /// ASCII case and a trailing slash, so a path that would then match a *more specific* pattern
-    /// is refused: the wider rule must not allow what the narrower one protects.
-    pub(crate) fn find(&self, host: &Host, path: &CanonicalPath<'_>, method: &str) -> Found<&R> {
+    /// is refused: the wider rule must not allow what the narrower one protects. Where the wider
+    /// rule asks less, so is a path that does for a still more lenient service.
+    pub(crate) fn find<'t>(
+        &'t self,
+        host: &Host,
+        path: &CanonicalPath<'_>,
+        method: &str,
+        fallback: Option<&'t R>,
+    ) -> Found<&'t R>
+    where
+        R: Compared,
+    {
+        let (found, at) = self.find_exactly(host, path, method);
+        let wider = match &found {
+            Found::Route(route, _) => *route,
+            Found::Nothing => match fallback {
+                Some(fallback) => fallback,
+                None => return found,
+            },
+            Found::Ambiguous { .. } | Found::NoMethod => return found,
+        };
+        match self.lenient_twin(host, path, method, wider, at) {
+            Some(with) => Found::Ambiguous { with },
+            None => found,
+        }
+    }
+
+    /// What the path matches as it is written, and where: how many trees of more specific hosts
+    /// match nothing, and how specific the pattern is.
+    fn find_exactly(
+        &self,
+        host: &Host,
+        path: &CanonicalPath<'_>,
+        method: &str,
+    ) -> (Found<&R>, Option<(usize, Rank)>) {
         let segments = path.segments();
         // A route of a more specific host that matches only if case or a trailing slash is ignored.
         let mut twin: Option<&R> = None;
-        for tree in self.trees(host.as_str()) {
+        for (nth, tree) in self.trees(host.as_str()).enumerate() {
             let exact = tree.find(segments);
             let folded = match &exact {
                 // Nothing is more specific than a pattern of literals only, and no tree of a more
@@ -93,14 +127,52 @@ impl<R> RouteTable<R> {
             };
             let narrower = folded.filter(|(_, rank)| *rank > found.rank);
             if let Some(with) = twin.or(narrower.map(|(leaf, _)| leaf.first())) {
-                return Found::Ambiguous { with };
+                return (Found::Ambiguous { with }, None);
             }
-            return match found.leaf.routes().find(|(methods, _)| methods.covers(method)) {
-                Some((_, route)) => Found::Route(route, found.captures),
-                None => Found::NoMethod,
+            let found_route = found.leaf.routes().find(|(methods, _)| methods.covers(method));
+            let at = Some((nth, found.rank));
+            return match found_route {
+                Some((_, route)) => (Found::Route(route, found.captures), at),
+                None => (Found::NoMethod, at),
             };
         }
-        twin.map_or(Found::Nothing, |with| Found::Ambiguous { with })
+        (twin.map_or(Found::Nothing, |with| Found::Ambiguous { with }), None)
+    }
+
+    /// A route with a more specific pattern that asks more than this one, for a service that reads
+    /// the path more leniently.
+    fn lenient_twin(
+        &self,
+        host: &Host,
+        path: &CanonicalPath<'_>,
+        method: &str,
+        wider: &R,
+        at: Option<(usize, Rank)>,
+    ) -> Option<&R>
+    where
+        R: Compared,
+    {
+        if wider.demand() == Demand::Proof {
+            return None;
+        }
+        let readings = reading::lenient(path.segments(), !wider.takes_suffix_literally());
+        for reading in &readings {
+            for (nth, tree) in self.trees(host.as_str()).enumerate() {
+                let least = match at {
+                    Some((last, _)) if nth > last => break,
+                    Some((last, rank)) if nth == last => Some(rank),
+                    _ => None,
+                };
+                let Some((leaf, rank)) = tree.lenient(reading) else { continue };
+                // A method that no route of the pattern names is refused there.
+                let route = leaf.routes().find(|(methods, _)| methods.covers(method));
+                let demand = route.map_or(Demand::Proof, |(_, route)| route.demand());
+                if least.is_none_or(|least| rank > least) && demand > wider.demand() {
+                    return Some(leaf.first());
+                }
+            }
+        }
+        None
     }
 
     fn trees<'t, 'h>(&'t self, host: &'h str) -> impl Iterator<Item = &'t Tree<R>> + use<'t, 'h, R> {
@@ -116,6 +188,17 @@ impl<R> RouteTable<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Routes below ten ask nothing, as all do in most tests; others are asked for proof.
+    impl Compared for usize {
+        fn demand(&self) -> Demand {
+            if *self < 10 { Demand::Nothing } else { Demand::Proof }
+        }
+
+        fn takes_suffix_literally(&self) -> bool {
+            false
+        }
+    }
 
     fn table(routes: &[(&str, &str, &[&str])]) -> RouteTable<usize> {
         let mut table = RouteTable::default();
@@ -136,6 +219,7 @@ mod tests {
             &Host::parse(host.as_bytes()).unwrap(),
             &CanonicalPath::parse(path.as_bytes()).unwrap(),
             method,
+            None,
         );
         match found {
             Found::Route(nth, captures) => Found::Route(*nth, captures),

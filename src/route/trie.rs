@@ -3,6 +3,7 @@
 use super::Methods;
 use super::pattern::{Pattern, Segment};
 use crate::hash::TrustedKeyHasher;
+use crate::http::fold;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ pub(super) struct Tree<R> {
 
 #[derive(Debug)]
 struct TrieNode<R> {
-    /// Keyed by the literal in lower case; each has the few spellings that appear in patterns.
+    /// By the literal's [key](fold::key); each has the few spellings that appear in patterns.
     literals: HashMap<String, Vec<(String, TrieNode<R>)>, TrustedKeyHasher>,
     param: Option<Box<TrieNode<R>>>,
     rest: Option<Leaf<R>>,
@@ -134,8 +135,18 @@ impl<R> Tree<R> {
 
     /// The most specific pattern for a server that ignores ASCII case and a trailing slash.
     pub(super) fn folded(&self, segments: &[Cow<'_, str>]) -> Option<Fit<'_, R>> {
-        let as_it_is = self.root.folded(segments, Slash::AsItIs);
-        more_specific(as_it_is, self.toggled(segments))
+        self.most_specific(segments, Reading::AsciiCase)
+    }
+
+    /// The most specific pattern for a service that ignores all case and compatible forms, and a
+    /// trailing slash.
+    pub(super) fn lenient(&self, segments: &[Cow<'_, str>]) -> Option<Fit<'_, R>> {
+        self.most_specific(segments, Reading::Keys)
+    }
+
+    fn most_specific(&self, segments: &[Cow<'_, str>], reading: Reading) -> Option<Fit<'_, R>> {
+        let as_it_is = self.root.folded(segments, Slash::AsItIs, reading);
+        more_specific(as_it_is, self.toggled(segments, reading))
     }
 
     /// Whether ignoring case or a trailing slash cannot change what this path matches here.
@@ -146,11 +157,11 @@ impl<R> Tree<R> {
             && !segments.iter().any(|segment| segment.bytes().any(|b| b.is_ascii_uppercase()))
     }
 
-    fn toggled(&self, segments: &[Cow<'_, str>]) -> Option<Fit<'_, R>> {
+    fn toggled(&self, segments: &[Cow<'_, str>], reading: Reading) -> Option<Fit<'_, R>> {
         match segments.split_last() {
             Some((last, [])) if last.is_empty() => None,
-            Some((last, front)) if last.is_empty() => self.root.folded(front, Slash::AsItIs),
-            _ => self.root.folded(segments, Slash::Added),
+            Some((last, front)) if last.is_empty() => self.root.folded(front, Slash::AsItIs, reading),
+            _ => self.root.folded(segments, Slash::Added, reading),
         }
     }
 }
@@ -162,9 +173,18 @@ enum Slash {
     Added,
 }
 
+/// Which spellings of a literal are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Those that differ in ASCII case alone.
+    AsciiCase,
+    /// Those that have the same key.
+    Keys,
+}
+
 impl<R> TrieNode<R> {
     fn literal_mut(&mut self, text: &str) -> &mut Self {
-        let spellings = self.literals.entry(text.to_ascii_lowercase()).or_default();
+        let spellings = self.literals.entry(fold::key(text).into_owned()).or_default();
         let at = spellings.iter().position(|(spelling, _)| spelling == text).unwrap_or_else(|| {
             spellings.push((text.to_owned(), Self::default()));
             spellings.len().saturating_sub(1)
@@ -186,12 +206,7 @@ impl<R> TrieNode<R> {
         if self.literals.is_empty() {
             return &[];
         }
-        let found = if segment.bytes().any(|b| b.is_ascii_uppercase()) {
-            self.literals.get(&segment.to_ascii_lowercase())
-        } else {
-            self.literals.get(segment)
-        };
-        found.map(Vec::as_slice).unwrap_or_default()
+        self.literals.get(fold::key(segment).as_ref()).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Depth is bounded by the deepest pattern, visits by the number of nodes.
@@ -221,7 +236,7 @@ impl<R> TrieNode<R> {
         Some((leaf, Rank::default()))
     }
 
-    fn folded(&self, segments: &[Cow<'_, str>], slash: Slash) -> Option<Fit<'_, R>> {
+    fn folded(&self, segments: &[Cow<'_, str>], slash: Slash, reading: Reading) -> Option<Fit<'_, R>> {
         let (segment, remaining, slash) = match (segments.split_first(), slash) {
             (Some((segment, remaining)), slash) => (segment.as_ref(), remaining, slash),
             (None, Slash::Added) => ("", segments, Slash::AsItIs),
@@ -230,14 +245,15 @@ impl<R> TrieNode<R> {
                 return self.leaf.as_ref().map(|leaf| (leaf, rank));
             }
         };
-        let children = self.spellings(segment).iter();
-        let fits = children.map(|(_, child)| child.folded(remaining, slash));
+        let is_one = |spelling: &str| reading == Reading::Keys || spelling.eq_ignore_ascii_case(segment);
+        let children = self.spellings(segment).iter().filter(|(spelling, _)| is_one(spelling));
+        let fits = children.map(|(_, child)| child.folded(remaining, slash, reading));
         if let Some((leaf, tail)) = fits.reduce(more_specific).flatten() {
             let is_slash = segment.is_empty();
             return Some((leaf, if is_slash { tail } else { Rank::then(Kind::Literal, tail) }));
         }
         let child = self.param.as_ref().filter(|_| !segment.is_empty());
-        if let Some((leaf, tail)) = child.and_then(|child| child.folded(remaining, slash)) {
+        if let Some((leaf, tail)) = child.and_then(|child| child.folded(remaining, slash, reading)) {
             return Some((leaf, Rank::then(Kind::Param, tail)));
         }
         self.rest.as_ref().map(|leaf| (leaf, Rank::default()))

@@ -80,7 +80,7 @@ impl RequestContext {
     }
 
     /// Whether refusals of this request are counted and not enforced.
-    pub(super) fn is_shadow(&self) -> bool {
+    pub(crate) fn is_shadow(&self) -> bool {
         let route = self.route();
         let webhook = match route.map(|route| &route.access) {
             Some(Access::Webhook(webhook)) => webhook.shadow,

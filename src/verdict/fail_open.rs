@@ -1,5 +1,6 @@
 //! Fail-open: a request without a permit is forwarded only with a proof, too.
 
+use crate::breaker::Away;
 use crate::policy::{PermissionRules, TokenRules};
 use crate::refusal::{Outage, Refusal};
 use crate::template::Inputs;
@@ -12,12 +13,17 @@ pub struct FailOpen {
 
 impl FailOpen {
     /// Checks whether this request may be forwarded without an answer. Only this creates a
-    /// [`FailOpen`].
+    /// [`FailOpen`], and only with the proof that the endpoint is away.
     ///
     /// # Errors
     /// The outage itself if the route does not fail open; a denial if the request's own values
     /// forbid it, since no answer of the provider would allow it either.
-    pub(crate) fn check(outage: Outage, rules: &TokenRules, inputs: &Inputs) -> Result<Self, Refusal> {
+    pub(crate) fn check(
+        outage: Outage,
+        _: Away,
+        rules: &TokenRules,
+        inputs: &Inputs,
+    ) -> Result<Self, Refusal> {
         if !rules.open_on_outage {
             return Err(outage.into());
         }

@@ -18,6 +18,8 @@ use std::time::Duration;
 pub(crate) struct Webhook {
     /// Its name in the configuration.
     pub name: String,
+    /// Its position among the webhooks of its policy.
+    pub index: usize,
     /// How its sender signs.
     pub scheme: Scheme,
     /// The accepted keys; several during a rotation.
@@ -29,6 +31,8 @@ pub(crate) struct Webhook {
     pub max_body_bytes: usize,
     /// How long the body may take to arrive.
     pub body_timeout: Duration,
+    /// Whether the address that a delivery comes from is its sender's.
+    pub trusts_source: bool,
     /// Whether refusals are counted and not enforced; `None` if the webhook does not configure it.
     pub shadow: Option<bool>,
 }
@@ -139,6 +143,9 @@ impl Verified {
     }
 }
 
+/// What a worker holds of bodies in all. One body may be as long as that.
+pub(crate) const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
+
 /// `Content-Length`, if there is one. Envoy has made sure that it is one number.
 fn announced_length(head: &RequestHead<'_>) -> Option<usize> {
     let text = std::str::from_utf8(head.values("content-length").next()?).ok()?;
@@ -157,11 +164,13 @@ mod tests {
     fn webhook(scheme: Scheme, keys: &[&[u8]]) -> Webhook {
         Webhook {
             name: "w".into(),
+            index: 0,
             scheme,
             secrets: keys.iter().map(|k| Secret::new(k.to_vec())).collect(),
             tolerance: Duration::from_secs(300),
             max_body_bytes: 10,
             body_timeout: Duration::from_secs(1),
+            trusts_source: false,
             shadow: None,
         }
     }

@@ -17,6 +17,7 @@
 mod crowd;
 mod faults;
 mod flood;
+mod hooks;
 mod load;
 mod provider;
 mod report;
@@ -36,7 +37,9 @@ type Scenario = (&'static str, &'static str, fn(&mut Row) -> Result<(), String>)
 
 const OUTAGE: &str = "503 within deadline + 200 ms, then at once without a call; known tokens served, on_provider_error obeyed; all well 3 s later";
 
-const SCENARIOS: [Scenario; 9] = [
+const HOOKS: &str = "another webhook, known tokens, new ones and permissions: all 200 meanwhile; the flooded webhook takes deliveries after 3 s at most";
+
+const SCENARIOS: [Scenario; 12] = [
     (
         "one_new_token",
         "1,000 concurrent requests: 1,000 right answers, ≤ 2 introspections",
@@ -60,6 +63,9 @@ const SCENARIOS: [Scenario; 9] = [
         "503 with its Retry-After, 30 s at most, within deadline + 200 ms; no call meanwhile, but refreshes; nobody is let in",
         faults::too_many,
     ),
+    ("webhook_heads", HOOKS, hooks::heads),
+    ("webhook_bodies", HOOKS, hooks::bodies),
+    ("webhook_names", HOOKS, hooks::names),
     (
         "few_tokens",
         "100,000 requests over 1,000 tokens: all answers right, ≤ 1,050 introspections",

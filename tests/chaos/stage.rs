@@ -16,7 +16,7 @@ use crate::stub::Stub;
 use crate::wire::{Reply, Wire, request};
 
 /// As shipped.
-const WORKERS: u32 = 2;
+pub(crate) const WORKERS: u32 = 2;
 
 /// The listener's name, and that of its statistics.
 const NAME: &str = "chaos";
@@ -124,9 +124,12 @@ impl Stage {
     /// Opens so many connections, the same number to each worker.
     pub(crate) fn even(&self, count: usize) -> Result<Vec<Wire>, String> {
         let workers = (0..WORKERS).cycle().take(count);
-        workers
-            .map(|worker| self.envoy.connect_to(self.port.address, NAME, worker).and_then(Wire::over))
-            .collect()
+        workers.map(|worker| self.one(worker)).collect()
+    }
+
+    /// Opens a connection to this worker.
+    pub(crate) fn one(&self, worker: u32) -> Result<Wire, String> {
+        self.envoy.connect_to(self.port.address, NAME, worker).and_then(Wire::over)
     }
 
     /// Opens so many connections, as the kernel shares them out; each worker gets an eighth of them

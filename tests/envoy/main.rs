@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         guide::trials(&fleet),
         host::trials(&fleet),
         provider::trials(&fleet),
-        shipped::trials(),
+        shipped::trials(&fleet),
         corpus_trials(&fleet),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());

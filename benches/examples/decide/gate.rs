@@ -25,6 +25,72 @@ pub(crate) enum Kind {
     Permitted,
     /// A token that is new, so that the provider is asked.
     Asked,
+    /// A token that is known, in a request of an odd shape.
+    Shaped,
+}
+
+/// What is odd about a request whose token is known. Each is as long as Envoy lets a head be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One name in the query.
+    QueryPlain,
+    /// Nothing but `&`.
+    QueryPairs,
+    /// A name of a space each.
+    QueryPlus,
+    /// As many pairs as are read, with encoded names.
+    QueryEncoded,
+    /// As many pairs as are read, with names that are nearly those that are read.
+    QueryNames,
+    /// One cookie.
+    CookiesPlain,
+    /// Cookies of a letter each.
+    CookiesPairs,
+    /// As many cookies as are read, with encoded names.
+    CookiesEncoded,
+    /// A hundred headers.
+    Headers,
+    /// A segment without end.
+    PathPlain,
+    /// Segments of a letter each.
+    PathSegments,
+    /// A segment of encoded characters beyond ASCII.
+    PathEncoded,
+}
+
+/// Bytes of a request's odd part.
+const LONG: usize = 57_000;
+
+impl Shape {
+    fn query(self) -> String {
+        let pairs = |pair: &str, count: usize| vec![pair; count].join("&");
+        match self {
+            Self::QueryPlain => "a".repeat(LONG),
+            Self::QueryPairs => "&".repeat(LONG),
+            Self::QueryPlus => "+&".repeat(LONG / 2),
+            Self::QueryEncoded => pairs(&format!("{}=1", "%61".repeat(17)), 1_000),
+            Self::QueryNames => pairs(&format!("access_toke%61={}", "1".repeat(40)), 1_000),
+            _ => "page=3".to_owned(),
+        }
+    }
+
+    fn cookie(self) -> Option<String> {
+        match self {
+            Self::CookiesPlain => Some(format!("a={}", "a".repeat(LONG))),
+            Self::CookiesPairs => Some("a=b;".repeat(LONG / 4)),
+            Self::CookiesEncoded => Some(format!("{}=1; ", "%73".repeat(17)).repeat(1_000)),
+            _ => None,
+        }
+    }
+
+    fn rest(self) -> String {
+        match self {
+            Self::PathPlain => "a".repeat(LONG),
+            Self::PathSegments => "a/".repeat(LONG / 2),
+            Self::PathEncoded => "%C3%A9".repeat(LONG / 6),
+            _ => "42".to_owned(),
+        }
+    }
 }
 
 /// A core with its policy, and everything that it is given, made beforehand.
@@ -46,12 +112,12 @@ impl Gate {
     pub(crate) fn prepare(kind: Kind, routes: u32) -> Self {
         let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
         match config::load(policy(kind, routes).to_string().as_bytes(), &|_| None) {
-            Ok(loaded) => engine.configure(ROOT, loaded),
+            Ok(loaded) => engine.configure(ROOT, loaded, NOW),
             Err(problems) => std::panic::panic_any(problems.to_string()),
         }
         let token = |number: u64| match kind {
             Kind::Public => None,
-            Kind::Cached | Kind::Permitted => Some(token("")),
+            Kind::Cached | Kind::Permitted | Kind::Shaped => Some(token("")),
             Kind::Asked => Some(token(&number.to_string())),
         };
         let heads = match kind {
@@ -67,12 +133,65 @@ impl Gate {
         gate
     }
 
+    /// A token that is known, and a request of this shape, on a route that reads two query
+    /// parameters and a cookie for a token and six query parameters for its headers.
+    pub(crate) fn shaped(shape: Shape) -> Self {
+        let mut policy = policy(Kind::Cached, 1);
+        policy["credentials"] = json!([
+            {"header": "authorization", "scheme": "Bearer"}, {"cookie": "session"},
+            {"query": "access_token"}, {"query": "token"},
+        ]);
+        let reads = ["one", "two", "three", "four", "five", "six"]
+            .map(|name| (format!("x-q-{name}"), json!(format!("{{query.{name}}}"))));
+        policy["identity_headers"] = reads.into_iter().collect();
+        policy["routes"].as_array_mut().into_iter().for_each(|routes| {
+            routes.push(json!({"match": {"path": "/{*rest}"}, "access": "optional"}));
+        });
+        let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
+        match config::load(policy.to_string().as_bytes(), &|_| None) {
+            Ok(loaded) => engine.configure(ROOT, loaded, NOW),
+            Err(problems) => std::panic::panic_any(problems.to_string()),
+        }
+        let path = format!("/x/{}?{}", shape.rest(), shape.query());
+        let token = format!("Bearer {}", token(""));
+        let mut head = vec![
+            (":method".to_owned(), "GET".to_owned()),
+            (":path".to_owned(), path),
+            (":authority".to_owned(), "api.example.com".to_owned()),
+            ("authorization".to_owned(), token.clone()),
+        ];
+        head.extend(shape.cookie().map(|cookie| ("cookie".to_owned(), cookie)));
+        if shape == Shape::Headers {
+            head.extend((0..96).map(|number| (format!("x-header-{number}"), "a".repeat(500))));
+        }
+        let known = vec![
+            (":method", "GET"),
+            (":path", "/x"),
+            (":authority", "api.example.com"),
+            ("authorization", &token),
+        ];
+        let mut gate = Self {
+            kind: Kind::Shaped,
+            engine,
+            heads: vec![header_map::encode(&head)],
+            answer: Answer::yes(),
+        };
+        let stream = StreamId(u32::MAX);
+        let known = header_map::encode(&known);
+        drop(gate.engine.begin(stream, ROOT, &header_map::request_head(&known, true), NOW));
+        gate.answer();
+        gate.engine.gone(stream);
+        gate
+    }
+
     /// A request from its head to its end.
     pub(crate) fn decide(&mut self, number: u64) {
         let stream = StreamId(number as u32);
         let head = self.heads.get(number as usize % self.heads.len()).map_or(&[][..], Vec::as_slice);
         let step = self.engine.begin(stream, ROOT, &header_map::request_head(black_box(head), true), NOW);
-        if self.kind == Kind::Asked {
+        if self.kind == Kind::Shaped {
+            assert!(matches!(step, Step::Decided(_)), "nobody is asked, whatever is decided");
+        } else if self.kind == Kind::Asked {
             assert!(matches!(step, Step::Wait), "a new token is asked about");
             let decided = self.answer();
             assert!(decided, "the answer lets it pass");
@@ -146,7 +265,7 @@ fn policy(kind: Kind, routes: u32) -> Value {
             Kind::Public => json!({"match": place, "access": "public"}),
             Kind::Permitted => json!({"match": place, "require": {"permissions": {"all": [
                 {"object": "project:{path.id}", "relation": "editor"}]}}}),
-            Kind::Cached | Kind::Asked => {
+            Kind::Cached | Kind::Asked | Kind::Shaped => {
                 json!({"match": place, "require": {"scopes": {"all": ["profile"]}}})
             }
         }

@@ -5,10 +5,10 @@
 
 mod gate;
 
-use avnology_benches::DECISIONS;
+use avnology_benches::{DECISIONS, SHAPED_DECISIONS};
 use gungraun::{Callgrind, Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 
-use gate::{Gate, Kind};
+use gate::{Gate, Kind, Shape};
 
 // A row's name is read by `instructions`: the kind, and the number of routes.
 #[library_benchmark(setup = Gate::prepare)]
@@ -27,7 +27,28 @@ fn decide(mut gate: Gate) -> Gate {
     gate
 }
 
-library_benchmark_group!(name = decisions, benchmarks = decide);
+// A row's name: the part of the request, the shape, and that there are hardly any routes.
+#[library_benchmark(setup = Gate::shaped)]
+#[bench::query_plain_1(Shape::QueryPlain)]
+#[bench::query_pairs_1(Shape::QueryPairs)]
+#[bench::query_plus_1(Shape::QueryPlus)]
+#[bench::query_encoded_1(Shape::QueryEncoded)]
+#[bench::query_names_1(Shape::QueryNames)]
+#[bench::cookies_plain_1(Shape::CookiesPlain)]
+#[bench::cookies_pairs_1(Shape::CookiesPairs)]
+#[bench::cookies_encoded_1(Shape::CookiesEncoded)]
+#[bench::headers_hundred_1(Shape::Headers)]
+#[bench::path_plain_1(Shape::PathPlain)]
+#[bench::path_segments_1(Shape::PathSegments)]
+#[bench::path_encoded_1(Shape::PathEncoded)]
+fn decide_shaped(mut gate: Gate) -> Gate {
+    for number in 0..SHAPED_DECISIONS {
+        gate.decide(number);
+    }
+    gate
+}
+
+library_benchmark_group!(name = decisions, benchmarks = [decide, decide_shaped]);
 
 main!(
     config = LibraryBenchmarkConfig::default()

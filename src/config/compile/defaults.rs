@@ -1,14 +1,15 @@
 //! The defaults of fields that are not set, as the fields declare them.
 
-use crate::breaker::BreakerRules;
 use crate::cache::Lifetime;
 use crate::config::fields::limits::{self as fields, Times as TimesFields};
-use crate::config::fields::provider::{breaker, introspection, permissions, sessions};
+use crate::config::fields::provider::{breaker, in_flight, introspection, permissions, sessions};
 use crate::config::fields::{document, route};
-use crate::config::raw::limits::{self, Breaker, Budgets, Caches, Times};
+use crate::config::raw::limits::{Breaker, Budget, Budgets, Caches, InFlight, Times};
 use crate::config::raw::{Access, Document, Introspection, Permissions, Route, Sessions};
 use crate::credential::Source;
+use crate::provider::MaxInFlight;
 use crate::rate_limit::{Rate, RateLimits};
+use std::time::Duration;
 
 impl Document {
     /// Header names and their templates.
@@ -55,12 +56,20 @@ impl Route {
 }
 
 impl Breaker {
-    pub(super) fn rules(&self) -> BreakerRules {
-        let failures = breaker::FAILURES.of(self.failures);
-        BreakerRules {
-            failures: usize::try_from(failures).unwrap_or(usize::MAX),
-            window: breaker::WINDOW.of(self.window),
-            open_for: breaker::OPEN_FOR.of(self.open_for),
+    pub(super) fn probe_interval(self) -> Option<Duration> {
+        match self {
+            Self::Off => None,
+            Self::On { probe_interval } => Some(breaker::PROBE_INTERVAL.of(probe_interval)),
+        }
+    }
+}
+
+impl InFlight {
+    pub(super) fn shares(&self) -> MaxInFlight {
+        MaxInFlight {
+            new_tokens: in_flight::NEW_TOKENS.of(self.new_tokens),
+            refreshes: in_flight::REFRESHES.of(self.refreshes),
+            permissions: in_flight::PERMISSIONS.of(self.permissions),
         }
     }
 }
@@ -68,17 +77,23 @@ impl Breaker {
 impl Budgets {
     pub(super) fn rates(&self) -> RateLimits {
         RateLimits {
-            new_tokens: self.new_tokens.and_then(rate),
-            refreshes: self.refreshes.and_then(rate),
-            permissions: self.permissions.and_then(rate),
-            per_subject: self.per_subject.and_then(rate),
+            new_tokens: rate(self.new_tokens, Some(fields::NEW_TOKENS)),
+            refreshes: rate(self.refreshes, None),
+            permissions: rate(self.permissions, None),
+            per_subject: rate(self.per_subject, Some(fields::PER_SUBJECT)),
         }
     }
 }
 
-fn rate(limits::Rate { per_second, burst }: limits::Rate) -> Option<Rate> {
-    let per_second = per_second?;
-    Some(Rate { per_second, burst: burst.unwrap_or(per_second) })
+fn rate(budget: Option<Budget>, default: Option<Rate>) -> Option<Rate> {
+    match budget {
+        None => default,
+        Some(Budget::Off) => None,
+        Some(Budget::Rate { per_second, burst }) => {
+            let per_second = per_second?;
+            Some(Rate { per_second, burst: burst.unwrap_or(per_second) })
+        }
+    }
 }
 
 impl Caches {

@@ -1,11 +1,11 @@
 //! Headers that the gate sets, removes and reads, and the templates of their values.
 
 use super::Compiler;
-use crate::config::fields::document as fields;
 use crate::config::raw::{Document, Permissions};
 use crate::credential::Source;
 use crate::http::host::Host;
-use crate::policy::{OVERRIDE_HEADERS, OwnedHeaders, is_reserved};
+use crate::overrides::{self, Replaces};
+use crate::policy::{OwnedHeaders, is_reserved};
 use crate::route::Pattern;
 use crate::template::{Part, RequestValue, Template};
 
@@ -21,6 +21,15 @@ impl Compiler<'_> {
                     format!("`{name}`"),
                     format!("a header that is not {danger}"),
                 );
+            }
+        }
+        for (nth, name) in document.keep_override_headers.iter().enumerate() {
+            let found = format!("`{name}`");
+            let at = format!("keep_override_headers[{nth}]");
+            if overrides::find(name).is_none() {
+                self.problems.push(at, found, "a header of the table: no other would be removed");
+            } else if document.strip_headers.iter().any(|stripped| folds(stripped, name)) {
+                self.problems.push(at, found, "a header that `strip_headers` does not name");
             }
         }
     }
@@ -233,12 +242,18 @@ pub(super) fn headers_read_by_templates(document: &Document) -> Vec<String> {
 pub(super) fn owned_headers(document: &Document) -> OwnedHeaders {
     let mut names: Vec<String> = document.identity_headers().map(|(n, _)| n.to_ascii_lowercase()).collect();
     names.extend(document.strip_headers.iter().map(|n| n.to_ascii_lowercase()));
-    if !fields::KEEP_OVERRIDE_HEADERS.of(document.keep_override_headers) {
-        names.extend(OVERRIDE_HEADERS.iter().map(|n| (*n).to_owned()));
-    }
+    let decides_by_host = document.routes.iter().any(|route| route.hosts.is_some());
+    let is_kept = |name: &str| document.keep_override_headers.iter().any(|kept| folds(kept, name));
+    let overrides = overrides::ALL.iter().filter(|known| known.replaces != Replaces::Host || decides_by_host);
+    names.extend(overrides.map(|known| known.name).filter(|name| !is_kept(name)).map(str::to_owned));
     // The gate's own prefix is owned without being listed.
     names.retain(|n| !is_reserved(n.as_bytes()));
     OwnedHeaders::new(names)
+}
+
+/// Whether some service reads two header names as one.
+fn folds(name: &str, other: &str) -> bool {
+    crate::http::head::normalized_eq(name.as_bytes(), other.as_bytes())
 }
 
 /// The headers of a webhook's signature, and those that the gate sets for a delivery.

@@ -1,5 +1,6 @@
 //! Compiles a document: resolves names, compares rules, refuses dangerous settings.
 
+mod checks;
 mod defaults;
 mod headers;
 mod matching;
@@ -14,10 +15,10 @@ use super::raw::limits::Caches;
 use super::raw::{Document, Require};
 use crate::cache::Lifetime;
 use crate::credential::Source;
-use crate::hash::Fingerprint;
 use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
 use crate::permission::PermissionEndpoint;
 use crate::policy::{Access, Bound, Bounds, OwnedHeaders, Policy, Route, TokenRules};
+use crate::probe::Probe;
 use crate::provider::Provider;
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
@@ -132,12 +133,7 @@ impl Compiler<'_> {
             return None;
         }
         let bounds = bounds(routes.iter().chain(&fallback), shared.cache);
-        let endpoints = self.endpoints.iter().map(|e| e.endpoint.fingerprint());
-        let sessions = shared.sessions.iter().map(|e| e.endpoint.fingerprint());
-        let endpoints: Vec<Fingerprint> = endpoints
-            .chain(sessions)
-            .chain(shared.permission_endpoint.iter().map(|e| e.endpoint.fingerprint()))
-            .collect();
+        let probes = self.probes(&shared, &routes);
         Some(Policy {
             id: 0,
             bounds,
@@ -147,7 +143,8 @@ impl Compiler<'_> {
             fallback,
             realm,
             credential_queries: headers::credential_queries(&document),
-            endpoints,
+            probes,
+            webhooks: shared.webhooks,
             identity_headers,
             owned: std::mem::take(&mut self.owned),
             refused_token_prefixes: document.refused_token_prefixes.unwrap_or_else(|| {
@@ -161,6 +158,25 @@ impl Compiler<'_> {
             shadow: fields::MODE.of(document.shadow),
             record_allowed: fields::FILTER_STATE.of(document.record_allowed),
         })
+    }
+
+    /// A probe for each endpoint that some route may call.
+    fn probes(&self, shared: &Shared, routes: &[Arc<Route>]) -> Vec<Arc<Probe>> {
+        let tokens = self.endpoints.iter().map(|endpoint| Probe::Introspection(Arc::clone(endpoint)));
+        let sessions = shared.sessions.iter().map(|endpoint| Probe::Session(Arc::clone(endpoint)));
+        let checks = routes.iter().find_map(|route| match &route.access {
+            Access::Token(rules) => {
+                let permissions = rules.permissions.as_ref()?;
+                let first = permissions.checks().next()?;
+                Some(Probe::Permission {
+                    endpoint: Arc::clone(&permissions.endpoint),
+                    namespace: first.namespace.clone(),
+                    relation: first.relation.clone(),
+                })
+            }
+            Access::Public(_) | Access::Webhook(_) => None,
+        });
+        tokens.chain(sessions).chain(checks).map(Arc::new).collect()
     }
 
     fn realm(&mut self, document: &Document, provider: Option<&Provider>) -> String {

@@ -33,7 +33,8 @@ impl Compiler<'_> {
             authority: provider.authority.clone()?,
             timeout: fields::TIMEOUT.of(provider.timeout),
             retries: fields::RETRIES.of(provider.retries),
-            breaker: provider.breaker.rules(),
+            probe_interval: provider.breaker.probe_interval(),
+            max_in_flight: provider.in_flight.shares(),
         })
     }
 

@@ -1,11 +1,9 @@
 //! Routes and their rules.
 
-use super::provider::alias;
 use super::{Compiler, Shared};
 use crate::config::fields::route as fields;
 use crate::config::raw::{self, DefaultAccess};
 use crate::introspect::{IntrospectionEndpoint, Requirement};
-use crate::permission::CheckTemplate;
 use crate::policy::{Access, NoRules, PermissionRules, Route, TokenRules};
 use crate::route::{Pattern, RouteTable};
 use crate::template::{RequestValue, Template};
@@ -134,6 +132,7 @@ impl Compiler<'_> {
             access,
             shadow: raw.shadow,
             preflight: fields::PREFLIGHT.of(raw.preflight),
+            literal_suffix: fields::matching::LITERAL_SUFFIX.of(raw.literal_suffix),
         })
     }
 
@@ -206,7 +205,7 @@ impl Compiler<'_> {
             requirement,
             permissions,
             inputs,
-            open_on_outage: fields::ON_PROVIDER_ERROR.of(raw.open_on_outage),
+            open_on_outage: self.opens_on_outage(raw, shared),
         })
     }
 
@@ -264,6 +263,18 @@ impl Compiler<'_> {
         }
     }
 
+    fn opens_on_outage(&mut self, raw: &raw::Route, shared: &Shared) -> bool {
+        let opens = fields::ON_PROVIDER_ERROR.of(raw.open_on_outage);
+        if opens && shared.provider.as_ref().is_some_and(|provider| provider.probe_interval.is_none()) {
+            self.problems.push(
+                format!("{}.on_provider_error", raw.at),
+                "`allow` beside `provider.circuit_breaker: off`",
+                "`deny`, or a `circuit_breaker`: without probes the provider is never away, and this never acts",
+            );
+        }
+        opens
+    }
+
     pub(super) fn parameters(&mut self, at: &str, template: &Template, parameters: &[String]) {
         for value in template.request_values() {
             if let RequestValue::Path(name) = value
@@ -272,58 +283,6 @@ impl Compiler<'_> {
                 self.problems.push(at, format!("`{{path.{name}}}`"), "a parameter of the route's path");
             }
         }
-    }
-
-    pub(super) fn checks(
-        &mut self,
-        raws: &[raw::Check],
-        parameters: &[String],
-        shared: &Shared,
-    ) -> Vec<CheckTemplate> {
-        raws.iter().filter_map(|raw| self.check(raw, parameters, shared)).collect()
-    }
-
-    pub(super) fn check(
-        &mut self,
-        raw: &raw::Check,
-        parameters: &[String],
-        shared: &Shared,
-    ) -> Option<CheckTemplate> {
-        let at = |name: &str| format!("{}.{name}", raw.at);
-        let Some((default_subject, namespaces)) = &shared.permissions else {
-            self.problems.push(
-                "provider.permissions",
-                "nothing usable",
-                format!("it: {} is a permission check", raw.at),
-            );
-            return None;
-        };
-        let object = raw.object.as_ref().and_then(|text| self.check_template(&at("object"), text))?;
-        let (namespace, object) = match &raw.namespace {
-            Some(namespace) => (namespace.clone(), object),
-            None => match object.split_type() {
-                Some((kind, rest)) => (alias(&kind, namespaces), rest),
-                None => {
-                    let expected =
-                        "`namespace` beside it, or a type before a colon, as in `project:{path.id}`";
-                    self.problems.push(at("object"), "no type", expected);
-                    return None;
-                }
-            },
-        };
-        let relation = raw.relation.clone()?;
-        for (field, text) in [("namespace", &namespace), ("relation", &relation)] {
-            if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-                self.problems.push(at(field), format!("`{text}`"), "letters, digits, `-`, `_` and `.`");
-            }
-        }
-        let subject = match &raw.subject {
-            Some(text) => self.subject(&at("subject"), text, namespaces)?,
-            None => default_subject.clone(),
-        };
-        self.parameters(&at("object"), &object, parameters);
-        self.parameters(&at("subject"), &subject, parameters);
-        Some(CheckTemplate { namespace, object, relation, subject })
     }
 
     pub(super) fn fallback(&mut self, access: DefaultAccess, shared: &Shared) -> Option<Route> {
@@ -347,7 +306,14 @@ impl Compiler<'_> {
                 }))
             }
         };
-        Some(Route { name: None, parameters: Vec::new(), access, shadow: None, preflight: false })
+        Some(Route {
+            name: None,
+            parameters: Vec::new(),
+            access,
+            shadow: None,
+            preflight: false,
+            literal_suffix: false,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use super::Compiler;
 use crate::config::fields::webhook as fields;
 use crate::config::raw;
 use crate::secret::Secret;
-use crate::webhook::{Webhook, scheme};
+use crate::webhook::{MAX_HELD_BYTES, Webhook, scheme};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ impl Compiler<'_> {
     pub(super) fn webhooks(&mut self, raws: &[raw::Webhook]) -> Vec<Arc<Webhook>> {
         let mut owners: BTreeMap<String, String> = BTreeMap::new();
         let mut webhooks = Vec::with_capacity(raws.len());
-        for raw in raws {
+        for (index, raw) in raws.iter().enumerate() {
             let body_only = fields::BODY_ONLY.of(raw.body_only);
             let max_body_bytes = fields::MAX_BODY_BYTES.of(raw.max_body_bytes);
             let mut secrets = Vec::with_capacity(raw.secrets.len());
@@ -42,13 +42,25 @@ impl Compiler<'_> {
             }
             webhooks.push(Arc::new(Webhook {
                 name: raw.name.clone(),
+                index,
                 scheme: if body_only { scheme::AVNOLOGY_BODY_ONLY } else { scheme::AVNOLOGY },
                 secrets,
                 tolerance: fields::TOLERANCE.of(raw.tolerance),
                 max_body_bytes: usize::try_from(max_body_bytes).unwrap_or(usize::MAX),
                 body_timeout: fields::BODY_TIMEOUT.of(raw.body_timeout),
+                trusts_source: fields::TRUST_SOURCE_ADDRESS.of(raw.trust_source_address),
                 shadow: raw.shadow,
             }));
+        }
+        let sum = webhooks.iter().fold(0_usize, |sum, webhook| sum.saturating_add(webhook.max_body_bytes));
+        if sum > MAX_HELD_BYTES {
+            self.problems.push(
+                "webhooks",
+                format!("`max_body_bytes` of {sum} in all"),
+                format!(
+                    "{MAX_HELD_BYTES} at the most: a worker has one full body of each webhook in reserve"
+                ),
+            );
         }
         webhooks
     }

@@ -2,8 +2,8 @@
 
 use super::document::HeaderScheme;
 use super::{
-    Choice, Field, Flag, Number, ObjectMap, Objects, Optional, Or, Required, RequiredLater, Secret, Secrets,
-    Span, Text, TextMap, Texts, TextsMap,
+    Choice, Field, Flag, Number, ObjectMap, ObjectOrOff, Objects, Optional, Or, Required, RequiredLater,
+    Secret, Secrets, Span, Text, TextMap, Texts, TextsMap,
 };
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub enum Type {
     Secrets,
     /// An object.
     Object(Object),
+    /// An object or `off`.
+    ObjectOrOff(Object),
     /// A list of objects.
     Objects(Object),
     /// An object of objects, whose names are the user's.
@@ -98,7 +100,10 @@ impl Declared {
     /// The fields of the objects that it contains, if any.
     pub fn object(&self) -> Option<&Object> {
         match &self.kind {
-            Type::Object(object) | Type::Objects(object) | Type::ObjectMap(object) => Some(object),
+            Type::Object(object)
+            | Type::ObjectOrOff(object)
+            | Type::Objects(object)
+            | Type::ObjectMap(object) => Some(object),
             _ => None,
         }
     }
@@ -233,6 +238,12 @@ impl Plain for Secrets {
 impl Holder for super::Object {
     fn holding(object: Object) -> Type {
         Type::Object(object)
+    }
+}
+
+impl Holder for ObjectOrOff {
+    fn holding(object: Object) -> Type {
+        Type::ObjectOrOff(object)
     }
 }
 

@@ -92,12 +92,12 @@ pub(crate) const STRIP_HEADERS: Field<Texts, Optional> = Field::new(
     "more header names that clients may not send, such as retired identity headers",
 );
 
-pub(crate) const KEEP_OVERRIDE_HEADERS: Field<Flag, Or<bool>> = Field::new(
+pub(crate) const KEEP_OVERRIDE_HEADERS: Field<Texts, Optional> = Field::new(
     "keep_override_headers",
-    Flag,
-    Or(false),
-    "let `x-http-method-override`, `x-http-method`, `x-method-override`, `x-original-url`, `x-rewrite-url` \
-     and `x-envoy-original-path` pass",
+    Texts,
+    Optional::NONE,
+    "names of [headers that replace a part of the request](#headers-that-replace-a-part-of-the-request), which \
+     then pass; each of them warns",
 );
 
 pub(crate) const REFUSED_TOKEN_PREFIXES: Field<Texts, Or<&[&str]>> = Field::new(

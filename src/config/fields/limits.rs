@@ -1,6 +1,7 @@
 //! Lifetimes of answers, and budgets for calls.
 
-use super::{Field, Number, Object, Optional, Or, Required, Span, secs};
+use super::{Field, Number, Object, ObjectOrOff, Optional, Or, Required, Span, secs};
+use crate::rate_limit::Rate;
 use std::time::Duration;
 
 /// `cache`, the document's or a route's.
@@ -44,8 +45,9 @@ impl Times {
                 "stale_if_error",
                 day,
                 Or(Duration::ZERO),
-                "how much longer a yes counts while the provider is *away* (as for `on_provider_error`). \
-                 The service sees `x-avnology-stale: true`, the reason is `authenticated_stale`. Never \
+                "how much longer a yes counts where its own question has no answer: the call failed or could \
+                 not be made, the provider [is away](#the-provider-is-away), or (for one further `ttl` at \
+                 most) others have used up a limit of the gate's. The service sees `x-avnology-stale: true`, the reason is `authenticated_stale`. Never \
                  past `exp`, and never after a no",
             ),
         }
@@ -61,28 +63,35 @@ pub(crate) const MAX_ENTRIES: Field<Number, Or<u32>> = Field::new(
 
 /// `budgets`.
 pub(crate) mod budgets {
-    use super::{Field, Object, Optional};
+    use super::{Field, ObjectOrOff, Optional};
 
-    pub(crate) const NEW_TOKENS: Field<Object, Optional> = Field::new(
+    pub(crate) const NEW_TOKENS: Field<ObjectOrOff, Optional> = Field::new(
         "new_tokens",
-        Object,
-        Optional::NONE,
+        ObjectOrOff,
+        Optional::otherwise("500 a second, 5000 at once"),
         "for tokens that were not seen active lately: what a flood of invented tokens uses up",
     );
 
-    pub(crate) const REFRESHES: Field<Object, Optional> =
-        Field::new("refreshes", Object, Optional::NONE, "for tokens that were");
+    pub(crate) const REFRESHES: Field<ObjectOrOff, Optional> =
+        Field::new("refreshes", ObjectOrOff, Optional::NONE, "for tokens that were");
 
-    pub(crate) const PERMISSIONS: Field<Object, Optional> =
-        Field::new("permissions", Object, Optional::NONE, "for permission checks");
+    pub(crate) const PERMISSIONS: Field<ObjectOrOff, Optional> =
+        Field::new("permissions", ObjectOrOff, Optional::NONE, "for permission checks");
 
-    pub(crate) const PER_SUBJECT: Field<Object, Optional> = Field::new(
+    pub(crate) const PER_SUBJECT: Field<ObjectOrOff, Optional> = Field::new(
         "per_subject",
-        Object,
-        Optional::NONE,
+        ObjectOrOff,
+        Optional::otherwise("50 a second, 200 at once"),
         "for permission checks of one subject; may stand without a budget for all",
     );
 }
+
+/// For a worker. A load that is ordinary in production stays below: a cold start of 5,000 users at
+/// once is one burst.
+pub(crate) const NEW_TOKENS: Rate = Rate { per_second: 500, burst: 5000 };
+
+/// For one subject at one worker.
+pub(crate) const PER_SUBJECT: Rate = Rate { per_second: 50, burst: 200 };
 
 /// One budget.
 pub(crate) mod rate {

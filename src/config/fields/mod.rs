@@ -110,6 +110,10 @@ pub(crate) struct Secrets;
 #[derive(Clone, Copy)]
 pub(crate) struct Object;
 
+/// Such an object, or the word `off`.
+#[derive(Clone, Copy)]
+pub(crate) struct ObjectOrOff;
+
 /// A list of such objects.
 #[derive(Clone, Copy)]
 pub(crate) struct Objects;

@@ -45,8 +45,8 @@ fn source() -> Object {
 
 fn provider() -> Object {
     use provider::{
-        AUTHORITY, CIRCUIT_BREAKER, CLUSTER, INTROSPECTION, PERMISSIONS, RETRIES, SESSIONS, TIMEOUT,
-        TRACESTATE, breaker, introspection, permissions, sessions,
+        AUTHORITY, CIRCUIT_BREAKER, CLUSTER, INTROSPECTION, MAX_IN_FLIGHT, PERMISSIONS, RETRIES, SESSIONS,
+        TIMEOUT, TRACESTATE, breaker, in_flight, introspection, permissions, sessions,
     };
     table(
         "provider",
@@ -56,9 +56,14 @@ fn provider() -> Object {
             field(&TIMEOUT),
             field(&RETRIES),
             field(&TRACESTATE),
+            holding(&CIRCUIT_BREAKER, within([field(&breaker::PROBE_INTERVAL)])),
             holding(
-                &CIRCUIT_BREAKER,
-                within([field(&breaker::FAILURES), field(&breaker::WINDOW), field(&breaker::OPEN_FOR)]),
+                &MAX_IN_FLIGHT,
+                within([
+                    field(&in_flight::NEW_TOKENS),
+                    field(&in_flight::REFRESHES),
+                    field(&in_flight::PERMISSIONS),
+                ]),
             ),
             holding(
                 &INTROSPECTION,
@@ -94,7 +99,12 @@ fn route() -> Object {
             field(&NAME),
             holding(
                 &MATCH,
-                within([field(&matching::PATH), field(&matching::HOSTS), field(&matching::METHODS)]),
+                within([
+                    field(&matching::PATH),
+                    field(&matching::HOSTS),
+                    field(&matching::METHODS),
+                    field(&matching::LITERAL_SUFFIX),
+                ]),
             ),
             field(&ACCESS),
             holding(&REQUIRE, require()),
@@ -170,6 +180,7 @@ fn rate() -> Object {
 fn webhook() -> Object {
     use webhook::{
         ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, FORMAT, MAX_BODY_BYTES, MODE, SECRETS, TOLERANCE,
+        TRUST_SOURCE_ADDRESS,
     };
     table(
         "webhook",
@@ -181,6 +192,7 @@ fn webhook() -> Object {
             field(&TOLERANCE),
             field(&MAX_BODY_BYTES),
             field(&BODY_TIMEOUT),
+            field(&TRUST_SOURCE_ADDRESS),
             field(&MODE),
         ],
     )

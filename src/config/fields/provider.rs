@@ -1,8 +1,8 @@
 //! The provider, its endpoints, and as whom it is asked.
 
 use super::{
-    Choice, Field, Flag, Number, Object, Optional, Or, Required, RequiredLater, SECRET_SHAPE, Secret, Span,
-    Text, TextMap, ms, secs,
+    Choice, Field, Flag, Number, Object, ObjectOrOff, Optional, Or, Required, RequiredLater, SECRET_SHAPE,
+    Secret, Span, Text, TextMap, ms, secs,
 };
 use crate::config::raw::ClientAuthMethod;
 use std::time::Duration;
@@ -28,14 +28,25 @@ pub(crate) const RETRIES: Field<Number, Or<u32>> = Field::new(
     "retries",
     Number { min: 0, max: 5 },
     Or(1),
-    "how often Envoy asks again within the timeout after a 5xx, a reset or a failed connection",
+    "how often Envoy asks again within the timeout: after a 5xx, a 408, a reset or a failed connection, and \
+     beside a try from which nothing was heard for 0.45 × `timeout`; not for sessions, and not while more \
+     than half of the callouts that may be are under way",
 );
 
-pub(crate) const CIRCUIT_BREAKER: Field<Object, Optional> = Field::new(
+pub(crate) const CIRCUIT_BREAKER: Field<ObjectOrOff, Optional> = Field::new(
     "circuit_breaker",
+    ObjectOrOff,
+    Optional::otherwise("as below"),
+    "how it is found out that an endpoint [is away](#the-provider-is-away); `off`: it is not, and no \
+     route may have `on_provider_error: allow`",
+);
+
+pub(crate) const MAX_IN_FLIGHT: Field<Object, Optional> = Field::new(
+    "max_in_flight",
     Object,
     Optional::otherwise("as below"),
-    "when an endpoint is left alone, after outages; then one request finds out",
+    "callouts under way at once, for each worker; more wait here, in order. \
+     [What the cluster must allow](#the-providers-cluster)",
 );
 
 pub(crate) const TRACESTATE: Field<Flag, Or<bool>> = Field::new(
@@ -149,21 +160,28 @@ pub(crate) mod permissions {
 
 /// `circuit_breaker`.
 pub(crate) mod breaker {
-    use super::{Duration, Field, Number, Or, Span, ms, secs};
-    use crate::breaker::MAX_OPEN;
+    use super::{Duration, Field, Or, Span, ms, secs};
 
-    pub(crate) const FAILURES: Field<Number, Or<u32>> = Field::new(
-        "failures",
-        Number { min: 0, max: 1000 },
-        Or(5),
-        "so many outages within the window, and the endpoint is left alone; `0`: never",
+    pub(crate) const PROBE_INTERVAL: Field<Span, Or<Duration>> = Field::new(
+        "probe_interval",
+        Span { min: ms(100), max: secs(60) },
+        Or(secs(1)),
+        "how often it is asked, by each worker, once a call has failed and until it answers (\u{b1} 20 %)",
     );
+}
 
-    pub(crate) const WINDOW: Field<Span, Or<Duration>> =
-        Field::new("window", SPAN, Or(secs(10)), "how far back outages are counted");
+/// `max_in_flight`.
+pub(crate) mod in_flight {
+    use super::{Field, Number, Or};
 
-    pub(crate) const OPEN_FOR: Field<Span, Or<Duration>> =
-        Field::new("open_for", SPAN, Or(secs(5)), "how long it is left alone");
+    pub(crate) const NEW_TOKENS: Field<Number, Or<u32>> =
+        Field::new("new_tokens", CALLOUTS, Or(64), "about tokens that were not seen active lately");
 
-    const SPAN: Span = Span { min: ms(1), max: MAX_OPEN };
+    pub(crate) const REFRESHES: Field<Number, Or<u32>> =
+        Field::new("refreshes", CALLOUTS, Or(32), "about tokens that were");
+
+    pub(crate) const PERMISSIONS: Field<Number, Or<u32>> =
+        Field::new("permissions", CALLOUTS, Or(96), "permission checks");
+
+    const CALLOUTS: Number = Number { min: 1, max: 10_000 };
 }

@@ -41,8 +41,8 @@ pub(crate) const ON_PROVIDER_ERROR: Field<Choice<bool>, Or<bool>> = Field::new(
     "on_provider_error",
     Choice { words: &[("deny", false), ("allow", true)] },
     Or(false),
-    "`allow`: pass when the call to the provider failed (no connection, timeout, reset, 5xx). Nothing else is \
-     opened, nor what was last heard to be a no; identity headers are still removed",
+    "`allow`: pass while the provider [is away](#the-provider-is-away), as the gate's own probe has shown. \
+     Nothing else is opened, nor what was last heard to be a no; identity headers are still removed",
 );
 
 pub(crate) const SESSIONS: Field<Flag, Or<bool>> = Field::new(
@@ -72,7 +72,7 @@ pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
 
 /// `match`.
 pub(crate) mod matching {
-    use super::{Field, Optional, Required, Text, Texts};
+    use super::{Field, Flag, Optional, Or, Required, Text, Texts};
 
     pub(crate) const PATH: Field<Text, Required> = Field::new(
         "path",
@@ -93,6 +93,14 @@ pub(crate) mod matching {
         Texts,
         Optional::otherwise("every method"),
         "registered ones, in upper case; `GET` covers `HEAD`",
+    );
+
+    pub(crate) const LITERAL_SUFFIX: Field<Flag, Or<bool>> = Field::new(
+        "literal_suffix",
+        Flag,
+        Or(false),
+        "`true`: the service takes no format off a path's end, so `/admin.json` is not \
+         [read as `/admin`](#one-path-and-its-other-readings)",
     );
 }
 

@@ -99,6 +99,7 @@ fn value(kind: &Type) -> String {
         Type::Secret => "secret".to_owned(),
         Type::Secrets => "list of secrets".to_owned(),
         Type::Object(_) => "object".to_owned(),
+        Type::ObjectOrOff(_) => "object, or `off`".to_owned(),
         Type::Objects(_) => "list of objects".to_owned(),
         Type::ObjectMap(_) => "object of objects".to_owned(),
     }

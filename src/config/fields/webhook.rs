@@ -37,10 +37,11 @@ pub(crate) const TOLERANCE: Field<Span, Or<Duration>> = Field::new(
 
 pub(crate) const MAX_BODY_BYTES: Field<Number, Or<u32>> = Field::new(
     "max_body_bytes",
-    // One body may not be longer than what a worker buffers in total.
+    // One body may not be longer than what a worker holds in all.
     Number { min: 1, max: 64 * 1024 * 1024 },
     Or(1_048_576),
-    "longer is 413. Envoy's `per_connection_buffer_limit_bytes` must be larger",
+    "longer is 413. Envoy's `per_connection_buffer_limit_bytes` must be larger. Of all webhooks together at \
+     most 67108864: a worker has one full body of each in reserve",
 );
 
 pub(crate) const BODY_TIMEOUT: Field<Span, Or<Duration>> = Field::new(
@@ -48,6 +49,14 @@ pub(crate) const BODY_TIMEOUT: Field<Span, Or<Duration>> = Field::new(
     Span { min: ms(1), max: secs(300) },
     Or(secs(10)),
     "slower is 408; its first byte is waited for two seconds at most",
+);
+
+pub(crate) const TRUST_SOURCE_ADDRESS: Field<Flag, Or<bool>> = Field::new(
+    "trust_source_address",
+    Flag,
+    Or(false),
+    "an address (Envoy's `source.address`; of IPv6 its first 64 bits) takes at most half of what the webhook may \
+     receive and hold. Only where it is the sender's, and not a proxy's that all of them come through",
 );
 
 pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(

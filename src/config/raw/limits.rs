@@ -1,9 +1,9 @@
-//! What was written about lifetimes and limits: caches, the circuit breaker, budgets.
+//! What was written about lifetimes and limits: caches, the circuit breaker, shares, budgets.
 
 use crate::config::fields::limits::{self as fields, Times as TimesFields, budgets, cache, rate};
-use crate::config::fields::provider::{CIRCUIT_BREAKER, breaker};
+use crate::config::fields::provider::{CIRCUIT_BREAKER, MAX_IN_FLIGHT, breaker, in_flight};
 use crate::config::fields::{Field, Object, Optional, document, route};
-use crate::config::reader::Section;
+use crate::config::reader::{Off, Section};
 use std::time::Duration;
 
 /// The lifetimes of both kinds of fact.
@@ -23,28 +23,35 @@ pub(in crate::config) struct Times {
     pub(in crate::config) max_entries: Option<u32>,
 }
 
-/// When an endpoint is left alone.
+/// How it is found out that an endpoint is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Breaker {
+    Off,
+    On { probe_interval: Option<Duration> },
+}
+
+/// How many callouts may be under way.
 #[derive(Debug, Default)]
-pub(in crate::config) struct Breaker {
-    pub(in crate::config) failures: Option<u32>,
-    pub(in crate::config) window: Option<Duration>,
-    pub(in crate::config) open_for: Option<Duration>,
+pub(in crate::config) struct InFlight {
+    pub(in crate::config) new_tokens: Option<u32>,
+    pub(in crate::config) refreshes: Option<u32>,
+    pub(in crate::config) permissions: Option<u32>,
 }
 
 /// What a worker may spend.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Budgets {
-    pub(in crate::config) new_tokens: Option<Rate>,
-    pub(in crate::config) refreshes: Option<Rate>,
-    pub(in crate::config) permissions: Option<Rate>,
-    pub(in crate::config) per_subject: Option<Rate>,
+    pub(in crate::config) new_tokens: Option<Budget>,
+    pub(in crate::config) refreshes: Option<Budget>,
+    pub(in crate::config) permissions: Option<Budget>,
+    pub(in crate::config) per_subject: Option<Budget>,
 }
 
 /// One budget.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::config) struct Rate {
-    pub(in crate::config) per_second: Option<u32>,
-    pub(in crate::config) burst: Option<u32>,
+pub(in crate::config) enum Budget {
+    Off,
+    Rate { per_second: Option<u32>, burst: Option<u32> },
 }
 
 /// Reads the document's `cache`, where sizes may stand.
@@ -80,43 +87,66 @@ fn caches(section: &mut Section<'_>, field: &Field<Object, Optional>, is_top: bo
 
 /// Reads `circuit_breaker`.
 pub(super) fn breaker(section: &mut Section<'_>) -> Breaker {
-    let Some(mut section) = section.section(&CIRCUIT_BREAKER) else { return Breaker::default() };
-    let rules = Breaker {
-        failures: section.number(&breaker::FAILURES),
-        window: section.duration(&breaker::WINDOW),
-        open_for: section.duration(&breaker::OPEN_FOR),
+    match section.section_or_off(&CIRCUIT_BREAKER) {
+        None => Breaker::On { probe_interval: None },
+        Some(Err(Off)) => Breaker::Off,
+        Some(Ok(mut section)) => {
+            let probe_interval = section.duration(&breaker::PROBE_INTERVAL);
+            let now = "`probe_interval`: the gate's own probe opens and shuts it, and no caller's calls";
+            section.gone(&["failures", "window", "open_for"], now);
+            section.finish();
+            Breaker::On { probe_interval }
+        }
+    }
+}
+
+/// Reads `max_in_flight`.
+pub(super) fn in_flight(section: &mut Section<'_>) -> InFlight {
+    let Some(mut section) = section.section(&MAX_IN_FLIGHT) else { return InFlight::default() };
+    let read = InFlight {
+        new_tokens: section.number(&in_flight::NEW_TOKENS),
+        refreshes: section.number(&in_flight::REFRESHES),
+        permissions: section.number(&in_flight::PERMISSIONS),
     };
     section.finish();
-    rules
+    read
 }
 
 /// Reads `budgets`.
 pub(super) fn budgets(section: &mut Section<'_>) -> Budgets {
     let Some(mut section) = section.section(&document::BUDGETS) else { return Budgets::default() };
     let mut read = Budgets {
-        new_tokens: section.section(&budgets::NEW_TOKENS).map(only_rate),
-        refreshes: section.section(&budgets::REFRESHES).map(only_rate),
+        new_tokens: section.section_or_off(&budgets::NEW_TOKENS).map(only_rate),
+        refreshes: section.section_or_off(&budgets::REFRESHES).map(only_rate),
         ..Budgets::default()
     };
-    if let Some(mut permissions) = section.section(&budgets::PERMISSIONS) {
-        read.per_subject = permissions.section(&budgets::PER_SUBJECT).map(only_rate);
-        // A share for each subject may stand without one for all.
-        let has_own = permissions.has(&rate::PER_SECOND)
-            || permissions.has(&rate::BURST)
-            || read.per_subject.is_none_or(|rate| rate.per_second.is_none());
-        read.permissions = has_own.then(|| rate(&mut permissions));
-        permissions.finish();
+    match section.section_or_off(&budgets::PERMISSIONS) {
+        None => {}
+        Some(Err(Off)) => {
+            read.permissions = Some(Budget::Off);
+            read.per_subject = Some(Budget::Off);
+        }
+        Some(Ok(mut permissions)) => {
+            let has_subjects = permissions.has(&budgets::PER_SUBJECT);
+            read.per_subject = permissions.section_or_off(&budgets::PER_SUBJECT).map(only_rate);
+            // A share for each subject may stand without one for all.
+            let has_own =
+                permissions.has(&rate::PER_SECOND) || permissions.has(&rate::BURST) || !has_subjects;
+            read.permissions = has_own.then(|| rate(&mut permissions));
+            permissions.finish();
+        }
     }
     section.finish();
     read
 }
 
-fn only_rate(mut section: Section<'_>) -> Rate {
+fn only_rate(section: Result<Section<'_>, Off>) -> Budget {
+    let Ok(mut section) = section else { return Budget::Off };
     let rate = rate(&mut section);
     section.finish();
     rate
 }
 
-fn rate(section: &mut Section<'_>) -> Rate {
-    Rate { per_second: section.number(&rate::PER_SECOND), burst: section.number(&rate::BURST) }
+fn rate(section: &mut Section<'_>) -> Budget {
+    Budget::Rate { per_second: section.number(&rate::PER_SECOND), burst: section.number(&rate::BURST) }
 }

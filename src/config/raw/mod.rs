@@ -36,7 +36,7 @@ pub(super) struct Document {
     pub(super) clock_skew: Option<Duration>,
     pub(super) strip_credential: Option<bool>,
     pub(super) strip_headers: Vec<String>,
-    pub(super) keep_override_headers: Option<bool>,
+    pub(super) keep_override_headers: Vec<String>,
     pub(super) refused_token_prefixes: Option<Vec<String>>,
     pub(super) max_token_bytes: Option<u32>,
     pub(super) ready_path: Option<String>,
@@ -68,6 +68,7 @@ pub(super) struct Route {
     pub(super) open_on_outage: Option<bool>,
     pub(super) strip_credential: Option<bool>,
     pub(super) preflight: Option<bool>,
+    pub(super) literal_suffix: Option<bool>,
     pub(super) cache: Option<Caches>,
     pub(super) sessions: Option<bool>,
     pub(super) shadow: Option<bool>,
@@ -112,6 +113,7 @@ pub(super) struct Webhook {
     pub(super) tolerance: Option<Duration>,
     pub(super) max_body_bytes: Option<u32>,
     pub(super) body_timeout: Option<Duration>,
+    pub(super) trust_source_address: Option<bool>,
     pub(super) shadow: Option<bool>,
 }
 
@@ -130,7 +132,7 @@ pub(super) fn read(node: &JsonValue, sink: &Sink) -> Document {
         clock_skew: root.duration(&document::CLOCK_SKEW),
         strip_credential: root.flag(&document::STRIP_CREDENTIAL),
         strip_headers: root.texts(&document::STRIP_HEADERS).unwrap_or_default(),
-        keep_override_headers: root.flag(&document::KEEP_OVERRIDE_HEADERS),
+        keep_override_headers: root.texts_not_flag(&document::KEEP_OVERRIDE_HEADERS).unwrap_or_default(),
         refused_token_prefixes: root.texts(&document::REFUSED_TOKEN_PREFIXES),
         ready_path: root.text(&document::READY_PATH),
         max_token_bytes: root.number(&document::MAX_TOKEN_BYTES),
@@ -183,11 +185,12 @@ fn source(mut section: Section<'_>) -> Option<(String, Source)> {
 }
 
 fn route(mut section: Section<'_>) -> Route {
-    let (mut hosts, mut methods, mut path) = (None, None, None);
+    let (mut hosts, mut methods, mut path, mut literal_suffix) = (None, None, None, None);
     if let Some(mut matching) = section.section(&route::MATCH) {
         hosts = matching.texts(&matching::HOSTS);
         methods = matching.texts(&matching::METHODS);
         path = matching.text(&matching::PATH);
+        literal_suffix = matching.flag(&matching::LITERAL_SUFFIX);
         matching.finish();
     }
     let access = section.choice(&route::ACCESS);
@@ -212,6 +215,7 @@ fn route(mut section: Section<'_>) -> Route {
         open_on_outage: section.choice(&route::ON_PROVIDER_ERROR),
         strip_credential: section.flag(&route::STRIP_CREDENTIAL),
         preflight: section.flag(&route::PREFLIGHT),
+        literal_suffix,
         cache: limits::route_caches(&mut section),
         sessions: section.flag(&route::SESSIONS),
         shadow: section.choice(&route::MODE),
@@ -295,6 +299,7 @@ fn webhook(name: String, mut section: Section<'_>) -> Webhook {
         tolerance: section.duration(&webhook::TOLERANCE),
         max_body_bytes: section.number(&webhook::MAX_BODY_BYTES),
         body_timeout: section.duration(&webhook::BODY_TIMEOUT),
+        trust_source_address: section.flag(&webhook::TRUST_SOURCE_ADDRESS),
         shadow: section.choice(&webhook::MODE),
     };
     section.not_built(webhook::NOT_BUILT);

@@ -1,6 +1,6 @@
 //! The provider's settings as read, and the secrets for it.
 
-use super::limits::{self, Breaker};
+use super::limits::{self, Breaker, InFlight};
 use crate::config::fields::provider::{self as fields, client, introspection, permissions, sessions};
 use crate::config::fields::{Field, Presence, SECRET_SHAPE, Secret};
 use crate::config::json::JsonValue;
@@ -15,6 +15,7 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) retries: Option<u32>,
     pub(in crate::config) tracestate: Option<bool>,
     pub(in crate::config) breaker: Breaker,
+    pub(in crate::config) in_flight: InFlight,
     pub(in crate::config) introspection: Option<Introspection>,
     pub(in crate::config) permissions: Option<Permissions>,
     pub(in crate::config) sessions: Option<Sessions>,
@@ -83,6 +84,7 @@ pub(super) fn provider(mut section: Section<'_>) -> Provider {
         retries: section.number(&fields::RETRIES),
         tracestate: section.flag(&fields::TRACESTATE),
         breaker: limits::breaker(&mut section),
+        in_flight: limits::in_flight(&mut section),
         introspection: section.section(&fields::INTROSPECTION).map(|mut section| {
             let introspection = Introspection {
                 path: section.text(&introspection::PATH),

@@ -15,14 +15,19 @@ fn configure(engine: &mut Engine, secret: &str, ttl: &str, stale: &str) {
     let document = serde_json::json!({
         "provider": {
             "cluster": "avnology", "authority": "id.example", "retries": 0,
-            "circuit_breaker": {"failures": 0},
+            "circuit_breaker": "off",
             "introspection": {"credentials":
                 {"method": "client_secret_post", "client_id": "c", "client_secret": secret}}
         },
         "cache": {"introspection": {"ttl": ttl, "negative_ttl": "5s", "stale_if_error": stale}},
+        "budgets": {"new_tokens": "off"},
         "routes": [{"match": {"path": "/"}}]
     });
-    engine.configure(ROOT, config::load(document.to_string().as_bytes(), &|_| None).unwrap());
+    engine.configure(
+        ROOT,
+        config::load(document.to_string().as_bytes(), &|_| None).unwrap(),
+        Timestamp::from_secs(1),
+    );
 }
 
 /// The workers of one process, and how the provider answers.

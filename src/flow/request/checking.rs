@@ -9,7 +9,7 @@ use crate::flow::query::{ProviderQuery, Question};
 use crate::flow::services::{Resolution, Services};
 use crate::introspect::Identity;
 use crate::permission::{Check, CheckIndex, Checks};
-use crate::refusal::{Outage, Refusal};
+use crate::refusal::Refusal;
 use crate::verdict::Permit;
 use std::sync::Arc;
 
@@ -32,12 +32,13 @@ impl Checking {
     ) -> Next {
         let Admission { identity, all, any } = match admit(&mut bearer, fact, services) {
             Ok(admitted) => admitted,
-            Err(refusal) => return bearer.decide(Err(refusal)),
+            Err(refusal) => return bearer.refuse(refusal),
         };
+        bearer.is_new = false;
         let checks = Checks::open(all.len(), any.len());
         let mut state = Self { bearer, identity, checks, open: Vec::new() };
         state.ask(&all, &any, services);
-        state.next()
+        state.next(services)
     }
 
     /// The answer to one check, or why there is none.
@@ -49,16 +50,17 @@ impl Checking {
         services: &mut Services<'_>,
     ) -> Next {
         self.note(check, question, answer, services);
-        self.next()
+        self.next(services)
     }
 
     /// The time is up for every answer that is still to come.
     pub(super) fn time_out(mut self, services: &mut Services<'_>) -> Next {
         for (check, question) in std::mem::take(&mut self.open) {
-            self.note(check, &question, Err(Outage::Timeout.into()), services);
+            let refusal = services.why_late(&question);
+            self.note(check, &question, Err(refusal), services);
         }
         // Every check has an answer now, so this is decided.
-        self.next()
+        self.next(services)
     }
 
     pub(super) fn bearer(&self) -> &Bearer {
@@ -123,13 +125,17 @@ impl Checking {
         self.bearer.context.is_stale |= self.checks.note(check, answer) && is_stale;
     }
 
-    fn next(self) -> Next {
+    fn next(self, services: &mut Services<'_>) -> Next {
         match self.checks.outcome() {
             None => Next::Wait(Request::Checking(self)),
-            Some(outcome) => {
-                let permit = outcome.map(|granted| Permit::identified(&self.identity, granted));
-                self.bearer.decide(permit)
-            }
+            Some(Ok(granted)) => self.bearer.permit(Permit::identified(&self.identity, granted)),
+            Some(Err(refusal)) => match &self.bearer.rules.permissions {
+                Some(permissions) => {
+                    let endpoint = permissions.endpoint.endpoint.fingerprint();
+                    self.bearer.fail(refusal, endpoint, services)
+                }
+                None => self.bearer.refuse(refusal),
+            },
         }
     }
 }

@@ -15,13 +15,11 @@ use std::sync::Arc;
 pub(in crate::flow) struct Introspecting {
     bearer: Bearer,
     question: Question,
-    /// Whether its token was not seen active lately.
-    is_new: bool,
 }
 
 impl Introspecting {
     /// Looks the token up, and goes on at once where it is known.
-    pub(in crate::flow) fn start(bearer: Bearer, token: &Token, services: &mut Services<'_>) -> Next {
+    pub(in crate::flow) fn start(mut bearer: Bearer, token: &Token, services: &mut Services<'_>) -> Next {
         let rules = Arc::clone(&bearer.rules);
         let trace = bearer.context.trace.clone();
         let query = ProviderQuery::token(&rules, token, services.facts.seed()).traced(&trace);
@@ -29,9 +27,10 @@ impl Introspecting {
         match services.lookup::<TokenFact>(&query, &rules, &rates, WaitReason::Token) {
             Resolution::Known(fact) => Checking::start(bearer, fact, services),
             Resolution::Asked { is_new } => {
-                Next::Wait(Request::Introspecting(Self { bearer, question: query.question(), is_new }))
+                bearer.is_new = is_new;
+                Next::Wait(Request::Introspecting(Self { bearer, question: query.question() }))
             }
-            Resolution::Unavailable(refusal) => bearer.decide(Err(refusal)),
+            Resolution::Unavailable(refusal) => bearer.fail(refusal, query.endpoint(), services),
         }
     }
 
@@ -41,14 +40,20 @@ impl Introspecting {
         answer: Result<CachedFact<TokenInfo>, Refusal>,
         services: &mut Services<'_>,
     ) -> Next {
-        let Self { bearer, question, .. } = self;
+        let Self { bearer, question } = self;
         let now = services.now;
         let fact = answer
             .or_else(|refusal| services.facts.or_stale::<TokenFact>(&question, &bearer.rules, refusal, now));
         match fact {
             Ok(fact) => Checking::start(bearer, fact, services),
-            Err(refusal) => bearer.decide(Err(refusal)),
+            Err(refusal) => bearer.fail(refusal, question.endpoint, services),
         }
+    }
+
+    /// The time is up.
+    pub(super) fn time_out(self, services: &mut Services<'_>) -> Next {
+        let refusal = services.why_late(&self.question);
+        self.resume(Err(refusal), services)
     }
 
     pub(super) fn bearer(&self) -> &Bearer {
@@ -61,9 +66,5 @@ impl Introspecting {
 
     pub(super) fn into_bearer(self) -> Bearer {
         self.bearer
-    }
-
-    pub(super) fn is_new(&self) -> bool {
-        self.is_new
     }
 }

@@ -2,30 +2,33 @@
 //! the next.
 //!
 //! ```text
-//! triage ─┬─▶ Introspecting ─┬─▶ Checking ─┬─▶ decided
-//!         ├─▶ Receiving ─────┼─────────────┤
-//!         ├─▶ Ending ────────┼─────────────┤
-//!         └──────────────────┴─────────────┘
+//! triage ─┬─▶ Introspecting ─┬─▶ Checking ─┬─▶ Opening ─┬─▶ decided
+//!         ├─▶ Receiving ─────┼─────────────┼────────────┤
+//!         ├─▶ Ending ────────┼─────────────┼────────────┤
+//!         └──────────────────┴─────────────┴────────────┘
 //! ```
 
 mod admission;
 mod checking;
 mod ending;
 mod introspecting;
+mod opening;
 mod receiving;
 
 pub(super) use checking::Checking;
 pub(super) use ending::Ending;
 pub(super) use introspecting::Introspecting;
+pub(super) use opening::Opening;
 pub(super) use receiving::{BodyProgress, Receiving};
 
 use super::counts::{Class, Taken};
 use super::services::Services;
+use crate::hash::Fingerprint;
 use crate::policy::TokenRules;
-use crate::refusal::{Denial, Outage, Refusal, Unusable};
+use crate::refusal::{Denial, Refusal, Unusable};
 use crate::template::Inputs;
 use crate::time::Timestamp;
-use crate::verdict::{FailOpen, Passage, Permit, RequestContext};
+use crate::verdict::{Passage, Permit, RequestContext};
 use std::sync::Arc;
 
 /// An undecided request.
@@ -35,6 +38,8 @@ pub(super) enum Request {
     Introspecting(Introspecting),
     /// It waits for the answers about its permissions.
     Checking(Checking),
+    /// Its route opens if the provider is away, and it waits until that is clear.
+    Opening(Opening),
     /// Its body is being hashed.
     Receiving(Receiving),
     /// It is a preflight if nothing more comes.
@@ -62,6 +67,8 @@ pub(super) struct Bearer {
     pub(super) inputs: Inputs,
     /// When it is decided at the latest.
     pub(super) deadline: Timestamp,
+    /// Whether its token was not seen active lately, as far as is known.
+    pub(super) is_new: bool,
 }
 
 impl Request {
@@ -69,6 +76,7 @@ impl Request {
         match self {
             Self::Introspecting(state) => &state.bearer().context,
             Self::Checking(state) => &state.bearer().context,
+            Self::Opening(state) => &state.bearer().context,
             Self::Receiving(state) => state.context(),
             Self::Ending(state) => state.context(),
         }
@@ -78,6 +86,7 @@ impl Request {
         match self {
             Self::Introspecting(state) => &mut state.bearer_mut().context,
             Self::Checking(state) => &mut state.bearer_mut().context,
+            Self::Opening(state) => &mut state.bearer_mut().context,
             Self::Receiving(state) => state.context_mut(),
             Self::Ending(state) => state.context_mut(),
         }
@@ -87,6 +96,7 @@ impl Request {
         match self {
             Self::Introspecting(state) => state.bearer().deadline,
             Self::Checking(state) => state.bearer().deadline,
+            Self::Opening(state) => state.bearer().deadline,
             Self::Receiving(state) => state.deadline(),
             Self::Ending(state) => state.deadline(),
         }
@@ -95,21 +105,16 @@ impl Request {
     /// What it takes while it waits.
     pub(super) fn taken(&self) -> Taken {
         match self {
-            Self::Introspecting(state) => {
-                let class = if state.is_new() { Class::New } else { Class::Known };
-                Taken { class, parked_bytes: state.bearer().memory_cost(), held_bytes: 0 }
-            }
-            Self::Checking(state) => {
-                let parked_bytes = state.bearer().memory_cost();
-                Taken { class: Class::Known, parked_bytes, held_bytes: 0 }
-            }
+            Self::Introspecting(state) => state.bearer().taken(),
+            Self::Checking(state) => state.bearer().taken(),
+            Self::Opening(state) => state.bearer().taken(),
             Self::Receiving(state) => Taken {
                 class: Class::Receiving,
                 parked_bytes: state.context().memory_cost(),
-                held_bytes: state.held(),
+                body: Some(state.counted()),
             },
             Self::Ending(state) => {
-                Taken { class: Class::Receiving, parked_bytes: state.context().memory_cost(), held_bytes: 0 }
+                Taken { class: Class::Ending, parked_bytes: state.context().memory_cost(), body: None }
             }
         }
     }
@@ -119,17 +124,26 @@ impl Request {
         match self {
             Self::Receiving(state) => state.is_unheard(),
             Self::Ending(_) => true,
-            Self::Introspecting(_) | Self::Checking(_) => false,
+            Self::Introspecting(_) | Self::Checking(_) | Self::Opening(_) => false,
         }
     }
 
     /// The time is up: an answer like any other.
     pub(super) fn time_out(self, services: &mut Services<'_>) -> Next {
         match self {
-            Self::Introspecting(state) => state.resume(Err(Outage::Timeout.into()), services),
+            Self::Introspecting(state) => state.time_out(services),
             Self::Checking(state) => state.time_out(services),
+            Self::Opening(state) => state.resume(services),
             Self::Receiving(state) => state.time_out(),
             Self::Ending(state) => state.refuse(Denial::NoRoute.into()),
+        }
+    }
+
+    /// Its body is the slowest, and another one needs its room. Only a received body is chosen.
+    pub(super) fn give_way(self) -> Next {
+        match self {
+            Self::Receiving(state) => state.refuse(Unusable::BodyDisplaced.into()),
+            other => Next::Wait(other),
         }
     }
 
@@ -138,8 +152,9 @@ impl Request {
     pub(super) fn abandon(self) -> Next {
         let refusal = Unusable::Internal.into();
         match self {
-            Self::Introspecting(state) => state.into_bearer().decide(Err(refusal)),
-            Self::Checking(state) => state.into_bearer().decide(Err(refusal)),
+            Self::Introspecting(state) => state.into_bearer().refuse(refusal),
+            Self::Checking(state) => state.into_bearer().refuse(refusal),
+            Self::Opening(state) => state.into_bearer().refuse(refusal),
             Self::Receiving(state) => state.refuse(refusal),
             Self::Ending(state) => state.refuse(refusal),
         }
@@ -156,19 +171,31 @@ impl Bearer {
         let timeout = rules.endpoint.endpoint.provider().timeout;
         // No decision takes longer than two callouts do, one after the other.
         let deadline = now.saturating_add(timeout.saturating_mul(2));
-        Self { context, rules, inputs, deadline }
+        Self { context, rules, inputs, deadline, is_new: true }
     }
 
-    /// Ends the request. An outage opens it where that can be proven to be its right.
-    fn decide(self, outcome: Result<Permit, Refusal>) -> Next {
-        let outcome = match outcome {
-            Ok(permit) => Ok(Passage::Permit(permit)),
-            Err(Refusal::Outage(outage)) => {
-                FailOpen::check(outage, &self.rules, &self.inputs).map(Passage::FailOpen)
+    /// Ends the request without an answer of this endpoint's. Where its route opens in an outage,
+    /// it waits until it is clear whether this is one.
+    fn fail(self, refusal: Refusal, endpoint: Fingerprint, services: &mut Services<'_>) -> Next {
+        match refusal {
+            Refusal::Outage(outage) if self.rules.open_on_outage => {
+                Opening::new(self, outage, endpoint).resume(services)
             }
-            Err(refusal) => Err(refusal),
-        };
-        Next::Decided(self.context, outcome)
+            refusal => self.refuse(refusal),
+        }
+    }
+
+    fn permit(self, permit: Permit) -> Next {
+        Next::Decided(self.context, Ok(Passage::Permit(permit)))
+    }
+
+    fn refuse(self, refusal: Refusal) -> Next {
+        Next::Decided(self.context, Err(refusal))
+    }
+
+    fn taken(&self) -> Taken {
+        let class = if self.is_new { Class::New } else { Class::Known };
+        Taken { class, parked_bytes: self.memory_cost(), body: None }
     }
 
     fn memory_cost(&self) -> usize {

@@ -1,6 +1,7 @@
 //! A webhook's delivery whose body is being hashed.
 
 use super::Next;
+use crate::flow::bodies::{Body, Claim};
 use crate::flow::services::Services;
 use crate::refusal::{Denial, Refusal, Unusable};
 use crate::time::Timestamp;
@@ -13,14 +14,14 @@ use std::time::Duration;
 pub(in crate::flow) struct Receiving {
     context: RequestContext,
     verification: Verification,
+    /// What it counts as; of what is held all is hashed.
+    body: Body,
     /// When it is decided at the latest.
     deadline: Timestamp,
     /// When it is decided if its body has not begun.
     first_byte: Timestamp,
     /// The longest body that is taken.
     limit: usize,
-    /// Bytes hashed so far, which the host holds.
-    held: usize,
     /// Whether any body callback came: on a plugin entry without
     /// `allow_on_headers_stop_iteration` none ever does.
     is_heard: bool,
@@ -44,19 +45,20 @@ impl Receiving {
         context: RequestContext,
         webhook: &Webhook,
         verification: Verification,
+        body: Body,
         services: &Services<'_>,
     ) -> Next {
         let state = Self {
             context,
             verification,
+            body,
             deadline: services.now.saturating_add(webhook.body_timeout),
             first_byte: services.now.saturating_add(webhook.body_timeout.min(FIRST_BYTE)),
             limit: webhook.max_body_bytes,
-            held: 0,
             is_heard: false,
             size_at_head: None,
         };
-        if services.counts.has_room_for_a_body() {
+        if services.counts.has_room_for_a_body(Claim::Place(body)) {
             Next::NeedBody(state)
         } else {
             state.refuse(Unusable::BodyMemory.into())
@@ -74,23 +76,32 @@ impl Receiving {
         }
     }
 
+    /// The room that a body needs which has come so far: none where that is all, since it is then
+    /// decided at once, or where it is too long.
+    pub(in crate::flow) fn claim(&self, received: usize, is_complete: bool) -> Option<Claim> {
+        let needs_room = !is_complete && received <= self.limit && received > self.body.held;
+        needs_room.then_some(Claim::Bytes(Body { held: received, ..self.body }))
+    }
+
     fn hash(&mut self, progress: BodyProgress<'_>, services: &Services<'_>) -> Result<(), Refusal> {
-        let BodyProgress { received, fetch, .. } = progress;
+        let BodyProgress { received, is_complete, fetch } = progress;
         // What was hashed is still held: a host that says it holds less now causes this.
-        let new = received.checked_sub(self.held).ok_or(Unusable::Internal)?;
+        let new = received.checked_sub(self.body.held).ok_or(Unusable::Internal)?;
         if received > self.limit {
             return Err(Denial::BodyTooLarge.into());
         }
         if new == 0 {
             return Ok(());
         }
-        if !services.counts.has_room_for_bytes(received) {
+        if self.claim(received, is_complete).is_some_and(|claim| !services.counts.has_room_for_a_body(claim))
+        {
             return Err(Unusable::BodyMemory.into());
         }
         // A host that hands over fewer bytes than it says it holds causes this.
-        let chunk = fetch(self.held, new).filter(|chunk| chunk.len() == new).ok_or(Unusable::Internal)?;
+        let chunk =
+            fetch(self.body.held, new).filter(|chunk| chunk.len() == new).ok_or(Unusable::Internal)?;
         self.verification.feed(&chunk);
-        self.held = received;
+        self.body.held = received;
         Ok(())
     }
 
@@ -128,11 +139,11 @@ impl Receiving {
     }
 
     pub(super) fn deadline(&self) -> Timestamp {
-        if self.held == 0 { self.first_byte } else { self.deadline }
+        if self.body.held == 0 { self.first_byte } else { self.deadline }
     }
 
-    pub(super) fn held(&self) -> usize {
-        self.held
+    pub(super) fn counted(&self) -> Body {
+        self.body
     }
 
     /// Whether no body callback has come yet.

@@ -1,10 +1,13 @@
 //! The states alone: no engine, no streams, no ticks.
 
 use super::*;
+use crate::breaker::{CallOutcome, ProbeOutcome, Purpose};
 use crate::claims::TokenInfo;
 use crate::config;
+use crate::flow::bodies::Body;
 use crate::flow::calls::Calls;
 use crate::flow::facts::{CachedFact, Facts};
+use crate::flow::health::{Health, Sending};
 use crate::flow::limits::Limits;
 use crate::flow::outputs::Outputs;
 use crate::flow::query::Question;
@@ -14,7 +17,7 @@ use crate::flow::timers::Timers;
 use crate::flow::triage::{Triage, triage};
 use crate::flow::{NoStore, Output, RootId, Seed, StreamId};
 use crate::http::head::head_of;
-use crate::refusal::{Denial, Flaw};
+use crate::refusal::{Denial, Flaw, Outage};
 use std::rc::Rc;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -23,6 +26,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 struct Rooms {
     facts: Facts,
     calls: Calls,
+    health: Health,
     timers: Timers,
     outputs: Outputs,
     requests: Requests,
@@ -33,6 +37,7 @@ impl Rooms {
         Self {
             facts: Facts::new(Seed([7; 16]), Rc::new(NoStore)),
             calls: Calls::new(limits),
+            health: Health::new(Seed([7; 16])),
             timers: Timers::default(),
             outputs: Outputs::new(Rc::new(NoStore)),
             requests: Requests::new(limits),
@@ -40,15 +45,38 @@ impl Rooms {
     }
 
     fn services(&mut self) -> Services<'_> {
-        let Self { facts, calls, timers, outputs, requests } = self;
-        let asking = Asking { calls, timers, outputs };
+        let Self { facts, calls, health, timers, outputs, requests } = self;
+        let asking = Asking { calls, health, timers, outputs };
         Services::new((StreamId(1), RootId(1)), NOW, facts, asking, requests.counts())
+    }
+
+    /// As if calls to every endpoint had failed, and so many of its probes after them.
+    fn failing(probes: u32) -> Self {
+        let mut rooms = Self::new(Limits::default());
+        let Self { health, timers, outputs, .. } = &mut rooms;
+        let (policy, mut sending) = (policy(), Sending { timers, outputs });
+        health.configure(RootId(1), &policy.probes, &mut sending, NOW);
+        for probe in &policy.probes {
+            let endpoint = probe.endpoint().fingerprint();
+            health.on_start(endpoint, &mut sending, NOW);
+            let end = (CallOutcome::Failed, NOW, Purpose::NewToken);
+            health.on_end(endpoint, end, false, &mut sending, NOW);
+        }
+        for _ in 0..probes {
+            let sent: Vec<_> = std::iter::from_fn(|| sending.outputs.poll()).collect();
+            for output in sent {
+                let Output::Dispatch { flight, .. } = output else { continue };
+                health.land(flight, ProbeOutcome::Failed, false, &mut sending, NOW);
+            }
+        }
+        while sending.outputs.poll().is_some() {}
+        rooms
     }
 
     /// How many callouts were asked for.
     fn asked(&mut self) -> usize {
         std::iter::from_fn(|| self.outputs.poll())
-            .filter(|output| matches!(output, Output::Dispatch { .. }))
+            .filter(|output| matches!(output, Output::Dispatch { flight, .. } if !flight.is_probe()))
             .count()
     }
 }
@@ -91,9 +119,11 @@ fn receiving(services: &Services<'_>) -> Next {
         (":authority", "api.example"),
         ("x-avnology-signature", &signature),
     ];
-    let (context, found) = triage(policy(), &head_of(&headers, false), NOW);
+    let head = head_of(&headers, false);
+    let (context, found) = triage(policy(), &head, NOW);
     let Triage::Receive(verification, webhook) = found else { panic!("a webhook") };
-    Receiving::start(context, &webhook, verification, services)
+    let body = Body::new(&context.policy, &webhook, &head, NOW);
+    Receiving::start(context, &webhook, verification, body, services)
 }
 
 fn active() -> Result<CachedFact<TokenInfo>, Refusal> {
@@ -139,9 +169,8 @@ fn an_answer_about_the_token_decides_or_leads_to_the_checks() {
         ("/token", Ok(CachedFact::fresh(None, NOW)), Err(Denial::TokenInactive.into())),
         ("/token", Err(outage()), Err(outage())),
         ("/check", active(), Ok("waits")),
-        ("/open/1", Err(outage()), Ok("fail open")),
+        ("/open/1", Err(outage()), Err(outage())),
         ("/open/1", Err(Flaw::of_body("").into()), Err(Flaw::of_body("").into())),
-        ("/open/a%3Ab", Err(outage()), Err(Denial::UnresolvedTemplate.into())),
     ];
     for (path, answer, expected) in cases {
         let mut rooms = Rooms::new(Limits::default());
@@ -149,6 +178,27 @@ fn an_answer_about_the_token_decides_or_leads_to_the_checks() {
         assert_eq!(rooms.asked(), 1, "{path}");
         assert_eq!(decided(state.resume(answer, &mut rooms.services())), expected, "{path}");
     }
+}
+
+#[test]
+fn a_route_that_opens_does_so_when_the_probes_have_shown_that_the_provider_is_away() {
+    let open = |path, rooms: &mut Rooms| {
+        let (bearer, token) = bearer(path);
+        let rules = Arc::clone(&bearer.rules);
+        let query = crate::flow::query::ProviderQuery::token(&rules, &token, Seed([7; 16]));
+        bearer.fail(outage(), query.endpoint(), &mut rooms.services())
+    };
+    for (probes, expected) in [(0, Ok("waits")), (1, Ok("waits")), (2, Ok("fail open"))] {
+        assert_eq!(decided(open("/open/1", &mut Rooms::failing(probes))), expected, "{probes}");
+        assert_eq!(decided(open("/token", &mut Rooms::failing(probes))), Err(outage()), "{probes}");
+    }
+    let denied = Err(Denial::UnresolvedTemplate.into());
+    assert_eq!(decided(open("/open/a%3Ab", &mut Rooms::failing(2))), denied);
+    let mut rooms = Rooms::failing(1);
+    let Next::Wait(waiting) = open("/open/1", &mut rooms) else { panic!("waits") };
+    let mut services = rooms.services();
+    services.now = waiting.deadline();
+    assert_eq!(decided(waiting.time_out(&mut services)), Err(outage()), "not beyond its time");
 }
 
 #[test]
@@ -161,7 +211,7 @@ fn the_time_is_up_is_an_answer() {
     let waiting = Request::Checking(checking("/check", &mut rooms));
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout());
     let waiting = Request::Checking(checking("/open/1", &mut rooms));
-    assert_eq!(decided(waiting.time_out(&mut rooms.services())), Ok("fail open"));
+    assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout(), "nothing says it is away");
     let Next::NeedBody(state) = receiving(&rooms.services()) else { panic!("receives") };
     let waiting = Request::Receiving(state);
     assert_eq!(waiting.deadline(), NOW.saturating_add(std::time::Duration::from_secs(2)), "to begin");
@@ -173,7 +223,8 @@ fn checks_wait_until_their_answers_are_decisive() {
     use crate::permission::CheckIndex::All;
     let mut rooms = Rooms::new(Limits::default());
     let key = crate::hash::FactKey::of(Seed([0; 16]), []);
-    let question = &Question { key, shared_key: None };
+    let endpoint = Fingerprint::of(&[]);
+    let question = &Question { key, shared_key: None, endpoint };
     let first = checking("/check", &mut rooms);
     assert_eq!(rooms.asked(), 3, "the token and both permissions");
     let Next::Wait(Request::Checking(second)) =

@@ -61,6 +61,12 @@ impl Provider {
         serde_json::from_slice(&answer.body).map_err(|error| format!("/calls: {error}"))
     }
 
+    /// How many probes of the gate's there were since the start or since [`Provider::clear`].
+    pub fn probes(&self) -> Result<usize, String> {
+        let answer = ask(self.0, "GET", "/probes", &Value::Null)?;
+        serde_json::from_slice(&answer.body).map_err(|error| format!("/probes: {error}"))
+    }
+
     /// Waits until there are more than `count` calls.
     pub fn wait_for_more_calls_than(&self, count: usize) -> Result<(), String> {
         until(|| Ok(self.calls()?.len() > count))

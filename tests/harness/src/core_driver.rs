@@ -49,6 +49,8 @@ pub fn run(case: &Case) -> Result<(), String> {
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 /// The time between two pieces of a body.
 const PIECE: Duration = Duration::from_millis(1);
+/// The time between two requests of a step that is repeated.
+const PAUSE: Duration = Duration::from_millis(20);
 /// The longest time that any decision may take; a request that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
@@ -62,6 +64,8 @@ struct World<'c> {
     provider: Provider,
     provider_down: bool,
     lose_callouts: bool,
+    /// Whether a callout went to a cluster that has no host.
+    refuses_callouts: bool,
     queue: BTreeMap<(Timestamp, u64), HostEvent>,
     host_events: u64,
     in_force: Option<Value>,
@@ -170,6 +174,7 @@ impl<'c> World<'c> {
             provider: Provider::default(),
             provider_down: false,
             lose_callouts: false,
+            refuses_callouts: false,
             queue: BTreeMap::new(),
             host_events: 0,
             in_force: None,
@@ -218,6 +223,10 @@ impl<'c> World<'c> {
             } else if step.join {
                 self.join(&mut background, step.expect.as_ref())?;
             } else if let (Some(_), Some(expect)) = (&step.request, &step.expect) {
+                if let Some(patience) = step.eventually {
+                    self.repeat(step, expect, patience)?;
+                    continue;
+                }
                 let step_in_flight = self.begin_step(step, expect);
                 if step.background {
                     self.until_asked(&step_in_flight)?;
@@ -293,12 +302,29 @@ impl<'c> World<'c> {
                 root.retired = true;
             }
             worker.roots.insert(worker.root, Root { cluster: cluster.clone(), retired: false });
-            worker.engine.configure(worker.root, loaded);
+            worker.engine.configure(worker.root, loaded, self.now);
             self.drain(nth, None);
             self.retire(nth);
         }
         self.in_force = document.value;
         true
+    }
+
+    /// Sends a request again until its answer is as expected.
+    fn repeat(&mut self, step: &'c Step, expect: &'c Expect, patience: Duration) -> Result<(), String> {
+        let end = self.now.saturating_add(patience);
+        loop {
+            let before = self.problems.len();
+            let step_in_flight = self.begin_step(step, expect);
+            self.finish(step_in_flight, false)?;
+            if self.problems.len() == before || self.now >= end {
+                return Ok(());
+            }
+            self.problems.truncate(before);
+            let next = self.now.saturating_add(PAUSE);
+            self.schedule(PAUSE, HostEvent::Nothing);
+            self.run_on(move |world| world.now >= next)?;
+        }
     }
 
     fn begin_step(&mut self, step: &'c Step, expect: &'c Expect) -> StepInFlight<'c> {
@@ -393,7 +419,16 @@ impl<'c> World<'c> {
     fn settle(&mut self) -> Result<(), String> {
         "after the last step".clone_into(&mut self.label);
         self.lose_callouts = false;
-        self.run_on(|world| world.queue.is_empty() && world.next_tick().is_none())
+        // A provider that is away is probed until it is back.
+        self.provider_down = false;
+        self.provider.clear();
+        // An endpoint without a host is probed for ever.
+        let is_probed_for_ever = |world: &Self| {
+            world.refuses_callouts && world.workers.iter().all(|worker| worker.engine.waiting() == 0)
+        };
+        self.run_on(|world| {
+            world.queue.is_empty() && (world.next_tick().is_none() || is_probed_for_ever(world))
+        })
     }
 
     // --- time

@@ -202,6 +202,9 @@ pub struct Step {
     /// Time passes (`250ms`, `31s`).
     #[serde(deserialize_with = "duration")]
     pub wait: Option<Duration>,
+    /// Send the request again until its answer meets `expect`, at most so long.
+    #[serde(deserialize_with = "duration")]
+    pub eventually: Option<Duration>,
     /// The host never reports how a callout ended. Core driver only.
     pub lose_callouts: bool,
     /// The host calls body and trailer callbacks while the request waits, which it should not. Core
@@ -217,8 +220,8 @@ pub struct Step {
 pub struct Request {
     /// The method.
     pub method: String,
-    /// The target, `\xNN` escapes allowed.
-    pub path: String,
+    /// The target.
+    pub path: Text,
     /// `Host` or `:authority`, `\xNN` escapes allowed.
     pub authority: String,
     /// Pseudo-headers to leave out (`:path`, `:authority`).
@@ -244,7 +247,7 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             method: "GET".to_owned(),
-            path: "/".to_owned(),
+            path: Text::Plain("/".to_owned()),
             authority: "api.example.com".to_owned(),
             omit: Vec::new(),
             headers: Vec::new(),

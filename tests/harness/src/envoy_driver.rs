@@ -181,6 +181,10 @@ impl<'c> Stage<'c> {
             } else if step.join {
                 self.join(&mut background, step.expect.as_ref())?;
             } else if let (Some(_), Some(expect)) = (&step.request, &step.expect) {
+                if let Some(patience) = step.eventually {
+                    self.repeat(step, expect, patience)?;
+                    continue;
+                }
                 let arrived = self.scene.requests();
                 let begun = self.begin(step, expect)?;
                 if step.background {
@@ -310,6 +314,22 @@ impl<'c> Stage<'c> {
         }
         let configuration = self.scene.shape.label.clone();
         Ok(Begun { step, label: self.label.clone(), expect, exchanges, calls_before, configuration })
+    }
+
+    /// Sends a request again until its answer is as expected.
+    fn repeat(&mut self, step: &'c Step, expect: &'c Expect, patience: Duration) -> Result<(), String> {
+        let end = Instant::now() + patience;
+        loop {
+            let (before, counted) = (self.problems.len(), self.counted.clone());
+            let begun = self.begin(step, expect)?;
+            self.finish(begun, false)?;
+            if self.problems.len() == before || Instant::now() >= end {
+                return Ok(());
+            }
+            self.problems.truncate(before);
+            self.counted = counted;
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Waits until the provider has been asked. If earlier requests are still waiting, this one may
@@ -481,6 +501,9 @@ impl<'c> Stage<'c> {
         Ok(())
     }
 }
+
+/// The time between two requests of a step that is repeated.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The size of a body that a connection accepts even if its peer does not read.
 const SMALL: usize = 4096;

@@ -233,7 +233,7 @@ pub fn uncached_policy() -> Value {
 pub fn forgetful_policy() -> Value {
     let mut policy = uncached_policy();
     policy["provider"]["retries"] = json!(0);
-    policy["provider"]["circuit_breaker"] = json!({"failures": 0});
+    policy["provider"]["circuit_breaker"] = json!("off");
     policy
 }
 

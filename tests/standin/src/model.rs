@@ -77,12 +77,25 @@ pub struct Call {
     pub check: Option<Check>,
 }
 
+/// By which the gate's own questions are known: they are about nothing that there is.
+const PROBE: &str = "avnology-gate-probe-";
+
+impl Call {
+    /// Whether the gate only asks if the endpoint is there.
+    pub fn is_probe(&self) -> bool {
+        let token = self.token.as_deref().map(|token| token.strip_prefix("avnl_ses_").unwrap_or(token));
+        let object = self.check.as_ref().map(|check| check.object.as_str());
+        token.or(object).is_some_and(|name| name.starts_with(PROBE))
+    }
+}
+
 /// The stand-in provider.
 #[derive(Debug, Clone, Default)]
 pub struct Provider {
     seed: Seed,
     rules: Vec<Rule>,
     calls: Vec<Call>,
+    probes: usize,
 }
 
 /// Who asks for an introspection.
@@ -106,13 +119,17 @@ impl Provider {
     }
 
     /// Answers a request at `now_unix_secs`: as the first matching rule says, else as seeded.
-    /// Records the call.
+    /// Records the call, unless it is a probe: those are only counted.
     pub fn respond(&mut self, request: &Request<'_>, now_unix_secs: u64) -> Answer {
         let call = record(request);
         let mut answer = self.seeded(request, &call, now_unix_secs);
         if let Some(rule) = self.rules.iter_mut().find(|rule| rule.matches(&call)) {
             rule.times = rule.times.map(|times| times.saturating_sub(1));
             rule.apply(&mut answer);
+        }
+        if call.is_probe() {
+            self.probes += 1;
+            return answer;
         }
         if self.calls.len() >= MAX_CALLS {
             self.calls.drain(..MAX_CALLS / 2);
@@ -130,6 +147,7 @@ impl Provider {
     pub fn clear(&mut self) {
         self.rules.clear();
         self.calls.clear();
+        self.probes = 0;
     }
 
     /// Replaces the seed; rules and recorded calls stay.
@@ -140,6 +158,11 @@ impl Provider {
     /// The calls since the start or the last [`clear`](Provider::clear), oldest first.
     pub fn calls(&self) -> &[Call] {
         &self.calls
+    }
+
+    /// How many probes there were since the start or the last [`clear`](Provider::clear).
+    pub fn probes(&self) -> usize {
+        self.probes
     }
 
     fn seeded(&self, request: &Request<'_>, call: &Call, now: u64) -> Answer {

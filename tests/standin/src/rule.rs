@@ -61,6 +61,8 @@ pub enum On {
     Permissions,
     /// The session behind a token.
     Whoami,
+    /// The gate's probes, of every endpoint: no other rule is for them.
+    Probe,
     /// Every request, also of unknown paths.
     #[default]
     Any,
@@ -199,8 +201,8 @@ impl Rule {
             On::Introspect => call.endpoint == Endpoint::Introspect,
             On::Permissions => call.endpoint == Endpoint::Permissions,
             On::Whoami => call.endpoint == Endpoint::Whoami,
-            On::Any => true,
-        };
+            On::Probe | On::Any => true,
+        } && call.is_probe() == (self.on == On::Probe);
         endpoint
             && self.times != Some(0)
             && self.token.as_ref().is_none_or(|token| call.token.as_ref() == Some(token))

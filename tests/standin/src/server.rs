@@ -283,6 +283,7 @@ async fn controlled(handle: &Handle, method: &str, path: &str, body: &[u8]) -> C
         ("GET", "/calls") => {
             serde_json::to_value(provider().calls()).map_err(|error| (500, error.to_string()))
         }
+        ("GET", "/probes") => Ok(json!(provider().probes())),
         ("POST", "/script") => {
             let rules: Vec<Rule> = serde_json::from_slice(body).map_err(bad_input)?;
             provider().script(rules);
@@ -312,8 +313,8 @@ async fn controlled(handle: &Handle, method: &str, path: &str, body: &[u8]) -> C
         }
         (
             _,
-            "/health" | "/calls" | "/script" | "/clear" | "/seed" | "/deliver" | "/stop-accepting"
-            | "/resume",
+            "/health" | "/calls" | "/probes" | "/script" | "/clear" | "/seed" | "/deliver"
+            | "/stop-accepting" | "/resume",
         ) => Err((405, "wrong method".to_owned())),
         _ => Err((404, "no such control endpoint".to_owned())),
     }

@@ -65,6 +65,7 @@ impl World<'_> {
         let known =
             callout.cluster == "avnology" && !self.case.listener.empty_clusters.contains(&callout.cluster);
         if !known {
+            self.refuses_callouts = true;
             let host = &mut self.workers[worker];
             host.flights.remove(&flight);
             host.engine.landed(flight, Err(CallFailure::NotStarted), self.now);
@@ -91,21 +92,36 @@ impl World<'_> {
         // Envoy's router retries within the one timeout, if the callout's own headers ask for it.
         let retries = if named("x-envoy-retry-on").is_empty() { "" } else { named("x-envoy-max-retries") };
         let mut retries: u32 = retries.parse().unwrap_or_default();
-        let mut spent = Duration::ZERO;
-        let answer = loop {
+        let per_try = named("x-envoy-upstream-rq-per-try-timeout-ms").parse().map(Duration::from_millis);
+        let mut start = Duration::ZERO;
+        // The tries that are still under way, with when they began: a slow one goes on beside the
+        // next.
+        let mut tries = Vec::new();
+        loop {
             let answer = self.provider.respond(&request, self.now.as_secs());
-            let failed = answer.status >= 500 || matches!(answer.fault, Some(Fault::Reset | Fault::Garbage));
-            if !failed || retries == 0 || spent + answer.delay >= callout.timeout {
-                break answer;
+            let answers = answer.fault != Some(Fault::Hang);
+            let failed = answer.status >= 500
+                || answer.status == 408
+                || matches!(answer.fault, Some(Fault::Reset | Fault::Garbage));
+            let is_slow = !answers || per_try.as_ref().is_ok_and(|per_try| answer.delay >= *per_try);
+            let next = start + if is_slow { per_try.clone().unwrap_or_default() } else { answer.delay };
+            let is_last = retries == 0 || next >= callout.timeout || !(is_slow || failed);
+            if is_last || is_slow {
+                let end = if answers { start + answer.delay } else { Duration::MAX };
+                tries.push((end, start, answer));
+            }
+            if is_last || tries.iter().any(|(end, ..)| *end <= next) {
+                break;
             }
             retries -= 1;
-            spent += answer.delay;
-        };
+            start = next;
+        }
         if self.lose_callouts {
             return;
         }
-        let (after, landing) = landing(answer, callout.timeout - spent);
-        self.schedule(spent + after, HostEvent::Landed { worker, flight, landing });
+        let Some((_, start, answer)) = tries.into_iter().min_by_key(|(end, ..)| *end) else { return };
+        let (after, landing) = landing(answer, callout.timeout - start);
+        self.schedule(start + after, HostEvent::Landed { worker, flight, landing });
     }
 
     fn hold_to_rules(

@@ -45,7 +45,7 @@ impl Step {
         }
         Some(Outgoing {
             method: unescape(&request.method),
-            path: (!omitted(":path")).then(|| unescape(&request.path)),
+            path: (!omitted(":path")).then(|| request.path.bytes()),
             authority: (!omitted(":authority")).then(|| unescape(&request.authority)),
             headers,
             body,

@@ -1,24 +1,24 @@
 //! What a host may report, and which room it concerns.
 
-use super::calls::{self, Calls, Flight, WaitReason};
-use super::facts::{CachedFact, Facts, PermissionFact, TokenFact};
+mod landing;
+
+use super::bodies::{Body, Claim};
+use super::calls::Calls;
+use super::facts::Facts;
 use super::gate::{self, Callback, Gate};
+use super::health::{Health, Sending};
 use super::limits::Limits;
 use super::outputs::Outputs;
-use super::query::QueryKind;
 use super::request::{Bearer, BodyProgress, Ending, Introspecting, Next, Receiving, Request};
 use super::requests::Requests;
 use super::roots::Roots;
 use super::services::{Asking, Services};
 use super::timers::{Timer, Timers};
 use super::triage::{Triage, triage};
-use super::{FlightId, Output, RootId, Seed, SharedStore, Step, StreamId, answer};
-use crate::breaker::CallOutcome;
+use super::{Output, RootId, Seed, SharedStore, Step, StreamId};
 use crate::config::Loaded;
+use crate::http::CallFailure;
 use crate::http::head::RequestHead;
-use crate::http::{CallFailure, Response};
-use crate::introspect::Introspection;
-use crate::permission;
 use crate::refusal::{Refusal, Unusable};
 use crate::time::Timestamp;
 use crate::verdict::{self, Action, Passage};
@@ -32,6 +32,7 @@ pub struct Engine {
     roots: Roots,
     requests: Requests,
     calls: Calls,
+    health: Health,
     facts: Facts,
     timers: Timers,
     outputs: Outputs,
@@ -49,6 +50,7 @@ impl Engine {
             roots: Roots::default(),
             requests: Requests::new(limits),
             calls: Calls::new(limits),
+            health: Health::new(seed),
             facts: Facts::new(seed, Rc::clone(&store)),
             timers: Timers::default(),
             outputs: Outputs::new(store),
@@ -59,15 +61,19 @@ impl Engine {
     ///
     /// What is known stays: it belongs to the endpoints that said it, and an endpoint that two
     /// policies name is one.
-    pub fn configure(&mut self, root: RootId, loaded: Loaded) {
+    pub fn configure(&mut self, root: RootId, loaded: Loaded, now: Timestamp) {
         self.outputs.warn_once(&loaded.warnings);
         self.roots.configure(root, loaded.policy);
-        self.reconfigured(root);
+        self.reconfigured(root, now);
+        self.conclude(now);
     }
 
-    fn reconfigured(&mut self, root: RootId) {
+    fn reconfigured(&mut self, root: RootId, now: Timestamp) {
         self.facts.resize(self.roots.bounds());
-        self.calls.reconfigured(root, &self.roots.endpoints());
+        self.calls.reconfigured(root);
+        let Self { health, timers, outputs, .. } = self;
+        health.configure(root, &self.roots.probes(root), &mut Sending { timers, outputs }, now);
+        self.requests.bodies_mut().reserve(&self.roots.webhooks());
     }
 
     /// A request's head.
@@ -92,10 +98,12 @@ impl Engine {
                 Introspecting::start(bearer, &token, &mut self.services(stream, root, now))
             }
             Triage::Receive(verification, webhook) => {
+                let body = Body::new(&context.policy, &webhook, head, now);
+                self.make_room(Claim::Place(body), now);
                 let services = self.services(stream, root, now);
-                Receiving::start(context, &webhook, verification, &services)
+                Receiving::start(context, &webhook, verification, body, &services)
             }
-            Triage::Await(permit) if self.requests.counts().has_room_for_a_body() => {
+            Triage::Await(permit) if self.requests.counts().has_room_for_a_preflight() => {
                 Ending::start(context, permit, now)
             }
             Triage::Await(_) => Next::Decided(context, Err(Unusable::BodyMemory.into())),
@@ -125,12 +133,17 @@ impl Engine {
             Gate::Feed => {}
         }
         let progress = BodyProgress { received, is_complete: end_of_stream, fetch };
-        self.receive(stream, now, |request, services| match request {
-            Request::Receiving(receiving) => receiving.body(progress, services),
+        let Some((root, request)) = self.requests.take(stream, &mut self.timers) else { return Step::Wait };
+        let next = match request {
+            Request::Receiving(receiving) => {
+                let claim = receiving.claim(received, end_of_stream);
+                claim.into_iter().for_each(|claim| self.make_room(claim, now));
+                receiving.body(progress, &self.services(stream, root, now))
+            }
             Request::Ending(ending) => ending.body(received, end_of_stream),
             other => Next::Wait(other),
-        })
-        .unwrap_or(Step::Wait)
+        };
+        self.apply(stream, root, next, now)
     }
 
     /// The names of a request's trailers, and with them its end. Returns beside the step the
@@ -159,70 +172,6 @@ impl Engine {
         (step, removed)
     }
 
-    /// A callout's answer, or why there is none.
-    pub fn landed(&mut self, flight: FlightId, answer: Result<Response<'_>, CallFailure>, now: Timestamp) {
-        self.facts.observe_clock(now);
-        let Some(flight) = self.calls.land(flight, &mut self.timers) else { return };
-        let body = answer::body_of(answer, flight.kind, now);
-        let outcome = match &body {
-            Ok(_) => CallOutcome::Answered,
-            Err(refusal) => calls::outcome_of(refusal, flight.kind),
-        };
-        self.calls.note_end(&flight, outcome, &mut self.outputs, now);
-        match flight.kind {
-            QueryKind::Introspection | QueryKind::Session => {
-                let answer = body.and_then(|body| Ok(answer::introspection_of(body, flight.kind)?));
-                self.introspected(&flight, answer, now);
-            }
-            QueryKind::Permission => {
-                let answer = body.and_then(|body| match body {
-                    Some(body) => Ok(permission::parse(body)?),
-                    None => Ok(false),
-                });
-                self.checked(&flight, answer, now);
-            }
-        }
-    }
-
-    fn introspected(&mut self, flight: &Flight, answer: Result<Introspection, Refusal>, now: Timestamp) {
-        let answer = answer.map(|answer| match answer {
-            Introspection::Active(info) => Some(info),
-            Introspection::Inactive => None,
-        });
-        match &answer {
-            Ok(value) => {
-                self.facts.insert::<TokenFact>(&flight.question, value.as_ref(), flight.started, now)
-            }
-            Err(refusal) => self.outputs.log_hint(refusal, now),
-        }
-        for waiter in &flight.waiters {
-            let fact = answer.clone().map(|value| CachedFact::fresh(value, flight.started));
-            self.step(waiter.stream, now, |request, services| match request {
-                Request::Introspecting(state) => state.resume(fact, services),
-                // It has gone on without this answer.
-                other => Next::Wait(other),
-            });
-        }
-    }
-
-    fn checked(&mut self, flight: &Flight, answer: Result<bool, Refusal>, now: Timestamp) {
-        match &answer {
-            Ok(is_granted) => {
-                let value = is_granted.then_some(&());
-                self.facts.insert::<PermissionFact>(&flight.question, value, flight.started, now);
-            }
-            Err(refusal) => self.outputs.log_hint(refusal, now),
-        }
-        for waiter in &flight.waiters {
-            let WaitReason::Check(check) = waiter.reason else { continue };
-            let answer = answer.clone();
-            self.step(waiter.stream, now, |request, services| match request {
-                Request::Checking(state) => state.resume(check, &flight.question, answer, services),
-                other => Next::Wait(other),
-            });
-        }
-    }
-
     /// Time has passed: answers what no callback does.
     pub fn tick(&mut self, root: RootId, now: Timestamp) {
         while let Some(timer) = self.timers.pop(root, now) {
@@ -230,6 +179,12 @@ impl Engine {
                 Timer::Flight(flight) => self.landed(flight, Err(CallFailure::Timeout), now),
                 Timer::Decision(stream) => {
                     self.step(stream, now, |request, services| request.time_out(services));
+                }
+                Timer::Health(endpoint) => {
+                    let Self { calls, health, timers, outputs, .. } = self;
+                    let is_hopeful = calls.is_hopeful(endpoint, health);
+                    health.wake(endpoint, is_hopeful, &mut Sending { timers, outputs }, now);
+                    self.conclude(now);
                 }
                 Timer::Measurement(stream) => {
                     // It is parked anew, and measured again later.
@@ -261,15 +216,15 @@ impl Engine {
     /// A root has ended, and with it its callouts.
     pub fn root_gone(&mut self, root: RootId, now: Timestamp) {
         self.roots.remove(root);
-        self.reconfigured(root);
         for flight in self.calls.of_root(root) {
-            if let Some(flight) = self.calls.land(flight, &mut self.timers) {
-                self.calls.note_end(&flight, CallOutcome::Unknown, &mut self.outputs, now);
-            }
+            let Self { calls, timers, outputs, .. } = self;
+            let _ = calls.land(flight, &mut Sending { timers, outputs });
         }
+        self.reconfigured(root, now);
         for stream in self.requests.of_root(root) {
             self.step(stream, now, |request, _| request.abandon());
         }
+        self.conclude(now);
     }
 
     /// What the host is to do next.
@@ -288,8 +243,9 @@ impl Engine {
     }
 
     fn services(&mut self, stream: StreamId, root: RootId, now: Timestamp) -> Services<'_> {
-        let Self { facts, calls, timers, outputs, requests, .. } = self;
-        Services::new((stream, root), now, facts, Asking { calls, timers, outputs }, requests.counts())
+        let Self { facts, calls, health, timers, outputs, requests, .. } = self;
+        let asking = Asking { calls, health, timers, outputs };
+        Services::new((stream, root), now, facts, asking, requests.counts())
     }
 
     /// One step of a stream that is undecided and not the one whose callback runs.
@@ -316,6 +272,13 @@ impl Engine {
         let (root, request) = self.requests.take(stream, &mut self.timers)?;
         let next = step(request, &self.services(stream, root, now));
         Some(self.apply(stream, root, next, now))
+    }
+
+    /// Refuses slower bodies until there is room for this one, or none gives way.
+    fn make_room(&mut self, claim: Claim, now: Timestamp) {
+        while let Some(stream) = self.requests.gives_way(claim, now) {
+            self.step(stream, now, |request, _| request.give_way());
+        }
     }
 
     /// What leaves a request leaves before it waits, so that nothing of it is kept: a client
