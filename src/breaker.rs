@@ -121,6 +121,8 @@ struct Suspicion {
     noticed: Timestamp,
     /// Probes that failed in a row.
     failed_probes: u32,
+    /// Whether the first of them has just failed, so that the second one is sent at once.
+    is_second_due: bool,
 }
 
 impl CircuitBreaker {
@@ -195,7 +197,8 @@ impl CircuitBreaker {
         match outcome {
             CallOutcome::Limited(wish) => self.pause(wish, purpose, now),
             CallOutcome::Failed | CallOutcome::NotStarted if self.interval.is_some() => {
-                let first = Suspicion { since: started, noticed: now, failed_probes: 0 };
+                let first =
+                    Suspicion { since: started, noticed: now, failed_probes: 0, is_second_due: false };
                 self.suspicion.get_or_insert(first);
             }
             // While it is away only a probe ends that: this may be what was under way before.
@@ -234,8 +237,9 @@ impl CircuitBreaker {
             Some(last.saturating_add(interval.checked_div(100).unwrap_or_default().saturating_mul(percent)))
         };
         match self.suspicion? {
-            // The second one at once, so that one lost packet is not half of an outage.
-            Suspicion { failed_probes: 1, .. } => Some(now),
+            // The second one at once, so that one lost packet is not half of an outage. Once: a
+            // host that refuses to start it does so at once too.
+            Suspicion { is_second_due: true, .. } => Some(now),
             Suspicion { failed_probes: 0, .. } => after(LEAST),
             Suspicion { .. } => after(LEAST.saturating_add(u32::from(jitter) % SPREAD)),
         }
@@ -252,6 +256,9 @@ impl CircuitBreaker {
     pub(crate) fn on_probe(&mut self, now: Timestamp) {
         self.is_probing = true;
         self.last_probe = Some(now);
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.is_second_due = false;
+        }
     }
 
     /// Since when an answer would clear the endpoint.
@@ -285,6 +292,7 @@ impl CircuitBreaker {
             ProbeOutcome::Answered | ProbeOutcome::ServerError | ProbeOutcome::Failed => {
                 if let Some(suspicion) = &mut self.suspicion {
                     suspicion.failed_probes = suspicion.failed_probes.saturating_add(1);
+                    suspicion.is_second_due = suspicion.failed_probes == 1;
                 }
                 self.judge(is_hopeful, now)
             }
@@ -461,6 +469,11 @@ mod tests {
             assert_eq!(probe(&mut breaker, ProbeOutcome::Unknown, now), Transition::None);
         }
         assert!(matches!(breaker.standing(), Standing::Unclear));
+        assert_eq!(probe(&mut breaker, ProbeOutcome::Failed, 3000), Transition::None);
+        assert_eq!(breaker.probe_due(at(3001), 0), Some(at(3001)), "the second one at once");
+        assert_eq!(probe(&mut breaker, ProbeOutcome::Unknown, 3001), Transition::None);
+        assert_eq!(breaker.probe_due(at(3001), 0), Some(at(3801)), "but not again and again");
+        assert_eq!(probe(&mut breaker, ProbeOutcome::Failed, 3801), Transition::Opened);
     }
 
     #[test]

@@ -300,7 +300,7 @@ catalogue! {
             "the provider's answer is longer than the gate reads";
         /// Too many requests wait in total.
         OverLimit "over_limit" => PROVIDER_UNAVAILABLE,
-            "more requests wait for the provider than a worker may hold";
+            "more requests wait than a worker may hold";
         /// Too many questions wait for a free callout, or this one waited too long.
         InFlightLimit "in_flight_limit" => PROVIDER_UNAVAILABLE,
             "more questions than `provider.max_in_flight` lets through in time";
@@ -317,9 +317,10 @@ catalogue! {
         /// The budget for permission checks is used up, for this much longer.
         PermissionBudget(Duration) "permission_budget" => PROVIDER_UNAVAILABLE,
             "a budget for calls is used up: see `budgets`";
-        /// The subject's own budget for permission checks is used up, for this much longer.
+        /// The subject's own budget for permission checks, or its part of the callouts, is used up,
+        /// for this much longer.
         SubjectBudget(Duration) "subject_budget" => PROVIDER_UNAVAILABLE,
-            "one subject's budget for permission checks is used up: see `budgets.permissions.per_subject`";
+            "one subject has used up its budget for permission checks, or its quarter of the callouts: see `budgets.permissions.per_subject` and `provider.max_in_flight`";
         /// There is no room for this webhook's body, and no other body gives way.
         BodyMemory "body_memory" => WEBHOOK_UNAVAILABLE,
             "more webhook bodies than a worker takes: see `max_body_bytes` and `body_timeout`";

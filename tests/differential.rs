@@ -58,7 +58,6 @@ fn it_decides_as_the_reference_does() {
     assert!(decided >= 100_000, "only {decided} decisions: most policies are refused");
     // It would prove little if one answer were nearly all of them.
     assert!(reasons.len() >= 14 && reasons.values().all(|count| *count >= 50), "{reasons:?}");
-    println!("{decided} decisions, {} reasons: {reasons:?}", reasons.len());
 }
 
 /// What the gate decides, and what the service reads then.

@@ -4,6 +4,7 @@ use super::health::{GRACE, Health, Sending};
 use super::limits::Limits;
 use super::query::{ProviderQuery, QueryKind, Question};
 use super::queue::Queue;
+use super::shares::Shares;
 use super::timers::{Armed, Timer};
 use super::{FlightId, Output, RootId, StreamId};
 use crate::backoff::BackOff;
@@ -15,6 +16,7 @@ use crate::rate_limit::{OverBudget, RateLimiter, RateLimits};
 use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Callouts under way and those that wait for their turn, and what decides whether there may be one
 /// more.
@@ -25,10 +27,7 @@ pub(super) struct Calls {
     by_key: HashMap<(RootId, FactKey), FlightId, TrustedKeyHasher>,
     limiters: HashMap<RootId, RateLimiter, TrustedKeyHasher>,
     back_off: BackOff,
-    /// Callouts under way, of each root by purpose: each plugin has its own share.
-    under_way: Vec<(RootId, [usize; 3])>,
-    /// The same for the subjects of permission checks, whoever of them asks.
-    of_subjects: HashMap<FactKey, usize, TrustedKeyHasher>,
+    shares: Shares,
     queue: Queue,
     next_flight: u64,
     limits: Limits,
@@ -102,8 +101,7 @@ impl Calls {
             by_key: HashMap::default(),
             limiters: HashMap::default(),
             back_off: BackOff::default(),
-            under_way: Vec::new(),
-            of_subjects: HashMap::default(),
+            shares: Shares::default(),
             queue: Queue::default(),
             next_flight: 0,
             limits,
@@ -113,7 +111,7 @@ impl Calls {
     /// A root has another policy, or none: its budgets begin anew.
     pub(super) fn reconfigured(&mut self, root: RootId) {
         self.limiters.remove(&root);
-        self.under_way.retain(|(_, counts)| counts.iter().any(|count| *count > 0));
+        self.shares.tidy();
     }
 
     /// Whether this root asks already.
@@ -121,10 +119,20 @@ impl Calls {
         self.by_key.contains_key(&(root, key))
     }
 
-    /// Whether a question still waits for a free callout.
-    pub(super) fn is_queued(&self, root: RootId, key: FactKey) -> bool {
-        let flight = self.by_key.get(&(root, key)).and_then(|id| self.flights.get(id));
-        flight.is_some_and(|flight| matches!(flight.stage, Stage::Waiting(_)))
+    /// Why a question still waits for a free callout, if it does.
+    pub(super) fn why_queued(&self, root: RootId, key: FactKey) -> Option<Unusable> {
+        let flight = self.by_key.get(&(root, key)).and_then(|id| self.flights.get(id))?;
+        let is_queued = matches!(flight.stage, Stage::Waiting(_));
+        is_queued.then(|| self.why_full(root, flight.subject, flight.share))
+    }
+
+    /// Whose limit keeps a question from being asked: who can fill a limit of his own must not make
+    /// a fact live longer with that.
+    fn why_full(&self, root: RootId, subject: Option<FactKey>, share: usize) -> Unusable {
+        match self.shares.is_over_part(root, subject, share) {
+            true => Unusable::SubjectBudget(Duration::from_secs(1)),
+            false => Unusable::InFlightLimit,
+        }
     }
 
     /// Waits for the answer to this question, and asks it where nobody has.
@@ -144,10 +152,14 @@ impl Calls {
             return self.start(start, health, sending, now);
         };
         // Those whose clients have gone stay until the flight lands.
-        if flight.waiters.len() >= self.limits.waiters {
+        let waiters = flight.waiters.len().max(self.shares.waiters(flight.root, flight.subject));
+        if waiters >= self.limits.waiters {
             return Err(Unusable::WaitersLimit.into());
         }
         flight.wanted_until = flight.wanted_until.max(start.wanted_until(now));
+        if start.waiter.is_some() {
+            self.shares.wait(flight.root, flight.subject);
+        }
         flight.waiters.extend(start.waiter);
         Ok(())
     }
@@ -170,9 +182,13 @@ impl Calls {
         let share = query.provider().max_in_flight.of(purpose);
         let callout = query.callout(waiter.is_some());
         let subject = query.subject();
-        let is_full = self.under_way(root, purpose) >= share || self.is_over_its_part(subject, share);
+        if waiter.is_some() && self.shares.waiters(root, subject) >= self.limits.waiters {
+            return Err(Unusable::WaitersLimit.into());
+        }
+        let is_full =
+            self.shares.under_way(root, purpose) >= share || self.shares.is_over_part(root, subject, share);
         if is_full && !self.queue.has_room(purpose, memory_cost(&callout)) {
-            return Err(Unusable::InFlightLimit.into());
+            return Err(self.why_full(root, subject, share).into());
         }
         let limiter = self.limiters.entry(root).or_default();
         limiter.take(rates, purpose, subject, now).map_err(|over| match (over, purpose) {
@@ -200,6 +216,9 @@ impl Calls {
             wanted_until,
             waiters: waiter.into_iter().collect(),
         };
+        if waiter.is_some() {
+            self.shares.wait(root, subject);
+        }
         self.by_key.insert((root, query.key()), id);
         self.flights.insert(id, flight);
         if !is_full {
@@ -209,8 +228,7 @@ impl Calls {
     }
 
     fn dispatch(&mut self, id: FlightId, health: &mut Health, sending: &mut Sending<'_>, now: Timestamp) {
-        let Self { flights, under_way, of_subjects, .. } = self;
-        let Some(flight) = flights.get_mut(&id) else { return };
+        let Some(flight) = self.flights.get_mut(&id) else { return };
         let timeout = match &flight.stage {
             Stage::Waiting(callout) => callout.timeout,
             Stage::UnderWay(_) => return,
@@ -223,19 +241,10 @@ impl Calls {
             return;
         };
         flight.started = now;
-        if !under_way.iter().any(|(of, _)| *of == root) {
-            under_way.push((root, [0; 3]));
-        }
-        if let Some(count) = count_of(under_way, root, flight.purpose) {
-            // A retry is a second call, of which the share knows nothing.
-            if count.saturating_mul(2) > flight.share {
-                callout.retries = 0;
-            }
-            *count = count.saturating_add(1);
-        }
-        if let Some(subject) = flight.subject {
-            let count = of_subjects.entry(subject).or_default();
-            *count = count.saturating_add(1);
+        // A retry is a second call, of which the share knows nothing.
+        let under_way = self.shares.begin(root, flight.purpose, flight.subject);
+        if under_way.saturating_mul(2) > flight.share {
+            callout.retries = 0;
         }
         let endpoint = flight.endpoint;
         sending.outputs.push(Output::Dispatch { flight: id, root, callout: *callout });
@@ -254,11 +263,11 @@ impl Calls {
     ) -> Option<(FlightId, Refusal)> {
         while let Some(id) = self.next_in_line(root, purpose, now) {
             let flight = self.flights.get(&id)?;
-            if self.under_way(root, purpose) >= flight.share {
+            if self.shares.under_way(root, purpose) >= flight.share {
                 return None;
             }
             if flight.wanted_until <= now {
-                return Some((id, Unusable::InFlightLimit.into()));
+                return Some((id, self.why_full(root, flight.subject, flight.share).into()));
             }
             if let Err(refusal) = health.check(flight.endpoint, purpose, now) {
                 return Some((id, refusal));
@@ -273,7 +282,7 @@ impl Calls {
     fn next_in_line(&self, root: RootId, purpose: Purpose, now: Timestamp) -> Option<FlightId> {
         self.queue.line(root, purpose).find(|id| {
             self.flights.get(id).is_some_and(|flight| {
-                flight.wanted_until <= now || !self.is_over_its_part(flight.subject, flight.share)
+                flight.wanted_until <= now || !self.shares.is_over_part(root, flight.subject, flight.share)
             })
         })
     }
@@ -289,28 +298,16 @@ impl Calls {
         self.leave_queue(id);
         let flight = self.flights.remove(&id)?;
         self.by_key.remove(&(flight.root, flight.question.key));
-        if let Stage::UnderWay(deadline) = &flight.stage {
-            sending.timers.clear(deadline);
-            if let Some(count) = count_of(&mut self.under_way, flight.root, flight.purpose) {
-                *count = count.saturating_sub(1);
+        let has_begun = match &flight.stage {
+            Stage::UnderWay(deadline) => {
+                sending.timers.clear(deadline);
+                true
             }
-            if let Some(subject) = flight.subject
-                && let Some(count) = self.of_subjects.get_mut(&subject)
-            {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.of_subjects.remove(&subject);
-                }
-            }
-        }
+            Stage::Waiting(_) => false,
+        };
+        let ended = (flight.waiters.len(), has_begun);
+        self.shares.end(flight.root, flight.purpose, flight.subject, ended);
         Some(flight)
-    }
-
-    /// Whether a subject has as many callouts under way as one may have: a quarter of the share, so
-    /// that one caller's objects on which the provider hangs do not stop everybody's checks.
-    fn is_over_its_part(&self, subject: Option<FactKey>, share: usize) -> bool {
-        let under_way = subject.and_then(|subject| self.of_subjects.get(&subject)).copied();
-        under_way.unwrap_or_default() >= share.div_ceil(4)
     }
 
     /// Notes what the end of a callout says about its question and its endpoint.
@@ -359,15 +356,6 @@ impl Calls {
     pub(super) fn of_root(&self, root: RootId) -> Vec<FlightId> {
         self.flights.iter().filter(|(_, flight)| flight.root == root).map(|(id, _)| *id).collect()
     }
-
-    fn under_way(&self, root: RootId, purpose: Purpose) -> usize {
-        let counts = self.under_way.iter().find(|(of, _)| *of == root);
-        counts.and_then(|(_, counts)| counts.get(purpose.index())).copied().unwrap_or_default()
-    }
-}
-
-fn count_of(counts: &mut [(RootId, [usize; 3])], root: RootId, purpose: Purpose) -> Option<&mut usize> {
-    counts.iter_mut().find(|(of, _)| *of == root).and_then(|(_, counts)| counts.get_mut(purpose.index()))
 }
 
 /// Its approximate size in bytes.

@@ -78,9 +78,12 @@ impl Health {
                 self.endpoints.push(Watched::new(endpoint, CircuitBreaker::new(interval)));
             }
             let Some(watched) = self.watched_mut(endpoint) else { continue };
-            watched.breaker.set_interval(interval);
             watched.homes.retain(|(home, _)| *home != root);
             watched.homes.push((root, Arc::clone(probe)));
+            if watched.take_interval() {
+                let mut waiting = std::mem::take(&mut watched.waiting);
+                self.concluded.append(&mut waiting);
+            }
         }
         let is_named =
             |endpoint: &Fingerprint| probes.iter().any(|probe| probe.endpoint().fingerprint() == *endpoint);
@@ -106,6 +109,10 @@ impl Health {
             watched.breaker.on_probe_lost();
         }
         if !is_left {
+            if watched.take_interval() {
+                let mut waiting = std::mem::take(&mut watched.waiting);
+                self.concluded.append(&mut waiting);
+            }
             return self.attend(endpoint, sending, now);
         }
         if let Some(timer) = watched.timer.take() {
@@ -296,6 +303,15 @@ impl Watched {
 
     fn is_named_by(&self, root: RootId) -> bool {
         self.homes.iter().any(|(home, _)| *home == root)
+    }
+
+    /// Takes the newest root's interval. Returns whether it is never probed now, so that nobody
+    /// has to wait for that.
+    fn take_interval(&mut self) -> bool {
+        let Some((_, probe)) = self.homes.last() else { return false };
+        let interval = probe.endpoint().provider().probe_interval;
+        self.breaker.set_interval(interval);
+        interval.is_none()
     }
 }
 

@@ -23,6 +23,7 @@ mod request;
 mod requests;
 mod roots;
 mod services;
+mod shares;
 mod store;
 mod timers;
 mod trace;

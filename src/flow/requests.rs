@@ -95,7 +95,7 @@ impl Requests {
         timers: &mut Timers,
         now: Timestamp,
     ) {
-        let deadline = timers.set(root, request.deadline(), Timer::Decision(stream));
+        let deadline = timers.set(root, request.deadline(now), Timer::Decision(stream));
         let measurement = request
             .awaits_callbacks()
             .then(|| timers.set(root, now.saturating_add(MEASURE_EVERY), Timer::Measurement(stream)));

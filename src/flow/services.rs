@@ -119,9 +119,9 @@ impl<'e> Services<'e> {
 
     /// Why a question has no answer in time.
     pub(super) fn why_late(&self, question: &Question) -> Refusal {
-        match self.asking.calls.is_queued(self.root, question.key) {
-            true => Unusable::InFlightLimit.into(),
-            false => Outage::Timeout.into(),
+        match self.asking.calls.why_queued(self.root, question.key) {
+            Some(limit) => limit.into(),
+            None => Outage::Timeout.into(),
         }
     }
 

@@ -25,6 +25,13 @@ fn engine_with(limits: Limits) -> Engine {
 }
 
 fn engine_of(limits: Limits, breaker: &str, on_provider_error: &str) -> Engine {
+    let mut engine = Engine::with_limits(Seed([3; 16]), Rc::new(NoStore), limits);
+    engine.configure(ROOT, config::load(&document(breaker, on_provider_error), &|_| None).unwrap(), at(0));
+    while engine.poll().is_some() {}
+    engine
+}
+
+fn document(breaker: &str, on_provider_error: &str) -> Vec<u8> {
     let mut document = serde_json::json!({
         "provider": {
             "cluster": "avnology", "authority": "id.example", "timeout": "1s",
@@ -45,11 +52,7 @@ fn engine_of(limits: Limits, breaker: &str, on_provider_error: &str) -> Engine {
     if breaker != "off" {
         document["provider"]["circuit_breaker"] = serde_json::json!({"probe_interval": breaker});
     }
-    let mut engine = Engine::with_limits(Seed([3; 16]), Rc::new(NoStore), limits);
-    let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
-    engine.configure(ROOT, loaded, at(0));
-    while engine.poll().is_some() {}
-    engine
+    document.to_string().into_bytes()
 }
 
 /// A request's headers, owned.
@@ -510,6 +513,174 @@ fn what_waits_for_a_callout_to_an_endpoint_that_is_away_is_answered_at_once() {
     host.land_probe(Err(CallFailure::Timeout), 1600);
     let refused = host.decisions.iter().filter(|(.., reason)| *reason == Reason::CircuitOpen).count();
     assert_eq!((host.decisions.len(), refused), (36, 35));
+}
+
+#[test]
+fn a_second_probe_that_is_not_started_is_not_sent_again_at_once() {
+    let mut host = Host::new();
+    host.request(STREAM, "/token", "first", 0);
+    host.land_probe(answered(200, ""), 1);
+    host.land(answered(200, r#"{"active":false}"#), 1);
+    host.request(STREAM, "/token", "hangs", 1900);
+    host.request(StreamId(8), "/token", "fails", 2000);
+    host.calls.pop_front().expect("it hangs");
+    host.land(DOWN, 2001);
+    host.land_probe(DOWN, 2002);
+    // The cluster has lost its last endpoint while a call is under way.
+    host.land_probe(Err(CallFailure::NotStarted), 2002);
+    assert!(host.probes.is_empty(), "a host that refuses does so at once, and would be asked for ever");
+    host.engine.tick(ROOT, at(2801));
+    host.drain();
+    assert!(host.probes.is_empty());
+    host.engine.tick(ROOT, at(3202));
+    host.drain();
+    assert_eq!(host.probes.len(), 1, "at its next time");
+}
+
+#[test]
+fn one_roots_checks_of_a_subject_do_not_keep_another_roots_waiting() {
+    let mut host = Host::new();
+    let other = RootId(2);
+    host.engine.configure(other, config::load(&document("1s", "allow"), &|_| None).unwrap(), at(0));
+    host.drain();
+    host.request(STREAM, "/open/0", "t", 0);
+    host.land(answered(200, r#"{"active":true,"sub":"u"}"#), 0);
+    host.land(answered(200, r#"{"allowed":true}"#), 0);
+    for n in 1..25_u32 {
+        host.request(StreamId(n + 100), &format!("/open/{n}"), "t", 10);
+    }
+    assert_eq!(host.calls.len(), 24);
+    let headers = head("/open/99", &[("authorization", "Bearer t")]);
+    let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+    let step = host.engine.begin(StreamId(500), other, &RequestHead::new(pairs, true), at(20));
+    assert!(matches!(step, Step::Wait));
+    host.drain();
+    host.decisions.clear();
+    while !host.calls.is_empty() {
+        host.land(answered(200, r#"{"allowed":true}"#), 30);
+    }
+    assert!(host.decisions.iter().any(|(stream, ..)| *stream == StreamId(500)), "it is asked");
+}
+
+#[test]
+fn a_root_that_goes_takes_its_probe_interval_with_it() {
+    let mut host = Host::new();
+    let other = RootId(2);
+    host.request(STREAM, "/token", "t", 0);
+    host.land_probe(answered(200, ""), 1);
+    host.engine.configure(other, config::load(&document("off", "deny"), &|_| None).unwrap(), at(1));
+    host.engine.root_gone(other, at(2));
+    host.drain();
+    host.land(DOWN, 2000);
+    host.land_probe(DOWN, 2000);
+    host.land_probe(DOWN, 2001);
+    assert!(host.is_away(2002));
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_keep_an_endpoint_away() {
+    let mut host = Host::new();
+    host.request(STREAM, "/token", "t", 3_600_000);
+    host.land_probe(answered(200, ""), 3_600_001);
+    host.land(DOWN, 3_602_000);
+    host.land_probe(DOWN, 3_602_000);
+    host.land_probe(DOWN, 3_602_001);
+    assert!(host.is_away(3_602_002));
+    // An hour back. The host's timers take no notice of that.
+    host.engine.tick(ROOT, at(3_000));
+    host.drain();
+    let due = host.engine.next_deadline(ROOT).unwrap();
+    assert!(due <= at(5_000), "{due:?}");
+    assert_eq!(host.ticks(5_000, answered(200, "")).len(), 1);
+    host.decisions.clear();
+    host.request(STREAM, "/token", "u", 5_001);
+    assert!(host.decisions.iter().all(|(.., reason)| *reason != Reason::CircuitOpen));
+}
+
+#[test]
+fn a_known_token_whose_question_failed_waits_among_known_ones() {
+    let mut host = Host::new();
+    host.engine = engine_of(Limits { waiting_new: 1, ..Limits::default() }, "1s", "allow");
+    host.request(StreamId(1), "/open/1", "known", 0);
+    host.land_probe(answered(200, ""), 0);
+    host.land(answered(200, r#"{"active":true,"sub":"u"}"#), 0);
+    host.land(answered(200, r#"{"allowed":true}"#), 0);
+    host.probes.clear();
+    host.request(StreamId(2), "/open/1", "known", 60_000);
+    host.land(DOWN, 60_001);
+    host.request(StreamId(3), "/open/1", "invented", 60_002);
+    host.decisions.clear();
+    host.request(StreamId(4), "/open/1", "known", 60_003);
+    assert_eq!(host.decisions, [], "it waits for the probe");
+}
+
+#[test]
+fn a_part_of_his_own_that_is_full_makes_no_grant_live_longer() {
+    let mut host = Host::new();
+    let mut document: serde_json::Value = serde_json::from_slice(&document("1s", "allow")).unwrap();
+    document["cache"] = serde_json::json!({"introspection": {"ttl": "1h"},
+        "permissions": {"ttl": "10s", "stale_if_error": "10m"}});
+    host.engine.configure(ROOT, config::load(document.to_string().as_bytes(), &|_| None).unwrap(), at(0));
+    host.request(StreamId(1), "/open/mine", "t", 0);
+    host.land(answered(200, r#"{"active":true,"sub":"u"}"#), 0);
+    host.land(answered(200, r#"{"allowed":true}"#), 0);
+    // Objects on which the provider hangs, enough to keep the caller's part full.
+    for n in 100..148_u32 {
+        host.request(StreamId(n), &format!("/open/hangs{n}"), "t", 10_500);
+    }
+    host.decisions.clear();
+    host.request(StreamId(2), "/open/mine", "t", 10_501);
+    assert_eq!(host.calls.len(), 24);
+    for now in [11_551, 12_501] {
+        host.engine.tick(ROOT, at(now));
+        host.drain();
+    }
+    let own: Vec<_> = host.decisions.iter().filter(|(stream, ..)| *stream == StreamId(2)).collect();
+    assert_eq!(own, [&(StreamId(2), Decision::Deny, Reason::SubjectBudget)]);
+}
+
+#[test]
+fn an_opening_request_does_not_pass_what_was_heard_to_be_a_no_while_it_waited() {
+    let mut host = Host::new();
+    host.request(StreamId(1), "/open/1", "t", 0);
+    host.land_probe(answered(200, ""), 1);
+    let first = host.calls.pop_front().unwrap();
+    // Another root asks about the same token, and fails.
+    let other = RootId(2);
+    host.engine.configure(other, config::load(&document("1s", "allow"), &|_| None).unwrap(), at(2));
+    let headers = head("/open/1", &[("authorization", "Bearer t")]);
+    let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+    assert!(matches!(
+        host.engine.begin(StreamId(2), other, &RequestHead::new(pairs, true), at(10)),
+        Step::Wait
+    ));
+    host.drain();
+    host.land(DOWN, 900);
+    assert_eq!(host.decisions, []);
+    host.engine.landed(first, answered(200, r#"{"active":false}"#), at(901));
+    host.drain();
+    host.decisions.clear();
+    host.land_probe(DOWN, 902);
+    host.land_probe(DOWN, 903);
+    assert_eq!(host.decisions, [(StreamId(2), Decision::Deny, Reason::TokenInactive)]);
+}
+
+#[test]
+fn one_subject_takes_no_more_places_than_one_token() {
+    let limits = Limits { waiting_known: 15, waiters: 5, ..Limits::default() };
+    let mut host = Host::new();
+    host.engine = engine_of(limits, "1s", "allow");
+    for (nth, token) in (1..).zip(["hostile", "other"]) {
+        host.request(StreamId(nth), "/token", token, 0);
+        host.land(answered(200, &format!(r#"{{"active":true,"sub":"{token}"}}"#)), 0);
+    }
+    host.decisions.clear();
+    for n in 0..100_u32 {
+        host.request(StreamId(100 + n), &format!("/open/{}", n % 4), "hostile", 1);
+    }
+    host.decisions.clear();
+    host.request(StreamId(3), "/open/1", "other", 2);
+    assert_eq!(host.decisions, [], "it waits for its answer");
 }
 
 #[test]

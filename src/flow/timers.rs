@@ -4,6 +4,7 @@ use super::{FlightId, RootId, StreamId};
 use crate::hash::Fingerprint;
 use crate::time::Timestamp;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// What is to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +25,7 @@ pub(super) enum Timer {
 #[must_use]
 pub(super) struct Armed(Entry);
 
+/// With the time of a clock that is never set back.
 type Entry = (RootId, Timestamp, Timer);
 
 /// All timers, in the order in which each root's are due.
@@ -31,12 +33,25 @@ type Entry = (RootId, Timestamp, Timer);
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Timers {
     due: BTreeSet<Entry>,
+    /// What the clock said last.
+    latest: Option<Timestamp>,
+    /// By how much it was set back in all.
+    set_back: Duration,
 }
 
 impl Timers {
+    /// Reads the clock. What it is set back by, no timer waits longer.
+    pub(super) fn observe(&mut self, now: Timestamp) {
+        // That is a host without a clock.
+        if now != Timestamp::from_nanos(u64::MAX) {
+            let latest = self.latest.replace(now).unwrap_or(now);
+            self.set_back = self.set_back.saturating_add(latest.saturating_since(now));
+        }
+    }
+
     /// Sets a timer.
     pub(super) fn set(&mut self, root: RootId, at: Timestamp, timer: Timer) -> Armed {
-        let entry = (root, at, timer);
+        let entry = (root, at.saturating_add(self.set_back), timer);
         self.due.insert(entry);
         Armed(entry)
     }
@@ -48,11 +63,12 @@ impl Timers {
 
     /// When the next timer of a root is due.
     pub(super) fn next(&self, root: RootId) -> Option<Timestamp> {
-        self.first(root).map(|(_, at, _)| at)
+        self.first(root).map(|(_, at, _)| at.saturating_sub(self.set_back))
     }
 
     /// The next timer of a root that is due by now; it is gone with that.
     pub(super) fn pop(&mut self, root: RootId, now: Timestamp) -> Option<Timer> {
+        let now = now.saturating_add(self.set_back);
         let first = self.first(root).filter(|(_, at, _)| *at <= now)?;
         self.due.remove(&first);
         Some(first.2)
@@ -83,4 +99,24 @@ mod tests {
         assert_eq!(timers.pop(RootId(1), at(9)), None);
         assert_eq!(timers.pop(RootId(2), at(9)), Some(Timer::Flight(FlightId(3))));
     }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_timer_wait_longer() {
+        let at = Timestamp::from_secs;
+        let mut timers = Timers::default();
+        timers.observe(at(100));
+        let _ = timers.set(ROOT, at(105), Timer::Decision(StreamId(1)));
+        let cleared = timers.set(ROOT, at(106), Timer::Decision(StreamId(2)));
+        timers.observe(at(10));
+        assert_eq!(timers.next(ROOT), Some(at(15)));
+        let _ = timers.set(ROOT, at(14), Timer::Decision(StreamId(3)));
+        timers.clear(&cleared);
+        timers.observe(at(u64::MAX));
+        for (now, expected) in [(13, None), (14, Some(StreamId(3))), (15, Some(StreamId(1))), (99, None)] {
+            timers.observe(at(now));
+            assert_eq!(timers.pop(ROOT, at(now)), expected.map(Timer::Decision), "{now}");
+        }
+    }
+
+    const ROOT: RootId = RootId(1);
 }

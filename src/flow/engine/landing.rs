@@ -20,7 +20,7 @@ use std::time::Duration;
 impl Engine {
     /// A callout's answer, or why there is none.
     pub fn landed(&mut self, flight: FlightId, answer: Result<Response<'_>, CallFailure>, now: Timestamp) {
-        self.facts.observe_clock(now);
+        self.observe_clock(now);
         if let Some(endpoint) = self.health.probed_by(flight) {
             self.probed(flight, endpoint, &answer, now);
             return self.conclude(now);

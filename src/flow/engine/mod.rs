@@ -62,6 +62,7 @@ impl Engine {
     /// What is known stays: it belongs to the endpoints that said it, and an endpoint that two
     /// policies name is one.
     pub fn configure(&mut self, root: RootId, loaded: Loaded, now: Timestamp) {
+        self.observe_clock(now);
         self.outputs.warn_once(&loaded.warnings);
         self.roots.configure(root, loaded.policy);
         self.reconfigured(root, now);
@@ -78,6 +79,7 @@ impl Engine {
 
     /// A request's head.
     pub fn begin(&mut self, stream: StreamId, root: RootId, head: &RequestHead<'_>, now: Timestamp) -> Step {
+        self.observe_clock(now);
         match gate::gate(self.requests.phase(stream), Callback::Headers) {
             Gate::Begin => {}
             Gate::Continue => return Step::Continue,
@@ -89,7 +91,6 @@ impl Engine {
             }
             return Step::Decided(verdict::undecidable());
         };
-        self.facts.observe_clock(now);
         let (context, triage) = triage(policy, head, now);
         let next = match triage {
             Triage::Decided(outcome) => Next::Decided(context, outcome.map(Passage::Permit)),
@@ -106,7 +107,7 @@ impl Engine {
             Triage::Await(permit) if self.requests.counts().has_room_for_a_preflight() => {
                 Ending::start(context, permit, now)
             }
-            Triage::Await(_) => Next::Decided(context, Err(Unusable::BodyMemory.into())),
+            Triage::Await(_) => Next::Decided(context, Err(Unusable::OverLimit.into())),
         };
         self.apply(stream, root, next, now)
     }
@@ -121,6 +122,7 @@ impl Engine {
         fetch: &mut dyn FnMut(usize, usize) -> Option<Vec<u8>>,
         now: Timestamp,
     ) -> Step {
+        self.observe_clock(now);
         match gate::gate(self.requests.phase(stream), Callback::Body) {
             Gate::Continue => return Step::Continue,
             Gate::Pause | Gate::Begin => return Step::Wait,
@@ -154,6 +156,7 @@ impl Engine {
         names: impl IntoIterator<Item = &'t [u8]>,
         now: Timestamp,
     ) -> (Step, Vec<Vec<u8>>) {
+        self.observe_clock(now);
         let policy = self.requests.policy(stream);
         let is_owned = |name: &&[u8]| policy.is_none_or(|policy| policy.owned.contains(name));
         let removed = names.into_iter().filter(is_owned).map(<[u8]>::to_vec).collect();
@@ -174,6 +177,7 @@ impl Engine {
 
     /// Time has passed: answers what no callback does.
     pub fn tick(&mut self, root: RootId, now: Timestamp) {
+        self.observe_clock(now);
         while let Some(timer) = self.timers.pop(root, now) {
             match timer {
                 Timer::Flight(flight) => self.landed(flight, Err(CallFailure::Timeout), now),
@@ -198,6 +202,7 @@ impl Engine {
     /// How many bytes of a request have arrived, head included. Called right after
     /// [`Step::NeedBody`], and for [`Output::Measure`].
     pub fn measured(&mut self, stream: StreamId, total_size: u64, now: Timestamp) {
+        self.observe_clock(now);
         let step = self.receive(stream, now, |request, _| match request {
             Request::Receiving(receiving) => receiving.measured(total_size),
             Request::Ending(ending) => ending.measured(total_size),
@@ -215,6 +220,7 @@ impl Engine {
 
     /// A root has ended, and with it its callouts.
     pub fn root_gone(&mut self, root: RootId, now: Timestamp) {
+        self.observe_clock(now);
         self.roots.remove(root);
         for flight in self.calls.of_root(root) {
             let Self { calls, timers, outputs, .. } = self;
@@ -240,6 +246,12 @@ impl Engine {
     /// How many streams are undecided; for tests and metrics.
     pub fn waiting(&self) -> usize {
         self.requests.counts().undecided()
+    }
+
+    /// Every event begins with this.
+    fn observe_clock(&mut self, now: Timestamp) {
+        self.facts.observe_clock(now);
+        self.timers.observe(now);
     }
 
     fn services(&mut self, stream: StreamId, root: RootId, now: Timestamp) -> Services<'_> {

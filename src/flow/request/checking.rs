@@ -1,6 +1,7 @@
 //! A request whose bearer is admitted, and that waits for the answers about its permissions.
 
 use super::admission::{Admission, admit};
+use super::opening::Unanswered;
 use super::{Bearer, Next, Request};
 use crate::claims::TokenInfo;
 use crate::flow::calls::WaitReason;
@@ -21,6 +22,8 @@ pub(in crate::flow) struct Checking {
     checks: Checks,
     /// What identifies the answers that were not known at once.
     open: Vec<(CheckIndex, Question)>,
+    /// What identifies those that there are not.
+    failed: Vec<Question>,
 }
 
 impl Checking {
@@ -36,7 +39,7 @@ impl Checking {
         };
         bearer.is_new = false;
         let checks = Checks::open(all.len(), any.len());
-        let mut state = Self { bearer, identity, checks, open: Vec::new() };
+        let mut state = Self { bearer, identity, checks, open: Vec::new(), failed: Vec::new() };
         state.ask(&all, &any, services);
         state.next(services)
     }
@@ -100,7 +103,10 @@ impl Checking {
                     let is_first = self.checks.note(index, Ok(fact.value.is_some()));
                     self.bearer.context.is_stale |= is_first && fact.is_stale;
                 }
-                Resolution::Unavailable(refusal) => drop(self.checks.note(index, Err(refusal))),
+                Resolution::Unavailable(refusal) => {
+                    self.failed.push(query.question());
+                    let _ = self.checks.note(index, Err(refusal));
+                }
             }
         }
     }
@@ -118,7 +124,10 @@ impl Checking {
             Ok(answer) => (Ok(answer), false),
             Err(refusal) => match services.facts.or_stale::<PermissionFact>(question, rules, refusal, now) {
                 Ok(fact) => (Ok(fact.value.is_some()), fact.is_stale),
-                Err(refusal) => (Err(refusal), false),
+                Err(refusal) => {
+                    self.failed.push(question.clone());
+                    (Err(refusal), false)
+                }
             },
         };
         // The first answer to a check counts.
@@ -132,7 +141,7 @@ impl Checking {
             Some(Err(refusal)) => match &self.bearer.rules.permissions {
                 Some(permissions) => {
                     let endpoint = permissions.endpoint.endpoint.fingerprint();
-                    self.bearer.fail(refusal, endpoint, services)
+                    self.bearer.fail(refusal, endpoint, Unanswered::Checks(self.failed), services)
                 }
                 None => self.bearer.refuse(refusal),
             },

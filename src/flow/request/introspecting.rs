@@ -1,5 +1,6 @@
 //! A request that waits for the answer about its token.
 
+use super::opening::Unanswered;
 use super::{Bearer, Checking, Next, Request};
 use crate::claims::TokenInfo;
 use crate::flow::calls::WaitReason;
@@ -24,13 +25,16 @@ impl Introspecting {
         let trace = bearer.context.trace.clone();
         let query = ProviderQuery::token(&rules, token, services.facts.seed()).traced(&trace);
         let rates = bearer.context.policy.rates;
+        bearer.is_new = !services.facts.is_recent(query.key());
         match services.lookup::<TokenFact>(&query, &rules, &rates, WaitReason::Token) {
             Resolution::Known(fact) => Checking::start(bearer, fact, services),
             Resolution::Asked { is_new } => {
                 bearer.is_new = is_new;
                 Next::Wait(Request::Introspecting(Self { bearer, question: query.question() }))
             }
-            Resolution::Unavailable(refusal) => bearer.fail(refusal, query.endpoint(), services),
+            Resolution::Unavailable(refusal) => {
+                bearer.fail(refusal, query.endpoint(), Unanswered::Token(query.question()), services)
+            }
         }
     }
 
@@ -46,7 +50,7 @@ impl Introspecting {
             .or_else(|refusal| services.facts.or_stale::<TokenFact>(&question, &bearer.rules, refusal, now));
         match fact {
             Ok(fact) => Checking::start(bearer, fact, services),
-            Err(refusal) => bearer.fail(refusal, question.endpoint, services),
+            Err(refusal) => bearer.fail(refusal, question.endpoint, Unanswered::Token(question), services),
         }
     }
 

@@ -19,6 +19,7 @@ pub(super) use checking::Checking;
 pub(super) use ending::Ending;
 pub(super) use introspecting::Introspecting;
 pub(super) use opening::Opening;
+use opening::Unanswered;
 pub(super) use receiving::{BodyProgress, Receiving};
 
 use super::counts::{Class, Taken};
@@ -30,6 +31,7 @@ use crate::template::Inputs;
 use crate::time::Timestamp;
 use crate::verdict::{Passage, Permit, RequestContext};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An undecided request.
 #[cfg_attr(test, derive(Clone))]
@@ -92,11 +94,12 @@ impl Request {
         }
     }
 
-    pub(super) fn deadline(&self) -> Timestamp {
+    /// When it is decided at the latest.
+    pub(super) fn deadline(&self, now: Timestamp) -> Timestamp {
         match self {
-            Self::Introspecting(state) => state.bearer().deadline,
-            Self::Checking(state) => state.bearer().deadline,
-            Self::Opening(state) => state.bearer().deadline,
+            Self::Introspecting(state) => state.bearer().deadline(now),
+            Self::Checking(state) => state.bearer().deadline(now),
+            Self::Opening(state) => state.bearer().deadline(now),
             Self::Receiving(state) => state.deadline(),
             Self::Ending(state) => state.deadline(),
         }
@@ -133,7 +136,7 @@ impl Request {
         match self {
             Self::Introspecting(state) => state.time_out(services),
             Self::Checking(state) => state.time_out(services),
-            Self::Opening(state) => state.resume(services),
+            Self::Opening(state) => state.time_out(services),
             Self::Receiving(state) => state.time_out(),
             Self::Ending(state) => state.refuse(Denial::NoRoute.into()),
         }
@@ -168,18 +171,27 @@ impl Bearer {
         inputs: Inputs,
         now: Timestamp,
     ) -> Self {
-        let timeout = rules.endpoint.endpoint.provider().timeout;
-        // No decision takes longer than two callouts do, one after the other.
-        let deadline = now.saturating_add(timeout.saturating_mul(2));
+        let deadline = now.saturating_add(longest(&rules));
         Self { context, rules, inputs, deadline, is_new: true }
+    }
+
+    /// When it is decided at the latest, also where the clock was set back since it began.
+    fn deadline(&self, now: Timestamp) -> Timestamp {
+        self.deadline.min(now.saturating_add(longest(&self.rules)))
     }
 
     /// Ends the request without an answer of this endpoint's. Where its route opens in an outage,
     /// it waits until it is clear whether this is one.
-    fn fail(self, refusal: Refusal, endpoint: Fingerprint, services: &mut Services<'_>) -> Next {
+    fn fail(
+        self,
+        refusal: Refusal,
+        endpoint: Fingerprint,
+        unanswered: Unanswered,
+        services: &mut Services<'_>,
+    ) -> Next {
         match refusal {
             Refusal::Outage(outage) if self.rules.open_on_outage => {
-                Opening::new(self, outage, endpoint).resume(services)
+                Opening::new(self, outage, endpoint, unanswered).resume(services)
             }
             refusal => self.refuse(refusal),
         }
@@ -201,6 +213,11 @@ impl Bearer {
     fn memory_cost(&self) -> usize {
         self.context.memory_cost().saturating_add(self.inputs.memory_cost())
     }
+}
+
+/// No decision takes longer than two callouts do, one after the other.
+fn longest(rules: &TokenRules) -> Duration {
+    rules.endpoint.endpoint.provider().timeout.saturating_mul(2)
 }
 
 #[cfg(test)]

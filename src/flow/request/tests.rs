@@ -186,7 +186,8 @@ fn a_route_that_opens_does_so_when_the_probes_have_shown_that_the_provider_is_aw
         let (bearer, token) = bearer(path);
         let rules = Arc::clone(&bearer.rules);
         let query = crate::flow::query::ProviderQuery::token(&rules, &token, Seed([7; 16]));
-        bearer.fail(outage(), query.endpoint(), &mut rooms.services())
+        let unanswered = Unanswered::Token(query.question());
+        bearer.fail(outage(), query.endpoint(), unanswered, &mut rooms.services())
     };
     for (probes, expected) in [(0, Ok("waits")), (1, Ok("waits")), (2, Ok("fail open"))] {
         assert_eq!(decided(open("/open/1", &mut Rooms::failing(probes))), expected, "{probes}");
@@ -197,7 +198,7 @@ fn a_route_that_opens_does_so_when_the_probes_have_shown_that_the_provider_is_aw
     let mut rooms = Rooms::failing(1);
     let Next::Wait(waiting) = open("/open/1", &mut rooms) else { panic!("waits") };
     let mut services = rooms.services();
-    services.now = waiting.deadline();
+    services.now = waiting.deadline(NOW);
     assert_eq!(decided(waiting.time_out(&mut services)), Err(outage()), "not beyond its time");
 }
 
@@ -206,7 +207,7 @@ fn the_time_is_up_is_an_answer() {
     let mut rooms = Rooms::new(Limits::default());
     let timeout = || Err(Refusal::from(Outage::Timeout));
     let waiting = Request::Introspecting(introspecting("/token", &mut rooms));
-    assert_eq!(waiting.deadline(), NOW.saturating_add(std::time::Duration::from_secs(2)));
+    assert_eq!(waiting.deadline(NOW), NOW.saturating_add(Duration::from_secs(2)));
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout());
     let waiting = Request::Checking(checking("/check", &mut rooms));
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout());
@@ -214,7 +215,7 @@ fn the_time_is_up_is_an_answer() {
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), timeout(), "nothing says it is away");
     let Next::NeedBody(state) = receiving(&rooms.services()) else { panic!("receives") };
     let waiting = Request::Receiving(state);
-    assert_eq!(waiting.deadline(), NOW.saturating_add(std::time::Duration::from_secs(2)), "to begin");
+    assert_eq!(waiting.deadline(NOW), NOW.saturating_add(Duration::from_secs(2)), "to begin");
     assert_eq!(decided(waiting.time_out(&mut rooms.services())), Err(Denial::BodyTimeout.into()));
 }
 
@@ -259,9 +260,9 @@ fn a_body_is_hashed_as_far_as_the_host_holds_it() {
     assert_eq!(decided(body(start(), 4, true, 4)), Err(Denial::InvalidSignature.into()));
     assert_eq!(decided(body(start(), 4, false, 3)), internal, "fewer bytes than it says");
     let Next::NeedBody(state) = body(start(), 0, false, 0) else { panic!("nothing has come") };
-    assert_eq!(state.deadline(), NOW.saturating_add(std::time::Duration::from_secs(2)));
+    assert_eq!(state.deadline(), NOW.saturating_add(Duration::from_secs(2)));
     let Next::NeedBody(state) = body(start(), 4, false, 4) else { panic!("more is to come") };
-    assert_eq!(state.deadline(), NOW.saturating_add(std::time::Duration::from_secs(3)), "it has begun");
+    assert_eq!(state.deadline(), NOW.saturating_add(Duration::from_secs(3)), "it has begun");
     assert_eq!(decided(body(state, 3, false, 0)), internal, "the host has let bytes go");
 }
 
