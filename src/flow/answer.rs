@@ -6,6 +6,8 @@ use crate::introspect::Introspection;
 use crate::refusal::{Flaw, Outage, Refusal, Unusable};
 use crate::time::Timestamp;
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The body of a 200; `None` for a session endpoint's 401, which is its no.
 ///
@@ -52,10 +54,28 @@ fn wait(value: &[u8], now: Timestamp) -> Option<Duration> {
         // More digits than a number has are a long wait too.
         Duration::from_secs(whole.parse().unwrap_or(u64::MAX).saturating_add(begun))
     } else {
-        let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        Timestamp::from_secs(at.as_secs()).saturating_since(now)
+        Timestamp::from_secs(date(text)?).saturating_since(now)
     };
     Some(wait.min(LONGEST_WAIT))
+}
+
+/// A date in seconds of Unix time. Spelt as RFC 3339 asks, it is read by the parser that there is.
+fn date(text: &str) -> Option<u64> {
+    let parts: Vec<&str> = text.split([' ', ',', '-', ':']).filter(|part| !part.is_empty()).collect();
+    let (year, month, day, [hour, minute, second]) = match *parts.as_slice() {
+        [_, day, month, year, hour, minute, second, "GMT"] => (year, month, day, [hour, minute, second]),
+        [_, month, day, hour, minute, second, year] => (year, month, day, [hour, minute, second]),
+        _ => return None,
+    };
+    let month = b"JanFebMarAprMayJunJulAugSepOctNovDec".chunks(3).position(|m| m == month.as_bytes())?;
+    let century = match (year.len(), year.as_bytes().first()) {
+        (2, Some(b'0'..=b'6')) => "20",
+        (2, _) => "19",
+        _ => "",
+    };
+    let month = month.saturating_add(1);
+    let at = format!("{century}{year}-{month:02}-{day:0>2}T{hour}:{minute}:{second}Z");
+    u64::try_from(OffsetDateTime::parse(&at, &Rfc3339).ok()?.unix_timestamp()).ok()
 }
 
 /// No provider means more, and no pause is as long.
@@ -131,6 +151,11 @@ mod tests {
             ("Monday, 21-Sep-26 14:13:40 GMT", ms(19_500)),
             ("Mon Sep 21 14:13:40 2026", ms(19_500)),
             ("Mon, 21 Sep 2026 14:13:19 GMT", ms(0)),
+            ("Monday, 21-Sep-95 14:13:40 GMT", ms(0)),
+            ("Sun Nov  8 08:49:37 2026", Some(LONGEST_WAIT)),
+            ("Mon, 21 Sep 2026 14:13:60 GMT", None),
+            ("Mon, 21 Abc 2026 14:13:40 GMT", None),
+            ("Mon, 21 Sep 2026T14:13:40 GMT", None),
             ("Fri, 31 Dec 9999 23:59:59 GMT", Some(LONGEST_WAIT)),
             ("", None),
             (".", None),

@@ -64,7 +64,7 @@ pub enum CallFailure {
 pub const MAX_REPLY_BYTES: usize = 128 * 1024;
 
 /// Headers of a request that go with its callouts, for whoever looks for what belongs together.
-pub(crate) type Trace = Vec<(&'static str, String)>;
+pub(crate) type Trace = Rc<[(&'static str, String)]>;
 
 /// A header to set: name and value.
 pub type Header = (Vec<u8>, Vec<u8>);

@@ -42,7 +42,7 @@ impl RequestContext {
             credential_edits: Vec::new(),
             identity_headers: None,
             token: None,
-            trace: Vec::new(),
+            trace: Rc::default(),
             is_stale: false,
             grpc: false,
             grpc_web: false,

@@ -122,8 +122,8 @@ impl Compiler<'_> {
                 );
             }
         } else if name.contains(['.', '/']) {
-            let literal = name.replace('~', "~0").replace('/', "~1");
-            let nested = name.replace('~', "~0").replace('.', "/");
+            let literal = name.replace("~", "~0").replace("/", "~1");
+            let nested = name.replace("~", "~0").replace(".", "/");
             let expected = format!(
                 "`/{nested}` for a member within another, or `/{literal}` for one whose name is `{name}`"
             );
