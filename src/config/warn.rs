@@ -10,10 +10,9 @@ use std::collections::HashMap;
 pub(super) fn warnings(document: &Document) -> Vec<String> {
     let mut findings = Findings(Vec::new());
     let wants_token = |r: &&Route| r.webhook.is_none() && r.access() != Access::Public;
-    let names_client = |r: Option<&Require>| {
-        let top = document.require.as_ref();
-        [r, top].into_iter().flatten().any(|q| !q.audience.is_empty() || !q.client_id.is_empty())
-    };
+    let is_named = |r: &Require| !r.audience.is_empty() || !r.client_id.is_empty();
+    let is_named_at_the_top = document.require.as_ref().is_some_and(is_named);
+    let names_client = |r: Option<&Require>| is_named_at_the_top || r.is_some_and(is_named);
     let unnamed = document.routes.iter().filter(wants_token).filter(|r| !names_client(r.require.as_ref()));
     let by_default = document.default_access == Some(DefaultAccess::Required) && !names_client(None);
     for at in unnamed.map(|r| r.at.as_str()).chain(by_default.then_some("default_access")) {

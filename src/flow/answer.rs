@@ -61,10 +61,12 @@ fn wait(value: &[u8], now: Timestamp) -> Option<Duration> {
 
 /// A date in seconds of Unix time. Spelt as RFC 3339 asks, it is read by the parser that there is.
 fn date(text: &str) -> Option<u64> {
-    let parts: Vec<&str> = text.split([' ', ',', '-', ':']).filter(|part| !part.is_empty()).collect();
-    let (year, month, day, [hour, minute, second]) = match *parts.as_slice() {
-        [_, day, month, year, hour, minute, second, "GMT"] => (year, month, day, [hour, minute, second]),
-        [_, month, day, hour, minute, second, year] => (year, month, day, [hour, minute, second]),
+    let mut parts = [""; 9];
+    let found = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+    parts.iter_mut().zip(found).for_each(|(part, found)| *part = found);
+    let (year, month, day, [hour, minute, second]) = match parts {
+        [_, day, month, year, hour, minute, second, "GMT", ""] => (year, month, day, [hour, minute, second]),
+        [_, month, day, hour, minute, second, year, "", ""] => (year, month, day, [hour, minute, second]),
         _ => return None,
     };
     let month = b"JanFebMarAprMayJunJulAugSepOctNovDec".chunks(3).position(|m| m == month.as_bytes())?;

@@ -945,6 +945,35 @@ fn content_after_a_preflight_that_went_on_stays_held() {
     assert!(matches!(engine.trailers(STREAM, [], at(2)).0, Step::Wait), "its trailers");
 }
 
+/// They need no credential, so that anybody can send them and never end them.
+#[test]
+fn preflights_that_do_not_end_take_no_place_of_webhooks() {
+    let limits = Limits { receiving: 1, ending: 2, ..Limits::default() };
+    for limits in [limits, Limits { parked_receiving: 1, ending: 9, parked_ending: 1024, ..limits }] {
+        let mut engine = engine_with(limits);
+        let config = r#"{"routes": [{"match": {"methods": ["PUT"], "path": "/p"}, "access": "public",
+            "preflight": true}, {"match": {"path": "/hook"}, "webhook": "hook"}], "webhooks": {"hook":
+            {"format": "avnology", "secrets": ["a webhook key of enough bytes"], "body_only": true}}}"#;
+        engine.configure(ROOT, config::load(config.as_bytes(), &|_| None).unwrap(), at(0));
+        let mut preflight =
+            head("/p", &[("origin", "https://a.example"), ("access-control-request-method", "PUT")]);
+        preflight[0].1 = "OPTIONS".to_owned();
+        for n in 0..2 {
+            let step = begin(&mut engine, StreamId(n), &preflight, false, at(0));
+            assert!(matches!(step, Step::NeedBody), "{n}");
+        }
+        let Step::Decided(verdict) = begin(&mut engine, StreamId(2), &preflight, false, at(0)) else {
+            panic!("one more than may wait")
+        };
+        assert_eq!(verdict.event().reason(), Reason::OverLimit);
+        let delivery = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+        assert!(matches!(begin(&mut engine, STREAM, &delivery, false, at(0)), Step::NeedBody));
+        assert_eq!(engine.waiting(), 3);
+        engine.gone(StreamId(0));
+        assert!(matches!(begin(&mut engine, StreamId(3), &preflight, false, at(0)), Step::NeedBody));
+    }
+}
+
 #[test]
 fn the_gate_opens_for_open_streams_only() {
     let phases =

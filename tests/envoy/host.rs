@@ -449,7 +449,19 @@ fn a_struct(envoy: &Arc<Envoy>) -> Outcome {
 
 /// Some clients offer TLS on every plain request, and expect an answer to the request.
 fn an_offer_of_tls(envoy: &Arc<Envoy>) -> Outcome {
-    let scene = Scene::with(envoy, "offer-of-tls", &any_token())?;
+    let mut policy = any_token();
+    policy["credentials"] = json!([
+        {"header": "authorization", "scheme": "Bearer"},
+        {"cookie": "session", "origins": ["https://app.example.com"]}
+    ]);
+    let scene = Scene::with(envoy, "offer-of-tls", &policy)?;
+    // To the gate this is no upgrade either, which would need an `Origin`.
+    let request = Ask::new("GET", "/any", HOST)
+        .header("cookie", "session=tok_alice")
+        .header("connection", "Upgrade, x-any")
+        .header("upgrade", "TLS/1.2");
+    let (answer, line) = ask(&scene, Version::Http1, &request)?;
+    ensure!(answer.status == 200, "a cookie: {} {:?}", answer.status, line.details);
     for offer in ["TLS/1.2", "TLS/1.0"] {
         let request = Ask::new("GET", "/any", HOST)
             .bearer("tok_alice")

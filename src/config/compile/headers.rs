@@ -69,16 +69,13 @@ impl Compiler<'_> {
 
     /// An identity header is for every route, so its parameter must be one of some route's path.
     pub(super) fn path_parameters(&mut self, document: &Document, headers: &[(String, Template)]) {
-        let patterns = || document.routes.iter().filter_map(|r| Pattern::parse(r.path.as_ref()?).ok());
+        let mut names: Vec<String> = Vec::new();
+        for path in document.routes.iter().filter_map(|route| route.path.as_ref()) {
+            let Ok(pattern) = Pattern::parse(path) else { continue };
+            names.extend(pattern.names().map(str::to_owned));
+        }
         for (header, template) in headers {
-            for value in template.request_values() {
-                if let RequestValue::Path(name) = value
-                    && !patterns().any(|pattern| pattern.names().any(|n| n == name))
-                {
-                    let at = format!("identity_headers.{header}");
-                    self.problems.push(at, format!("`{{path.{name}}}`"), "a parameter of some route's path");
-                }
-            }
+            self.parameters(&format!("identity_headers.{header}"), template, &names);
         }
     }
 

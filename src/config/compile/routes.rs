@@ -168,13 +168,10 @@ impl Compiler<'_> {
         let all = self.checks(&require.all, parameters, shared);
         let any = self.checks(&require.any, parameters, shared);
         let checks = || all.iter().chain(&any);
-        let mut inputs: Vec<RequestValue> = requirement
-            .claims
-            .iter()
-            .flat_map(|(_, t)| t)
-            .flat_map(Template::request_values)
-            .cloned()
-            .collect();
+        let mut inputs: Vec<RequestValue> = Vec::new();
+        for template in requirement.claims.iter().flat_map(|(_, templates)| templates) {
+            inputs.extend(template.request_values().cloned());
+        }
         inputs.extend(
             checks().flat_map(|c| c.object.request_values().chain(c.subject.request_values())).cloned(),
         );
