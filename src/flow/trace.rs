@@ -4,8 +4,10 @@
 use crate::http::Trace;
 use crate::http::head::{Reading, RequestHead};
 
-/// The headers, each with the longest value and the bytes that it may have.
-const HEADERS: [(&str, usize, fn(u8) -> bool); 4] = [
+/// A header, with the longest value and the bytes that it may have.
+type Form = (&'static str, usize, fn(u8) -> bool);
+
+const HEADERS: [Form; 4] = [
     ("x-request-id", 64, |b| b.is_ascii_alphanumeric() || b == b'-'),
     ("traceparent", 55, |b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-')),
     ("b3", 64, |b| b.is_ascii_hexdigit() || b == b'-'),
