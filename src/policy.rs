@@ -166,11 +166,12 @@ impl Default for OwnedHeaders {
 impl OwnedHeaders {
     /// These names, besides the ones that are always owned.
     pub(crate) fn new(names: Vec<String>) -> Self {
-        let mut begins: Vec<u8> =
-            names.iter().filter_map(|name| name.bytes().next()).map(normalize_byte).collect();
-        begins.push(b'x');
-        begins.sort_unstable();
-        begins.dedup();
+        let mut begins = vec![b'x'];
+        for first in names.iter().filter_map(|name| name.bytes().next()).map(normalize_byte) {
+            if !begins.contains(&first) {
+                begins.push(first);
+            }
+        }
         Self { names, begins }
     }
 

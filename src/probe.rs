@@ -39,7 +39,9 @@ impl Probe {
         }
     }
 
-    /// The request. It is not retried: that would be a second opinion about the first answer.
+    /// The request. Only a probe that reached nobody is sent once more, to another address: one
+    /// that refuses connections is an ordinary rolling deploy, and a balancer likes it for being
+    /// idle. Any answer, and silence, is final.
     pub(crate) fn callout(&self, seed: Seed) -> Callout {
         let name = self.endpoint().probe_name(seed);
         let callout = match self {
@@ -47,7 +49,7 @@ impl Probe {
             Self::Session(endpoint) => endpoint.call(&Secret::new(format!("{SESSION_PREFIX}{name}"))),
             Self::Permission { endpoint, namespace, relation } => endpoint.probe(namespace, relation, &name),
         };
-        Callout { retries: 0, ..callout }
+        Callout { retries: 1, retries_unsent_only: true, ..callout }
     }
 }
 

@@ -113,6 +113,7 @@ impl Endpoint {
             body,
             timeout: self.provider.timeout,
             retries: self.provider.retries,
+            retries_unsent_only: false,
         }
     }
 

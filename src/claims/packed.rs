@@ -80,9 +80,13 @@ impl<'m> Fields<'m> {
 impl Members {
     /// Packs members: each is a name and a value that a `push_*` function has written.
     pub(super) fn pack(members: &[(String, Vec<u8>)]) -> Self {
-        let mut coded: Vec<_> =
-            members.iter().map(|(name, value)| (code_of(name).unwrap_or(SPELLED), name, value)).collect();
-        coded.sort_by_key(|(code, ..)| *code);
+        // There are few, and the library's sorts are ten kilobytes of code.
+        let mut coded: Vec<(u8, &String, &Vec<u8>)> = Vec::with_capacity(members.len());
+        for (name, value) in members {
+            let code = code_of(name).unwrap_or(SPELLED);
+            let at = coded.partition_point(|(other, ..)| *other <= code);
+            coded.insert(at, (code, name, value));
+        }
         let mut bytes = Vec::new();
         for (code, name, value) in coded {
             bytes.push(code);

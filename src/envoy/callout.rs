@@ -10,6 +10,10 @@ pub fn headers(callout: &Callout) -> Vec<u8> {
     let per_try = per_try(callout.timeout).as_millis().to_string();
     let retry: &[(&str, &str)] = match callout.retries {
         0 => &[],
+        // Both say that no request was sent.
+        _ if callout.retries_unsent_only => {
+            &[("x-envoy-retry-on", "connect-failure,refused-stream"), ("x-envoy-max-retries", &retries)]
+        }
         _ => &[
             // `5xx` also covers calls without a response: connection failures, resets, refused
             // streams. 408 is no 5xx, and says the same.
@@ -40,20 +44,39 @@ pub fn per_try(timeout: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    fn callout(retries: u32, retries_unsent_only: bool) -> Callout {
+        Callout {
+            cluster: "c".into(),
+            authority: "idp.example".into(),
+            method: "POST",
+            path: "/x".into(),
+            headers: vec![("accept", "application/json".into())],
+            body: Vec::new(),
+            timeout: Duration::from_secs(1),
+            retries,
+            retries_unsent_only,
+        }
+    }
+
+    #[test]
+    fn what_was_never_sent_is_retried_without_a_second_call_beside_the_first() {
+        for (retries, expected) in [(0, None), (3, Some(&b"3"[..]))] {
+            let bytes = headers(&callout(retries, true));
+            let pairs = header_map::parse(&bytes).unwrap();
+            let value = |name: &str| pairs.iter().find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| *v);
+            assert_eq!(value("x-envoy-max-retries"), expected);
+            let unsent = b"connect-failure,refused-stream";
+            assert_eq!(value("x-envoy-retry-on"), expected.map(|_| &unsent[..]));
+            assert_eq!(value("x-envoy-retriable-status-codes"), None);
+            assert_eq!(value("x-envoy-upstream-rq-per-try-timeout-ms"), None);
+            assert_eq!(value("x-envoy-hedge-on-per-try-timeout"), None);
+        }
+    }
+
     #[test]
     fn the_router_is_asked_to_retry_only_where_it_is_to() {
         for (retries, expected) in [(0, None), (3, Some(&b"3"[..]))] {
-            let callout = Callout {
-                cluster: "c".into(),
-                authority: "idp.example".into(),
-                method: "POST",
-                path: "/x".into(),
-                headers: vec![("accept", "application/json".into())],
-                body: Vec::new(),
-                timeout: Duration::from_secs(1),
-                retries,
-            };
-            let bytes = headers(&callout);
+            let bytes = headers(&callout(retries, false));
             let pairs = header_map::parse(&bytes).unwrap();
             let value = |name: &str| pairs.iter().find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| *v);
             assert_eq!(value("x-envoy-max-retries"), expected);

@@ -241,11 +241,10 @@ impl Calls {
             return;
         };
         flight.started = now;
-        // A retry is a second call, of which the share knows nothing.
+        // A retry is a second call, of which the share knows nothing. One of a call that was never
+        // sent is the first.
         let under_way = self.shares.begin(root, flight.purpose, flight.subject);
-        if under_way.saturating_mul(2) > flight.share {
-            callout.retries = 0;
-        }
+        callout.retries_unsent_only = under_way.saturating_mul(2) > flight.share;
         let endpoint = flight.endpoint;
         sending.outputs.push(Output::Dispatch { flight: id, root, callout: *callout });
         health.on_start(endpoint, sending, now);

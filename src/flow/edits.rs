@@ -27,10 +27,13 @@ fn without_headers(names: &[&str], head: &RequestHead<'_>) -> Vec<Edit> {
 }
 
 /// One removal for each of these names.
-fn removals<'a>(found: impl Iterator<Item = &'a [u8]>) -> Vec<Edit> {
-    let mut found: Vec<&[u8]> = found.collect();
-    found.sort_unstable();
-    found.dedup();
+fn removals<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<Edit> {
+    let mut found: Vec<&[u8]> = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
     found.into_iter().map(|name| Edit::Remove(name.to_vec())).collect()
 }
 

@@ -32,11 +32,22 @@ pub(super) struct Room {
 }
 
 impl Queue {
-    /// Whether a question of this size may wait.
+    /// Whether a question of this size may wait: in what its purpose has of its own, or in what is
+    /// left of that for all.
     pub(super) fn has_room(&self, purpose: Purpose, bytes: usize) -> bool {
-        let most = room_of(purpose);
-        let taken = self.taken.get(purpose.index()).copied().unwrap_or(most);
-        taken.entries < most.entries && taken.bytes.saturating_add(bytes) <= most.bytes
+        let wanted = |nth: usize| match nth == purpose.index() {
+            true => Room { entries: 1, bytes },
+            false => Room::default(),
+        };
+        let mut common = Room::default();
+        for (nth, taken) in self.taken.iter().enumerate() {
+            let wanted = wanted(nth);
+            let entries = taken.entries.saturating_add(wanted.entries);
+            let bytes = taken.bytes.saturating_add(wanted.bytes);
+            common.entries = common.entries.saturating_add(entries.saturating_sub(OWN.entries));
+            common.bytes = common.bytes.saturating_add(bytes.saturating_sub(OWN.bytes));
+        }
+        common.entries <= COMMON.entries && common.bytes <= COMMON.bytes
     }
 
     /// Adds one at the end of its line.
@@ -73,14 +84,11 @@ impl Queue {
     }
 }
 
-/// How much of a purpose may wait: 4,096 questions and 8 MiB in all. What anybody can ask has half
-/// of it, and no part of what only the bearers of known tokens can.
-const fn room_of(purpose: Purpose) -> Room {
-    match purpose {
-        Purpose::NewToken => Room { entries: 2048, bytes: 4 * 1024 * 1024 },
-        Purpose::Refresh | Purpose::Permission => Room { entries: 1024, bytes: 2 * 1024 * 1024 },
-    }
-}
+/// What each purpose has of its own, whatever waits for the others.
+const OWN: Room = Room { entries: 512, bytes: 1024 * 1024 };
+/// What all share beyond that: 4,096 questions and 8 MiB in all. When everybody comes back at once,
+/// it is all new tokens' for a while.
+const COMMON: Room = Room { entries: 2560, bytes: 5 * 1024 * 1024 };
 
 #[cfg(test)]
 mod tests {
@@ -88,34 +96,59 @@ mod tests {
 
     const ROOT: RootId = RootId(1);
 
-    #[test]
-    fn each_purpose_has_a_line_and_room_of_its_own() {
+    /// A queue in which as many questions of a purpose wait as may.
+    fn full_of(purpose: Purpose, bytes: usize) -> (Queue, usize) {
         let mut queue = Queue::default();
         let mut nth = 0;
-        while queue.has_room(Purpose::NewToken, 100) {
-            queue.push(FlightId(nth), ROOT, Purpose::NewToken, 100);
+        while queue.has_room(purpose, bytes) {
+            queue.push(FlightId(nth), ROOT, purpose, bytes);
             nth += 1;
         }
-        assert_eq!(nth, 2048);
-        assert!(queue.has_room(Purpose::Refresh, 100) && queue.has_room(Purpose::Permission, 100));
-        assert!(!queue.has_room(Purpose::Permission, 2 * 1024 * 1024 + 1));
+        (queue, usize::try_from(nth).unwrap())
+    }
+
+    #[test]
+    fn five_thousand_users_come_back_to_two_workers_at_once() {
+        let (_, waiting) = full_of(Purpose::NewToken, 1000);
+        assert_eq!(waiting, 3072);
+        assert!(waiting > 2500, "half of them, and what the kernel gives one worker more");
+    }
+
+    #[test]
+    fn nothing_that_waits_takes_the_room_of_another_purpose() {
+        let all = [Purpose::NewToken, Purpose::Refresh, Purpose::Permission];
+        for (purpose, bytes) in all.into_iter().flat_map(|purpose| [(purpose, 100), (purpose, 20_000)]) {
+            let (mut queue, count) = full_of(purpose, bytes);
+            assert!(count.saturating_mul(bytes) <= 6 * 1024 * 1024);
+            let mut nth = 10_000;
+            for other in all.into_iter().filter(|other| *other != purpose) {
+                let own = std::iter::from_fn(|| {
+                    nth += 1;
+                    let has_room = queue.has_room(other, 2048);
+                    has_room.then(|| queue.push(FlightId(nth), ROOT, other, 2048))
+                });
+                assert!(own.count() >= 512, "{other:?} beside {purpose:?}");
+            }
+            let total = |count: fn(&Room) -> usize| queue.taken.iter().map(count).sum::<usize>();
+            assert!(total(|room| room.entries) <= 4096 && total(|room| room.bytes) <= 8 * 1024 * 1024);
+        }
+    }
+
+    #[test]
+    fn each_purpose_has_a_line() {
+        let mut queue = Queue::default();
+        for nth in 0..3 {
+            queue.push(FlightId(nth), ROOT, Purpose::NewToken, 100);
+        }
         queue.push(FlightId(9999), ROOT, Purpose::Refresh, 1);
-        assert_eq!(queue.line(ROOT, Purpose::Refresh).collect::<Vec<_>>(), [FlightId(9999)]);
+        assert_eq!(queue.line(ROOT, Purpose::Refresh).next(), Some(FlightId(9999)));
         assert_eq!(queue.line(RootId(2), Purpose::NewToken).next(), None);
         queue.remove(FlightId(1), ROOT, Purpose::NewToken, 100);
-        for expected in [0, 2, 3] {
+        for expected in [0, 2] {
             assert_eq!(queue.line(ROOT, Purpose::NewToken).next(), Some(FlightId(expected)));
             queue.remove(FlightId(expected), ROOT, Purpose::NewToken, 100);
         }
-        assert!(
-            queue.has_room(Purpose::NewToken, 400) && !queue.has_room(Purpose::NewToken, 5 * 1024 * 1024)
-        );
-        let mut all = Room::default();
-        for purpose in [Purpose::NewToken, Purpose::Refresh, Purpose::Permission] {
-            all.entries += room_of(purpose).entries;
-            all.bytes += room_of(purpose).bytes;
-        }
-        assert_eq!(all, Room { entries: 4096, bytes: 8 * 1024 * 1024 });
+        assert_eq!(queue.line(ROOT, Purpose::NewToken).next(), None);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Callout {
     pub timeout: Duration,
     /// How many times the host may retry a failed attempt, within that timeout.
     pub retries: u32,
+    /// Whether it may only retry an attempt that found nobody to ask.
+    pub retries_unsent_only: bool,
 }
 
 /// The response of an upstream.

@@ -1,5 +1,5 @@
-//! The provider is stopped, late, breaks off, or has had enough: the answers of the contract, in
-//! time.
+//! The provider is stopped, has no address, is silent, late, breaks off, or has had enough: the
+//! answers of the contract, in time.
 
 use std::time::{Duration, Instant};
 
@@ -17,32 +17,54 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// What an answer may take beyond its deadline.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// The policy's `open_for`, in seconds.
-const OPEN: u64 = 3;
+/// The longest time between two probes is 1.2 s, so this is the most that a caller is told to wait,
+/// in seconds.
+const RETRY: u64 = 2;
 
-/// How many ask at once, half of them on each worker: more than the failures that open a breaker.
+/// How long after the provider's return everybody is served again.
+const BACK: Duration = Duration::from_secs(2).saturating_add(TIMEOUT);
+
+/// How many ask at once, half of them on each worker.
 const CLIENTS: usize = 16;
 
 /// What goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outage {
     Stopped,
+    Emptied,
+    Silent,
     Slow,
     Cut,
 }
 
 impl Outage {
-    fn begin(self, stage: &Stage) {
+    fn begin(self, stage: &Stage) -> Result<(), String> {
         match self {
             Self::Stopped => stage.provider.stub.stop(),
-            Self::Slow => stage.provider.mood(Mood::Slow(TIMEOUT * 4)),
-            Self::Cut => stage.provider.mood(Mood::Cut),
+            Self::Emptied => stage.provider_at(&[])?,
+            Self::Silent => stage.provider.mood_to_all(Mood::Held),
+            Self::Slow => stage.provider.mood_to_all(Mood::Slow(TIMEOUT * 4)),
+            Self::Cut => stage.provider.mood_to_all(Mood::Cut),
         }
+        Ok(())
     }
 
     fn end(self, stage: &Stage) -> Result<(), String> {
-        stage.provider.mood(Mood::Well);
-        if self == Self::Stopped { stage.provider.stub.resume() } else { Ok(()) }
+        stage.provider.mood_to_all(Mood::Well);
+        match self {
+            Self::Stopped => stage.provider.stub.resume(),
+            Self::Emptied => stage.provider_at(&[stage.provider.stub.address]),
+            Self::Silent | Self::Slow | Self::Cut => Ok(()),
+        }
+    }
+
+    /// How long after the first failed call has begun a worker knows that the provider is away.
+    fn known_within(self) -> Duration {
+        match self {
+            // The call, a probe and another one wait in vain.
+            Self::Silent | Self::Slow => TIMEOUT * 3 + Duration::from_secs(1),
+            Self::Stopped | Self::Emptied | Self::Cut => Duration::from_secs(1),
+        }
     }
 }
 
@@ -88,14 +110,11 @@ impl Round {
     }
 }
 
-/// A real outage: refused in time, then at once; who is known gets in all the while; afterwards
-/// everybody does.
+/// A real outage: refused in time, and once each worker knows of it, at once; who is known gets in
+/// all the while; afterwards everybody does.
 pub(crate) fn outage(row: &mut Row, outage: Outage) -> Result<(), String> {
     let stage = Stage::start(json!({
-        "provider": {
-            "timeout": "500ms", "retries": 1,
-            "circuit_breaker": {"failures": 5, "window": "10s", "open_for": format!("{OPEN}s")}
-        },
+        "provider": {"timeout": "500ms", "retries": 1},
         "cache": {"introspection": {"ttl": "5m"}}
     }))?;
     let mut wires = stage.even(CLIENTS)?;
@@ -103,16 +122,20 @@ pub(crate) fn outage(row: &mut Row, outage: Outage) -> Result<(), String> {
     let known = |_| "tok_10_profile".to_owned();
     let round = |about, within, method, path| Round { about, within, method, path };
     let in_time = TIMEOUT + GRACE;
-    let unavailable = |_: &str, reply: &Reply| reply.unavailable(OPEN);
+    let unavailable = |_: &str, reply: &Reply| reply.unavailable(RETRY);
     let serves = |token: &str, reply: &Reply| reply.serves(token);
     round("before", in_time, "GET", "/any").ask(row, &mut wires, known, serves)?;
+    round("new before", in_time, "GET", "/any").ask(row, &mut wires, tokens.fresh(), serves)?;
 
-    outage.begin(&stage);
-    round("new tokens", in_time, "GET", "/any").ask(row, &mut wires, tokens.fresh(), unavailable)?;
+    outage.begin(&stage)?;
+    for wire in wires.iter_mut().take(2) {
+        first_failure(row, &stage, wire, &tokens.fresh()(0), outage)?;
+    }
     let calls = stage.provider.introspections();
-    // It has opened just now.
-    let remains = |_: &str, reply: &Reply| reply.unavailable(OPEN) && reply.retry_after >= Some(OPEN - 1);
-    round("breaker open", GRACE, "GET", "/any").ask(row, &mut wires, tokens.fresh(), remains)?;
+    let open = stage.decisions("deny.circuit_open");
+    round("breaker open", GRACE, "GET", "/any").ask(row, &mut wires, tokens.fresh(), unavailable)?;
+    let open = stage.decisions("deny.circuit_open") - open;
+    row.must(open == 16, || format!("{open} × circuit_open of 16"));
     round("where outages open", GRACE, "GET", "/open")
         .ask(row, &mut wires, tokens.fresh(), |_, reply| reply.opened())?;
     let more = stage.provider.introspections() - calls;
@@ -124,9 +147,74 @@ pub(crate) fn outage(row: &mut Row, outage: Outage) -> Result<(), String> {
     outage.end(&stage)?;
     let took = recovers(&mut wires, &tokens.fresh(), ended)?;
     row.saw(format!("all well {} ms after it", took.as_millis()));
-    let soon = Duration::from_secs(OPEN) + TIMEOUT + GRACE;
-    row.must(took <= soon, || format!("all well only {took:?} after the outage"));
+    row.must(took <= BACK + GRACE, || format!("all well only {took:?} after the outage"));
     round("afterwards", in_time, "GET", "/any").ask(row, &mut wires, tokens.fresh(), serves)?;
+    stage.sound(row);
+    Ok(())
+}
+
+/// One request, of which the worker learns that the provider is away, with nobody else asking. Its
+/// log says when it knows.
+fn first_failure(
+    row: &mut Row,
+    stage: &Stage,
+    wire: &mut Wire,
+    token: &str,
+    outage: Outage,
+) -> Result<(), String> {
+    let told = stage.told_away();
+    let began = Instant::now();
+    let reply = wire.ask(&request("GET", "/any", token))?;
+    until(|| Ok(stage.told_away() > told)).map_err(|error| format!("nobody finds it out: {error}"))?;
+    let known = began.elapsed();
+    let (took, within) = (reply.took, outage.known_within());
+    row.saw(format!(
+        "first call 503 in {} ms, known to be away in {} ms",
+        took.as_millis(),
+        known.as_millis()
+    ));
+    row.must(reply.unavailable(RETRY), || format!("the first call: {}", reply.report()));
+    row.must(took <= TIMEOUT + GRACE, || format!("the first call took {took:?}"));
+    row.must(known <= within + GRACE, || format!("known only {known:?} after the first failed call began"));
+    Ok(())
+}
+
+/// How far apart requests come where hardly anybody asks.
+const SELDOM: Duration = Duration::from_secs(3);
+
+/// One request every three seconds is enough to find out: the first one is opened already, where its
+/// route opens, and the next ones are decided at once.
+pub(crate) fn seldom(row: &mut Row, outage: Outage) -> Result<(), String> {
+    let stage = Stage::start(json!({"provider": {"timeout": "500ms", "retries": 1}}))?;
+    let mut wires = stage.even(2)?;
+    let mut tokens = Tokens(0);
+    for wire in &mut wires {
+        let token = tokens.fresh()(0);
+        let reply = wire.ask(&request("GET", "/any", &token))?;
+        row.must(reply.serves(&token), || format!("before: {}", reply.report()));
+    }
+    outage.begin(&stage)?;
+    let began = Instant::now();
+    let within = TIMEOUT * 2 + GRACE;
+    // Each worker hears of a request every three seconds.
+    for (nth, (path, within)) in (0_u32..).zip([("/open", within), ("/open", GRACE), ("/any", GRACE)]) {
+        // The pace is what this is about.
+        std::thread::sleep((SELDOM * nth).saturating_sub(began.elapsed()));
+        for wire in &mut wires {
+            let reply = wire.ask(&request("GET", path, &tokens.fresh()(0)))?;
+            row.saw(format!("{path} {} in {} ms", reply.status, reply.took.as_millis()));
+            let right = if path == "/open" { reply.opened() } else { reply.unavailable(RETRY) };
+            row.must(right, || format!("request {nth}, {path}: {}", reply.report()));
+            row.must(reply.took <= within, || format!("request {nth}, {path}: {:?}", reply.took));
+        }
+    }
+    let open = stage.decisions("deny.circuit_open");
+    row.must(open == 2, || format!("{open} × circuit_open of 2"));
+    let ended = Instant::now();
+    outage.end(&stage)?;
+    let took = recovers(&mut wires, &tokens.fresh(), ended)?;
+    row.saw(format!("all well {} ms after it", took.as_millis()));
+    row.must(took <= BACK + GRACE, || format!("all well only {took:?} after the outage"));
     stage.sound(row);
     Ok(())
 }

@@ -15,13 +15,17 @@
 )]
 
 mod crowd;
+mod crush;
 mod faults;
 mod flood;
 mod hooks;
 mod load;
+mod pace;
+mod poison;
 mod provider;
 mod report;
 mod routes;
+mod second;
 mod stage;
 mod stub;
 mod wire;
@@ -30,16 +34,24 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use faults::Outage;
+use provider::Mood;
 use report::Row;
 
 /// A scenario: its name, what it requires, and what it does.
 type Scenario = (&'static str, &'static str, fn(&mut Row) -> Result<(), String>);
 
-const OUTAGE: &str = "503 within deadline + 200 ms, then at once without a call; known tokens served, on_provider_error obeyed; all well 3 s later";
+const OUTAGE: &str = "503 within deadline + 200 ms; away within 1 s (silent: 3 × timeout + 1 s) of the first failed call, with nobody else asking; then 503 at once without a call; known tokens served, on_provider_error obeyed; back within 2 s + timeout";
 
 const HOOKS: &str = "another webhook, known tokens, new ones and permissions: all 200 meanwhile; the flooded webhook takes deliveries after 3 s at most";
 
-const SCENARIOS: [Scenario; 12] = [
+const POISON: &str = "one caller, 50 times a second for 30 s each: a token on which the provider fails, 50 of them, 50 objects: none passes, 0 of 3,000 requests of others refused, breaker shut";
+
+const INVENTED: &str =
+    "2,000 at once, provider at 400 ms: none passes, known tokens served throughout, breaker shut";
+
+const SELDOM: &str = "one request every 3 s: the first one is opened, the next ones are decided at once; back within 2 s + timeout";
+
+const SCENARIOS: &[Scenario] = &[
     (
         "one_new_token",
         "1,000 concurrent requests: 1,000 right answers, ≤ 2 introspections",
@@ -56,8 +68,12 @@ const SCENARIOS: [Scenario; 12] = [
         routes::two_routes,
     ),
     ("provider_stopped", OUTAGE, |row| faults::outage(row, Outage::Stopped)),
+    ("provider_without_endpoints", OUTAGE, |row| faults::outage(row, Outage::Emptied)),
+    ("provider_silent", OUTAGE, |row| faults::outage(row, Outage::Silent)),
     ("provider_late", OUTAGE, |row| faults::outage(row, Outage::Slow)),
     ("provider_reset_mid_body", OUTAGE, |row| faults::outage(row, Outage::Cut)),
+    ("provider_stopped_seldom_asked", SELDOM, |row| faults::seldom(row, Outage::Stopped)),
+    ("provider_without_endpoints_seldom_asked", SELDOM, |row| faults::seldom(row, Outage::Emptied)),
     (
         "provider_429",
         "503 with its Retry-After, 30 s at most, within deadline + 200 ms; no call meanwhile, but refreshes; nobody is let in",
@@ -66,6 +82,36 @@ const SCENARIOS: [Scenario; 12] = [
     ("webhook_heads", HOOKS, hooks::heads),
     ("webhook_bodies", HOOKS, hooks::bodies),
     ("webhook_names", HOOKS, hooks::names),
+    ("poison_500_at_2_workers", POISON, |row| poison::poisoned(row, 2, Mood::Broken)),
+    ("poison_500_at_8_workers", POISON, |row| poison::poisoned(row, 8, Mood::Broken)),
+    ("poison_hang_at_2_workers", POISON, |row| poison::poisoned(row, 2, Mood::Held)),
+    ("poison_hang_at_8_workers", POISON, |row| poison::poisoned(row, 8, Mood::Held)),
+    (
+        "probe_answered_500",
+        "never away for a probe that is answered 500 from the start; away when it is gone",
+        poison::probe_answered_500,
+    ),
+    ("invented_tokens_at_2_workers", INVENTED, |row| crush::invented(row, 2)),
+    ("invented_tokens_at_8_workers", INVENTED, |row| crush::invented(row, 8)),
+    (
+        "rolling_deploy",
+        "one of two endpoints refuses, 200 new tokens at once: nobody refused, nobody opened, breaker shut",
+        |row| crush::rolling_deploy(row, 1),
+    ),
+    ("rolling_deploy_without_retries", "the same: nobody opened, breaker shut", |row| {
+        crush::rolling_deploy(row, 0)
+    }),
+    ("cold_start", "5,000 users at once, provider at 20 ms: 0 × 503", crush::cold_start),
+    (
+        "own_budget",
+        "over his own budget, nobody keeps a permission that was taken from him",
+        second::own_budget,
+    ),
+    (
+        "second_level",
+        "after 60,000 invented tokens 100 new ones cost 100 introspections at two workers; after 120,000 more a revoked one is not served stale",
+        second::second_level,
+    ),
     (
         "few_tokens",
         "100,000 requests over 1,000 tokens: all answers right, ≤ 1,050 introspections",

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use harness::control::until;
+use serde_json::Value;
 
 use crate::stub::{Does, Request, Serve, Stub, lock, reply};
 
@@ -59,6 +60,8 @@ impl Identity {
 pub(crate) enum Mood {
     /// It answers.
     Well,
+    /// 500.
+    Broken,
     /// It answers so late.
     Slow(Duration),
     /// It answers when it is well again.
@@ -69,13 +72,40 @@ pub(crate) enum Mood {
     TooMany(u64),
 }
 
+/// Who asks, which the name of the token or object says: it may behave differently to each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Clients.
+    Anybody,
+    /// A client who knows names on which it fails: they begin with `poison`.
+    Poisoner,
+    /// The gate, with its probe.
+    Probe,
+}
+
+impl Asker {
+    fn of(name: &str) -> Self {
+        let name = name.strip_prefix("avnl_ses_").unwrap_or(name);
+        match () {
+            () if name.starts_with("avnology-gate-probe-") => Self::Probe,
+            () if name.starts_with("poison") => Self::Poisoner,
+            () => Self::Anybody,
+        }
+    }
+}
+
 /// What it has been asked.
 struct State {
-    mood: Mood,
+    /// By [`Asker`].
+    moods: [Mood; 3],
     /// Tokens that are answered well, whatever the mood.
     spared: BTreeSet<String>,
+    /// Tokens and objects to which it says no.
+    revoked: BTreeSet<String>,
+    /// By token or object.
     calls: HashMap<String, u64>,
     introspections: u64,
+    probes: u64,
     /// Calls with wrong credentials, or of unknown paths.
     strange: u64,
 }
@@ -94,10 +124,12 @@ pub(crate) struct Provider {
 impl Provider {
     pub(crate) fn start() -> Result<Self, String> {
         let state = State {
-            mood: Mood::Well,
+            moods: [Mood::Well; 3],
             spared: BTreeSet::new(),
+            revoked: BTreeSet::new(),
             calls: HashMap::new(),
             introspections: 0,
+            probes: 0,
             strange: 0,
         };
         let inner = Arc::new(Inner { state: Mutex::new(state), changed: Condvar::new() });
@@ -105,10 +137,26 @@ impl Provider {
         Ok(Self { stub: Stub::start(serve)?, inner })
     }
 
-    /// Changes how it behaves; what was held is answered when it is well.
+    /// Changes how it behaves to clients; what was held is answered when it is well.
     pub(crate) fn mood(&self, mood: Mood) {
-        lock(&self.inner.state).mood = mood;
+        self.mood_to(Asker::Anybody, mood);
+    }
+
+    /// Changes how it behaves to whoever asks.
+    pub(crate) fn mood_to_all(&self, mood: Mood) {
+        lock(&self.inner.state).moods = [mood; 3];
         self.inner.changed.notify_all();
+    }
+
+    /// Changes how it behaves to some.
+    pub(crate) fn mood_to(&self, asker: Asker, mood: Mood) {
+        lock(&self.inner.state).moods[asker as usize] = mood;
+        self.inner.changed.notify_all();
+    }
+
+    /// Says no to this token or object from now on.
+    pub(crate) fn revoke(&self, name: &str) {
+        lock(&self.inner.state).revoked.insert(name.to_owned());
     }
 
     /// Answers this token well from now on.
@@ -116,12 +164,17 @@ impl Provider {
         lock(&self.inner.state).spared.insert(token.to_owned());
     }
 
-    /// How many introspections there were.
+    /// How many introspections there were, without probes.
     pub(crate) fn introspections(&self) -> u64 {
         lock(&self.inner.state).introspections
     }
 
-    /// How many introspections of this token there were.
+    /// How many probes there were.
+    pub(crate) fn probes(&self) -> u64 {
+        lock(&self.inner.state).probes
+    }
+
+    /// How many calls about this token or object there were.
     pub(crate) fn of(&self, token: &str) -> u64 {
         lock(&self.inner.state).calls.get(token).copied().unwrap_or(0)
     }
@@ -140,27 +193,41 @@ impl Provider {
 
 impl Inner {
     /// Waits until the mood is another one, or for so long.
-    fn wait(&self, mood: Mood, time: Duration) {
+    fn wait(&self, asker: Asker, mood: Mood, time: Duration) {
         let end = Instant::now() + time;
         let state = lock(&self.state);
         let left = end.saturating_duration_since(Instant::now());
         drop(
             self.changed
-                .wait_timeout_while(state, left, |state| state.mood == mood)
+                .wait_timeout_while(state, left, |state| state.moods[asker as usize] == mood)
                 .unwrap_or_else(PoisonError::into_inner),
         );
     }
 
+    /// Counts a question about a token or an object. Whether it was revoked.
+    fn count(&self, name: &str, asker: Asker, is_introspection: bool, is_strange: bool) -> bool {
+        let mut state = lock(&self.state);
+        state.strange += u64::from(is_strange);
+        if asker == Asker::Probe {
+            state.probes += 1;
+        } else {
+            state.introspections += u64::from(is_introspection);
+            *state.calls.entry(name.to_owned()).or_default() += 1;
+        }
+        state.revoked.contains(name)
+    }
+
     /// Does what the mood says, with the answer that would be a good one.
-    fn moody(&self, token: &str, good: &str) -> Does {
+    fn moody(&self, name: &str, asker: Asker, good: &str) -> Does {
         let mood = {
             let state = lock(&self.state);
-            if state.spared.contains(token) { Mood::Well } else { state.mood }
+            if state.spared.contains(name) { Mood::Well } else { state.moods[asker as usize] }
         };
         match mood {
             Mood::Well => {}
-            Mood::Slow(time) => self.wait(mood, time),
-            Mood::Held => self.wait(mood, HELD),
+            Mood::Slow(time) => self.wait(asker, mood, time),
+            Mood::Held => self.wait(asker, mood, HELD),
+            Mood::Broken => return Does::Answers(reply("500 Internal Server Error", "", "{}")),
             Mood::Cut => {
                 let whole = reply("200 OK", "", good);
                 return Does::Breaks(whole[..whole.len() - good.len() / 2].to_vec());
@@ -186,18 +253,21 @@ impl Serve for Inner {
                     pairs.find(|(key, _)| *key == name).map_or("", |(_, value)| value)
                 };
                 let token = member("token");
-                {
-                    let mut state = lock(&self.state);
-                    state.introspections += 1;
-                    state.strange += u64::from(member("client_id") != "cli_gate");
-                    *state.calls.entry(token.to_owned()).or_default() += 1;
-                }
-                match Identity::of(token) {
-                    Some(identity) => self.moody(token, &identity.json()),
-                    None => self.moody(token, r#"{"active":false}"#),
+                let asker = Asker::of(token);
+                let is_revoked = self.count(token, asker, true, member("client_id") != "cli_gate");
+                match Identity::of(token).filter(|_| !is_revoked) {
+                    Some(identity) => self.moody(token, asker, &identity.json()),
+                    None => self.moody(token, asker, r#"{"active":false}"#),
                 }
             }
-            "/v1/permissions:check" => self.moody("", r#"{"allowed":true}"#),
+            "/v1/permissions:check" => {
+                let check: Value = serde_json::from_str(body).unwrap_or_default();
+                let object = check["object"].as_str().unwrap_or_default();
+                let asker = Asker::of(object);
+                let is_revoked = self.count(object, asker, false, object.is_empty());
+                let is_allowed = !is_revoked && asker != Asker::Probe;
+                self.moody(object, asker, &format!(r#"{{"allowed":{is_allowed}}}"#))
+            }
             _ => {
                 lock(&self.state).strange += 1;
                 Does::Answers(reply("404 Not Found", "", "{}"))

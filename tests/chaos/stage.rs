@@ -1,5 +1,6 @@
-//! A real Envoy with two workers, a provider and a service of its own: what each scenario plays on.
+//! A real Envoy with two workers or more, a provider and a service of its own: what each scenario plays on.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
@@ -62,14 +63,19 @@ fn merge(into: &mut Value, changes: Value) {
 }
 
 impl Stage {
-    /// Starts everything.
+    /// Starts everything, with as many workers as are shipped.
     pub(crate) fn start(changes: Value) -> Result<Self, String> {
+        Self::with(WORKERS, changes)
+    }
+
+    /// Starts everything.
+    pub(crate) fn with(workers: u32, changes: Value) -> Result<Self, String> {
         let port = Reserved::new(0).map_err(|error| format!("a port: {error}"))?;
         let provider = Provider::start()?;
         let service = Stub::start(std::sync::Arc::new(Service))?;
         let environment = ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let module = sample::module()?;
-        let envoy = Envoy::start(Options { workers: WORKERS, environment, module, narrate: false })?;
+        let envoy = Envoy::start(Options { workers, environment, module, narrate: false })?;
         // A line per refused request would be all that a flood's disk is good for.
         envoy.post("/logging?wasm=info")?;
         let refused = |Refused(text)| text;
@@ -89,6 +95,52 @@ impl Stage {
     pub(crate) fn service_goes(&self) -> Result<(), String> {
         let empty = sample::cluster("upstream", "upstream", None);
         self.envoy.put_clusters(vec![empty]).map_err(|Refused(text)| text)
+    }
+
+    /// The provider's endpoints are at these addresses from now on.
+    pub(crate) fn provider_at(&self, addresses: &[SocketAddr]) -> Result<(), String> {
+        let mut cluster = sample::cluster("avnology", "avnology", addresses.first().copied());
+        let endpoint = |address: &SocketAddr| {
+            let place = json!({"address": address.ip().to_string(), "port_value": address.port()});
+            json!({"endpoint": {"address": {"socket_address": place}}})
+        };
+        if let Some(endpoints) = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints") {
+            *endpoints = addresses.iter().map(endpoint).collect();
+        }
+        self.envoy.put_clusters(vec![cluster]).map_err(|Refused(text)| text)
+    }
+
+    /// The gate's decisions of a kind, such as `deny.circuit_open`; of all kinds that begin so,
+    /// where the name ends with a dot.
+    pub(crate) fn decisions(&self, kind: &str) -> u64 {
+        let prefix = "wasmcustom.avnology_gate.decision.";
+        let counts = self.envoy.stats("avnology_gate%5C.decision");
+        let named = counts.iter().filter_map(|(name, count)| Some((name.strip_prefix(prefix)?, count)));
+        let is_meant = |name: &str| name == kind || (kind.ends_with('.') && name.starts_with(kind));
+        named.filter(|(name, _)| is_meant(name)).map(|(_, count)| count).sum()
+    }
+
+    /// All the gate's decisions, on one line.
+    pub(crate) fn all_decisions(&self) -> String {
+        let counts = self.envoy.stats("avnology_gate%5C.decision");
+        let text = counts.iter().map(|(name, count)| {
+            format!("{} ×{count}", name.trim_start_matches("wasmcustom.avnology_gate.decision."))
+        });
+        text.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What must hold where the provider was never away: the breaker was shut, and nothing opened.
+    pub(crate) fn never_away(&self, row: &mut Row) {
+        let (open, opened) = (self.decisions("deny.circuit_open"), self.decisions("fail_open."));
+        row.must(open == 0, || format!("{open} × circuit_open"));
+        row.must(opened == 0, || format!("{opened} requests were let in for an outage"));
+        let told = self.told_away();
+        row.must(told == 0, || format!("{told} workers say that the provider is away"));
+    }
+
+    /// How often a worker has said that the provider is away, which each does once a minute.
+    pub(crate) fn told_away(&self) -> usize {
+        self.envoy.log().matches("avnology_gate: circuit_open: ").count()
     }
 
     /// A counter or gauge of Envoy's.
@@ -123,7 +175,7 @@ impl Stage {
 
     /// Opens so many connections, the same number to each worker.
     pub(crate) fn even(&self, count: usize) -> Result<Vec<Wire>, String> {
-        let workers = (0..WORKERS).cycle().take(count);
+        let workers = (0..self.envoy.workers).cycle().take(count);
         workers.map(|worker| self.one(worker)).collect()
     }
 
@@ -132,8 +184,8 @@ impl Stage {
         self.envoy.connect_to(self.port.address, NAME, worker).and_then(Wire::over)
     }
 
-    /// Opens so many connections, as the kernel shares them out; each worker gets an eighth of them
-    /// at the least.
+    /// Opens so many connections, as the kernel shares them out; each worker gets a quarter of its
+    /// share at the least, where they are many.
     pub(crate) fn many(&self, count: usize) -> Result<Vec<Wire>, String> {
         let before: Vec<u64> = self.accepted();
         let wires: Vec<Wire> = (0..count).map(|_| Wire::open(self.port.address)).collect::<Result<_, _>>()?;
@@ -144,7 +196,10 @@ impl Stage {
             Ok(now.iter().sum::<u64>() >= all)
         })?;
         let shares: Vec<u64> = now();
-        if shares.iter().any(|share| *share < all / 8) {
+        // Of a few the kernel may give one worker none.
+        let share = Some(all / u64::from(self.envoy.workers)).filter(|share| *share >= 32);
+        let least = share.unwrap_or(0) / 4;
+        if shares.iter().any(|share| *share < least) {
             return Err(format!("the workers share {count} connections as {shares:?}"));
         }
         Ok(wires)
@@ -153,7 +208,7 @@ impl Stage {
     /// How many connections each worker has accepted.
     fn accepted(&self) -> Vec<u64> {
         let name = |worker| format!("listener.{NAME}.worker_{worker}.downstream_cx_total");
-        (0..WORKERS).map(|worker| self.stat(&name(worker))).collect()
+        (0..self.envoy.workers).map(|worker| self.stat(&name(worker))).collect()
     }
 
     /// The memory of Envoy's process that is in use, in KiB.

@@ -10,11 +10,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use harness::control::until;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// What connections' threads need; the system's own choice would be two megabytes for each of a
 /// thousand.
 const STACK: usize = 256 * 1024;
+
+/// Connections that are not accepted yet; the kernel may allow fewer.
+const BACKLOG: i32 = 4096;
 
 /// What answers.
 pub(crate) trait Serve: Send + Sync + 'static {
@@ -76,10 +79,20 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A port on which many can connect at the same moment: the standard library lets 128 of them wait,
+/// and the others would be taken for a provider that is not there.
+fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 impl Stub {
     /// Starts on any free port.
     pub(crate) fn start(serve: Arc<dyn Serve>) -> Result<Self, String> {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+        let listener = listener(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let shared = Arc::new(Shared { serve, stop: AtomicBool::new(false), connections: Mutex::default() });
         let stub = Self { address, shared, accepting: Mutex::default() };
@@ -127,12 +140,12 @@ impl Stub {
 
     /// Opens the same port again.
     pub(crate) fn resume(&self) -> Result<(), String> {
-        let mut listener = None;
+        let mut open = None;
         until(|| {
-            listener = TcpListener::bind(self.address).ok();
-            Ok(listener.is_some())
+            open = listener(self.address).ok();
+            Ok(open.is_some())
         })?;
-        listener.into_iter().for_each(|listener| self.listen(listener));
+        open.into_iter().for_each(|listener| self.listen(listener));
         Ok(())
     }
 }

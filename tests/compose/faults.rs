@@ -22,11 +22,11 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(200);
 /// Envoy's default interval between DNS queries.
 const RESOLVES: Duration = Duration::from_secs(5);
-/// The shipped `open_for`: the breaker of an endpoint that has just failed stays open for this
-/// long.
-const OPEN: Duration = Duration::from_secs(5);
-/// What the command, the provider's start, a last timeout and the probe may take beyond that.
-const BACK: Duration = Duration::from_secs(3);
+/// How long after its return an endpoint that was away is known to be there: the time until the
+/// next probe, and its timeout.
+const PROBED: Duration = Duration::from_secs(2).saturating_add(TIMEOUT);
+/// What the command and the provider's start may take beyond that.
+const BACK: Duration = Duration::from_secs(2);
 
 const CLIENTS: &[(Kind, Version)] = &[
     (Kind::Token("tok_alice"), Version::Http1),
@@ -69,8 +69,8 @@ const KILLED: Fault = Fault {
     recovers: RECOVERS,
 };
 
-/// The name is resolved again, and the breaker may have opened just before that.
-const RECOVERS: Duration = RESOLVES.saturating_add(OPEN).saturating_add(BACK);
+/// The name is resolved again, and then a probe is answered.
+const RECOVERS: Duration = RESOLVES.saturating_add(PROBED).saturating_add(BACK);
 
 const FAULTS: &[Fault] = &[
     Fault {
@@ -79,7 +79,7 @@ const FAULTS: &[Fault] = &[
         make: |project| act(&["pause"], project),
         undo: |project| act(&["unpause"], project),
         lasts: Duration::from_secs(4),
-        recovers: OPEN.saturating_add(BACK),
+        recovers: PROBED.saturating_add(BACK),
     },
     KILLED,
     Fault {
@@ -340,7 +340,7 @@ fn moved(table: &Table) -> Outcome {
     names.delay(Some(delay));
     let undone = load.now();
     // Envoy gives up a query without an answer after 5 s, each time it sends one.
-    let recovers = 4 * RESOLVES + RESOLVES + delay + OPEN;
+    let recovers = 4 * RESOLVES + RESOLVES + delay + PROBED;
     let end = undone + recovers;
     // No longer than needed: four seconds of good answers are enough.
     let good_since = |load: &Load| {

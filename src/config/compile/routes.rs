@@ -168,16 +168,14 @@ impl Compiler<'_> {
         let all = self.checks(&require.all, parameters, shared);
         let any = self.checks(&require.any, parameters, shared);
         let checks = || all.iter().chain(&any);
+        let of_claims = requirement.claims.iter().flat_map(|(_, t)| t).flat_map(Template::request_values);
+        let of_checks = checks().flat_map(|c| c.object.request_values().chain(c.subject.request_values()));
         let mut inputs: Vec<RequestValue> = Vec::new();
-        for template in requirement.claims.iter().flat_map(|(_, templates)| templates) {
-            inputs.extend(template.request_values().cloned());
+        for value in of_claims.chain(of_checks).chain(&shared.identity_values) {
+            if !inputs.contains(value) {
+                inputs.push(value.clone());
+            }
         }
-        inputs.extend(
-            checks().flat_map(|c| c.object.request_values().chain(c.subject.request_values())).cloned(),
-        );
-        inputs.extend(shared.identity_values.iter().cloned());
-        inputs.sort();
-        inputs.dedup();
         let sessions = fields::SESSIONS.of(raw.sessions);
         if sessions && !shared.has_sessions {
             self.problems.push(

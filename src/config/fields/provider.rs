@@ -29,8 +29,8 @@ pub(crate) const RETRIES: Field<Number, Or<u32>> = Field::new(
     Number { min: 0, max: 5 },
     Or(1),
     "how often Envoy asks again within the timeout: after a 5xx, a 408, a reset or a failed connection, and \
-     beside a try from which nothing was heard for 0.45 × `timeout`; not for sessions, and not while more \
-     than half of the callouts that may be are under way",
+     beside a try from which nothing was heard for 0.45 × `timeout`; not for sessions. While more than \
+     half of the callouts that may be are under way, only after a failed connection",
 );
 
 pub(crate) const CIRCUIT_BREAKER: Field<ObjectOrOff, Optional> = Field::new(

@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::client::{self, Answer, Ask, Version};
+use crate::client::{self, Answer, Ask, PATIENCE, Version};
 use crate::control::Provider;
 use crate::corpus::{ENVIRONMENT, WEBHOOK_SECRET};
 use crate::envoy::{Envoy, Options, Refused};
@@ -39,6 +39,8 @@ struct Show {
 enum What {
     /// To the gate.
     Request { method: &'static str, path: &'static str, headers: &'static [(&'static str, &'static str)] },
+    /// To the gate, once it has noticed that the provider is back.
+    Later { path: &'static str, headers: &'static [(&'static str, &'static str)] },
     /// A webhook to the gate, signed with the secret that the gate knows or not at all.
     Webhook { signed: bool },
     /// To the stand-in's control port.
@@ -106,8 +108,8 @@ const SHOWS: &[Show] = &[
     },
     Show { about: "start it again", what: What::Control { path: "/resume" } },
     Show {
-        about: "200: bob too",
-        what: What::Request { method: "GET", path: "/api/profile", headers: &[BOB] },
+        about: "200: bob too, once the gate has found out",
+        what: What::Later { path: "/api/profile", headers: &[BOB] },
     },
 ];
 
@@ -211,6 +213,10 @@ impl Show {
                 }
                 out
             }
+            What::Later { path, headers } => {
+                let what = What::Request { method: "GET", path, headers };
+                format!("sleep 2; {}", Self { about: self.about, what }.command(gate, control))
+            }
             What::Webhook { signed } => {
                 let signature = if *signed {
                     format!(
@@ -233,6 +239,17 @@ impl Show {
             What::Request { method, path, headers } => {
                 let ask = Ask::new(method, path, &gate.to_string());
                 (gate, headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value)))
+            }
+            What::Later { path, headers } => {
+                let end = Instant::now() + PATIENCE;
+                loop {
+                    let what = What::Request { method: "GET", path, headers };
+                    let answer = Self { about: self.about, what }.send(gate, control)?;
+                    if answer.status != 503 || Instant::now() > end {
+                        return Ok(answer);
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
             }
             What::Webhook { signed } => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

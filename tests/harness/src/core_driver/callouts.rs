@@ -90,7 +90,9 @@ impl World<'_> {
             body: &callout.body,
         };
         // Envoy's router retries within the one timeout, if the callout's own headers ask for it.
-        let retries = if named("x-envoy-retry-on").is_empty() { "" } else { named("x-envoy-max-retries") };
+        // Here everything is sent.
+        let is_retried = named("x-envoy-retry-on").starts_with("5xx");
+        let retries = if is_retried { named("x-envoy-max-retries") } else { "" };
         let mut retries: u32 = retries.parse().unwrap_or_default();
         let per_try = named("x-envoy-upstream-rq-per-try-timeout-ms").parse().map(Duration::from_millis);
         let mut start = Duration::ZERO;
