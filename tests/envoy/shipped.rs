@@ -35,8 +35,10 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
 
 /// `make run POLICY=file`, on ports that README shows in their usual place.
 fn own_policy() -> Outcome {
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr());
-    let port = free.map_err(|error| error.to_string())?.port().min(65_534);
+    // Any port may be the near end of somebody's connection.
+    let bind = |port| std::net::TcpListener::bind(("127.0.0.1", port));
+    let is_free = |port: &u16| bind(*port).is_ok() && bind(port.saturating_add(1)).is_ok();
+    let port = (20_000..30_000).step_by(2).find(is_free).ok_or("no two free ports")?;
     let policy = br#"{"routes": [], "ready_path": "/here"}"#;
     ensure!(Demo::start(port, false, Some(policy.to_vec())).is_err(), "no routes, and it runs");
     let policy = br#"{"routes": [{"match": {"path": "/x"}, "access": "public"}], "ready_path": "/here"}"#;
