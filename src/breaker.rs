@@ -233,15 +233,16 @@ impl CircuitBreaker {
             // The first use tells whether the endpoint answers the probe at all.
             return Some(now);
         };
-        let after = |percent: u32| {
+        let after = |percent: u32, interval: Duration| {
             Some(last.saturating_add(interval.checked_div(100).unwrap_or_default().saturating_mul(percent)))
         };
         match self.suspicion? {
             // The second one at once, so that one lost packet is not half of an outage. Once: a
             // host that refuses to start it does so at once too.
             Suspicion { is_second_due: true, .. } => Some(now),
-            Suspicion { failed_probes: 0, .. } => after(LEAST),
-            Suspicion { .. } => after(LEAST.saturating_add(u32::from(jitter) % SPREAD)),
+            // However seldom it is probed while it is away, that it is away shows soon.
+            Suspicion { failed_probes: 0, .. } => after(LEAST, interval.min(SOON)),
+            Suspicion { .. } => after(LEAST.saturating_add(u32::from(jitter) % SPREAD), interval),
         }
     }
 
@@ -325,6 +326,8 @@ pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(30);
 const ENOUGH: u32 = 2;
 /// How long after the first failed call answers to other calls are waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The longest time after one suspicion until the next one is probed.
+const SOON: Duration = Duration::from_secs(1);
 /// The shortest time between two probes, in percent of the interval.
 const LEAST: u32 = 80;
 /// How much longer it may be, in percent of the interval.
@@ -459,6 +462,18 @@ mod tests {
         let _ = probe(&mut never, ProbeOutcome::Failed, 21);
         assert_eq!(probe(&mut never, ProbeOutcome::Failed, 22), Transition::Opened, "nobody answers");
         assert_eq!(probe(&mut never, ProbeOutcome::ServerError, 23), Transition::Closed, "it is back");
+    }
+
+    #[test]
+    fn a_long_interval_delays_the_return_and_not_the_discovery() {
+        let mut breaker = CircuitBreaker::new(Some(Duration::from_secs(60)));
+        assert!(breaker.on_start());
+        assert_eq!(probe(&mut breaker, ProbeOutcome::Answered, 0), Transition::None);
+        let _ = end(&mut breaker, CallOutcome::Failed, 1, 1);
+        assert_eq!(breaker.probe_due(at(1), 0), Some(at(800)));
+        let _ = probe(&mut breaker, ProbeOutcome::Failed, 800);
+        assert_eq!(probe(&mut breaker, ProbeOutcome::Failed, 801), Transition::Opened);
+        assert_eq!(breaker.probe_due(at(802), 0), Some(at(48_801)));
     }
 
     #[test]

@@ -38,7 +38,8 @@ impl Times {
                 hour,
                 Or(ttl),
                 "how old a yes may be, counted from when it was asked for; `0s`: ask every time. So a \
-                 revoked token passes for so long at most. It never counts past the token's `exp`",
+                 revoked token passes for so long at most, and for `stale_if_error` while it cannot be \
+                 asked about. It never counts past the token's `exp`",
             ),
             negative_ttl: Field::new("negative_ttl", hour, Or(negative_ttl), "the same for a no"),
             stale_if_error: Field::new(
@@ -75,8 +76,12 @@ pub(crate) mod budgets {
     pub(crate) const REFRESHES: Field<ObjectOrOff, Optional> =
         Field::new("refreshes", ObjectOrOff, Optional::NONE, "for tokens that were");
 
-    pub(crate) const PERMISSIONS: Field<ObjectOrOff, Optional> =
-        Field::new("permissions", ObjectOrOff, Optional::NONE, "for permission checks");
+    pub(crate) const PERMISSIONS: Field<ObjectOrOff, Optional> = Field::new(
+        "permissions",
+        ObjectOrOff,
+        Optional::NONE,
+        "for permission checks; `off` switches `per_subject` off too",
+    );
 
     pub(crate) const PER_SUBJECT: Field<ObjectOrOff, Optional> = Field::new(
         "per_subject",
