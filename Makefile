@@ -1,6 +1,6 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help setup targets build run demo test lint e2e images compose-up compose-test compose-down chaos size instructions \
+.PHONY: help setup targets build run demo test lint e2e attack images compose-up compose-test compose-down chaos size instructions \
 	valgrind bench check clean
 
 CARGO ?= cargo
@@ -41,11 +41,12 @@ run: setup build ## runs the gate in Envoy with a stand-in provider and an examp
 demo: setup build ## the same, but sends the requests itself, shows the answers and stops
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
 
-test: setup lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, containers where there is Docker
+test: setup lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
 	$(CARGO) test --workspace --test architecture --test cases --test coverage --test differential --test docs
 	$(CARGO) test --workspace --test envoy
+	$(CARGO) test --workspace --test attack -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.
 	@if tools/compose --available; then $(MAKE) --no-print-directory compose-test FILTER=--quiet; \
 	else echo "make test: the containers are SKIPPED; everything else has passed"; fi
@@ -61,6 +62,9 @@ lint: targets ## formatting, clippy on both targets, documentation
 
 e2e: setup build ## the real-Envoy tests alone; FILTER=text picks some
 	$(CARGO) test --workspace --test envoy -- $(FILTER)
+
+attack: setup build ## the attack suite at its full size: every row also byte by byte, floods; FILTER=text picks some
+	ATTACK_WHOLE=1 $(CARGO) test --workspace --test attack -- --quiet $(FILTER)
 
 images: targets ## the container images; without a registry, of what this machine has
 	@tools/compose --available

@@ -1,5 +1,6 @@
 //! Runs the gate's cases: against the core alone in virtual time, and against a real Envoy.
 
+pub mod attack;
 pub mod client;
 pub mod compose;
 pub mod control;
