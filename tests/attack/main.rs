@@ -1,4 +1,5 @@
-//! Attacks on a real Envoy with the packed module: raw bytes over HTTP/1, raw frames over HTTP/2.
+//! Attacks on a real Envoy with the packed module: raw bytes over HTTP/1, raw frames over HTTP/2,
+//! and a framework behind the gate that must read the request that the gate judged.
 //!
 //! The rows are data, in `tests/attack/rows`; README.md beside them says what each member means.
 
@@ -11,6 +12,7 @@
 )]
 
 mod play;
+mod readings;
 mod stage;
 
 use std::path::Path;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use harness::attack::{self, Row};
+use harness::framework::Framework;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::play::Pace;
@@ -50,13 +53,16 @@ fn main() -> ExitCode {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attack");
     let whole = std::env::var_os(WHOLE).is_some();
     let stages = Stages::default();
-    let trials = match attack::load(&folder.join("rows")) {
+    let mut trials = match attack::load(&folder.join("rows")) {
         Ok(rows) => {
             let rows = rows.into_iter().enumerate();
             rows.flat_map(|(number, row)| row_trials(row, number % LANES, &stages, whole)).collect()
         }
         Err(problem) => vec![Trial::test("rows", move || Err(problem.into()))],
     };
+    // Started here and not by a trial: it ends with the thread that starts it.
+    let framework = Framework::start(&folder, "reads:app").map(|found| found.map(Arc::new));
+    trials.extend(readings::trials(&folder.join("rows"), framework, &stages));
     let conclusion = libtest_mimic::run(&arguments, trials);
     match stages.verify_shutdown() {
         Ok(()) => conclusion.exit_code(),

@@ -9,6 +9,7 @@ pub mod corpus;
 pub mod demo;
 pub mod envoy;
 pub mod envoy_driver;
+pub mod framework;
 pub mod port;
 pub mod sample;
 pub mod scene;
