@@ -1,7 +1,7 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help setup targets build run demo test lint e2e attack gunicorn images compose-up compose-test compose-down chaos size instructions \
-	valgrind bench check clean
+.PHONY: help announce setup targets build run demo test lint e2e attack gunicorn images compose-up compose-test compose-down chaos \
+	size instructions valgrind bench check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -37,8 +37,11 @@ $(MODULE): $(RAW) tools/pack/imports.txt $(wildcard tools/pack/src/*.rs) tools/p
 	@mkdir -p $(@D)
 	$(PACK) $(RAW) $@ --imports tools/pack/imports.txt
 
-run: setup build ## runs the gate in Envoy with a stand-in provider and an example service, until interrupted
-	@$(CARGO) run --quiet --package avnology-harness --bin gate-run
+run: announce setup build ## runs the gate in Envoy with a stand-in provider and an example service; POLICY=file runs yours
+	@GATE_POLICY="$(POLICY)" $(CARGO) run --quiet --package avnology-harness --bin gate-run
+
+announce:
+	@echo "make run: compiles the module and what is around it; the first time takes some minutes"
 
 demo: setup build ## the same, but sends the requests itself, shows the answers and stops
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo

@@ -1,9 +1,9 @@
 //! The credential of a request: where it may be, and what makes it malformed.
 
-use crate::http::head::{Reading, RequestHead};
+use crate::http::head::{Reading, RequestHead, normalized_eq};
 use crate::http::query::{self, MOST_PAIRS, Query};
 use crate::refusal::Denial;
-use crate::secret::{MAX_TOKEN, Secret, Token};
+use crate::secret::{Secret, Token};
 use std::borrow::Cow;
 
 /// One place where a token may be.
@@ -30,7 +30,7 @@ pub(crate) enum Source {
     },
 }
 
-/// The token of a request; `None` if it has none.
+/// The token of a request; `None` if it has none. `max_bytes`: the longest that is taken.
 ///
 /// # Errors
 /// [`Denial::MalformedCredential`] if a source violates the grammar or appears twice,
@@ -40,6 +40,7 @@ pub(crate) fn extract(
     sources: &[Source],
     head: &RequestHead<'_>,
     query: &Query<'_>,
+    max_bytes: usize,
 ) -> Result<Option<Token>, Denial> {
     let reads_cookies = sources.iter().any(|source| matches!(source, Source::Cookie { .. }));
     let cookies = if reads_cookies { cookies(head)? } else { Vec::new() };
@@ -47,7 +48,7 @@ pub(crate) fn extract(
     let mut cookie_origins: Option<&[String]> = None;
     let mut vouched = false;
     for source in sources {
-        let Some(token) = source.read(head, query, &cookies)? else { continue };
+        let Some(token) = source.read(head, query, &cookies, max_bytes)? else { continue };
         if found.as_ref().is_some_and(|f| *f != token) {
             return Err(Denial::ConflictingCredentials);
         }
@@ -86,6 +87,7 @@ impl Source {
         head: &RequestHead<'a>,
         query: &Query<'a>,
         cookies: &[Cookie<'a>],
+        max_bytes: usize,
     ) -> Result<Option<Cow<'a, str>>, Denial> {
         let value = match self {
             Self::Header { name, scheme } => match head.read(name) {
@@ -114,7 +116,7 @@ impl Source {
                 Reading::One(value) => value,
             },
         };
-        if value.len() > MAX_TOKEN || !is_b64token(&value) {
+        if value.len() > max_bytes || !is_b64token(&value) {
             return Err(Denial::MalformedCredential);
         }
         let text = match value {
@@ -131,6 +133,17 @@ impl Source {
             Self::Cookie { .. } => Some("cookie"),
             Self::Query { .. } => None,
         }
+    }
+
+    /// Whether a header with this name and value carries what this source reads as a credential,
+    /// be it malformed. A name that a server may read as the source's own counts as it.
+    pub(crate) fn is_credential(&self, name: &[u8], value: &[u8]) -> bool {
+        let Self::Header { name: own, scheme } = self else { return false };
+        normalized_eq(name, own.as_bytes())
+            && match scheme {
+                Some(scheme) => after_scheme(Cow::Borrowed(value), scheme).is_some(),
+                None => !value.is_empty(),
+            }
     }
 
     /// The query parameter that this source reads.
@@ -223,14 +236,22 @@ fn cookie<'a>(cookies: &[Cookie<'a>], name: &str) -> Result<Option<&'a [u8]>, De
 fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|b| *b == b';').filter_map(|pair| {
         let at = pair.iter().position(|b| *b == b'=')?;
-        Some((pair.get(..at)?.trim_ascii(), pair.get(at.saturating_add(1)..)?.trim_ascii()))
+        Some((pair.get(..at)?.trim_ascii(), unquoted(pair.get(at.saturating_add(1)..)?.trim_ascii())))
     })
 }
 
-/// A `Cookie` header without the cookies with these names; `None` if it has none of them.
+/// RFC 6265 section 4.1.1: a value may stand in DQUOTEs, which are no part of what it says.
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+/// A `Cookie` header without the credentials in cookies with these names; `None` if it has none of
+/// them. An empty cookie is no credential, and stays.
 pub(crate) fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
-    let is_one = |raw: &[u8]| names.iter().any(|name| query::decodes_to(raw, name.as_bytes()));
-    let is_named = |pair: &&[u8]| cookie_pairs(pair).any(|(raw, _)| is_one(raw));
+    let is_one = |raw: &[u8], value: &[u8]| {
+        !value.is_empty() && names.iter().any(|name| query::decodes_to(raw, name.as_bytes()))
+    };
+    let is_named = |pair: &&[u8]| cookie_pairs(pair).any(|(raw, value)| is_one(raw, value));
     if !line.split(|b| *b == b';').any(|pair| is_named(&pair)) {
         return None;
     }
@@ -242,6 +263,8 @@ pub(crate) fn without_cookies(line: &[u8], names: &[&str]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX_TOKEN: usize = 8192;
     use crate::http::head::head_of;
     use proptest::prelude::*;
 
@@ -253,7 +276,7 @@ mod tests {
         let head = head_of(headers, true);
         let names = sources.iter().filter_map(Source::query_name);
         let query = Query::parse(head.target(), names, MOST_PAIRS).unwrap();
-        extract(sources, &head, &query).map(|t| t.map(|t| t.reveal().clone()))
+        extract(sources, &head, &query, MAX_TOKEN).map(|t| t.map(|t| t.reveal().clone()))
     }
 
     #[test]
@@ -347,13 +370,26 @@ mod tests {
         );
         assert_eq!(extracted(&sources, &[get, ("cookie", b"session")]), Ok(None));
         assert_eq!(extracted(&sources, &[get, ("cookie", b"session=")]), Ok(None));
+        assert_eq!(extracted(&sources, &[get, ("cookie", b"session=\"\"")]), Ok(None));
+        assert_eq!(extracted(&sources, &[get, ("cookie", b"session=\"tok\"")]), Ok(Some("tok".into())));
+        for half in [&b"session=\"tok"[..], b"session=tok\"", b"session=\"", b"session=\"\"tok\"\""] {
+            assert_eq!(
+                extracted(&sources, &[get, ("cookie", half)]),
+                Err(Denial::MalformedCredential),
+                "{}",
+                String::from_utf8_lossy(half)
+            );
+        }
     }
 
     #[test]
     fn cookies_are_cut_out_of_their_line() {
         assert_eq!(without_cookies(b"a=1; session=x; b=2", &["session"]), Some(b"a=1; b=2".to_vec()));
         assert_eq!(without_cookies(b"session=x", &["session"]), Some(Vec::new()));
-        assert_eq!(without_cookies(b"a=1", &["session"]), None);
+        for kept in ["a=1", "session=; a=1", "session=\"\"", "session", "Session=x"] {
+            assert_eq!(without_cookies(kept.as_bytes(), &["session"]), None, "{kept}");
+        }
+        assert_eq!(without_cookies(b"session=\"x\"; a=1", &["session"]), Some(b"a=1".to_vec()));
     }
 
     proptest! {

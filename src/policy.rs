@@ -33,6 +33,12 @@ pub(crate) struct Policy {
     pub(crate) renders_token_alone: bool,
     pub(crate) owned: OwnedHeaders,
     pub(crate) refused_token_prefixes: Vec<String>,
+    /// The longest token that is taken, in bytes.
+    pub(crate) max_token_bytes: usize,
+    /// Whether a request's `tracestate` goes with its callouts.
+    pub(crate) tracestate: bool,
+    /// Where the gate itself is asked whether it is ready.
+    pub(crate) ready_path: Option<String>,
     pub(crate) realm: String,
     pub(crate) format: AnswerFormat,
     /// Whether refusals are counted and not enforced, unless a route or webhook configures it.

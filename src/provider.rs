@@ -101,7 +101,9 @@ impl Endpoint {
         headers: impl IntoIterator<Item = (&'static str, String)>,
         body: Vec<u8>,
     ) -> Callout {
-        let common = [("accept", "application/json".to_owned())];
+        // Some providers refuse whoever does not say who it is.
+        let agent = concat!("avnology-gate/", env!("CARGO_PKG_VERSION")).to_owned();
+        let common = [("accept", "application/json".to_owned()), ("user-agent", agent)];
         Callout {
             cluster: self.provider.cluster.clone(),
             authority: self.provider.authority.clone(),

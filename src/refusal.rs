@@ -9,6 +9,7 @@
 //! One table defines all of it: the classes, [`Reason`], and the messages to caller and operator.
 //! To add a reason, add a line.
 
+use std::fmt;
 use std::time::Duration;
 
 /// An HTTP status with its reason phrase and its gRPC equivalent.
@@ -136,6 +137,46 @@ macro_rules! catalogue {
     (@hint $hint:literal) => { Some($hint) };
 }
 
+/// What was wrong with a 200, for the operator: a member's name, if it is one that the gate knows,
+/// and never a value.
+#[derive(Clone, Copy, Debug)]
+pub struct Flaw {
+    /// The member.
+    pub member: Option<&'static str>,
+    /// What is wrong with it, as a sentence goes on after its name.
+    pub what: &'static str,
+}
+
+impl Flaw {
+    /// Of the whole body.
+    pub(crate) const fn of_body(what: &'static str) -> Unusable {
+        Unusable::BadReply(Self { member: None, what })
+    }
+
+    /// Of one member.
+    pub(crate) const fn of(member: &'static str, what: &'static str) -> Unusable {
+        Unusable::BadReply(Self { member: Some(member), what })
+    }
+}
+
+/// Which flaw it was changes no decision.
+impl PartialEq for Flaw {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Flaw {}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.member {
+            Some(member) => write!(f, "`{member}` {}", self.what),
+            None => f.write_str(self.what),
+        }
+    }
+}
+
 impl Reason {
     /// The stable id.
     pub const fn id(self) -> &'static str {
@@ -246,8 +287,8 @@ catalogue! {
         Status "provider_status" => PROVIDER_UNAVAILABLE,
             "the provider's answer has a status that is no answer: see the `path`s and `authority` of `provider`";
         /// A 200 response that does not follow the protocol.
-        BadReply "provider_bad_reply" => PROVIDER_UNAVAILABLE,
-            "the provider's 200 is not what the protocol asks for: see the `path`s of `provider`";
+        BadReply(Flaw) "provider_bad_reply" => PROVIDER_UNAVAILABLE,
+            "the provider's 200 is not what the protocol asks for";
         /// The provider refuses the gate's own credentials.
         OurCredentials "provider_credentials" => PROVIDER_UNAVAILABLE,
             "the provider refuses the gate's own credentials: see `provider.introspection.credentials` and `provider.permissions.api_key`";
@@ -259,7 +300,7 @@ catalogue! {
             "the provider's answer is longer than the gate reads";
         /// Too many requests wait in total.
         OverLimit "over_limit" => PROVIDER_UNAVAILABLE,
-            "more requests wait for the provider than a worker may hold";
+            "more requests wait than a worker may hold";
         /// Too many questions wait for a free callout, or this one waited too long.
         InFlightLimit "in_flight_limit" => PROVIDER_UNAVAILABLE,
             "more questions than `provider.max_in_flight` lets through in time";
@@ -296,6 +337,8 @@ catalogue! {
     }
     /// The gate accepts the request, and does not forward it.
     Acknowledgement {
+        /// A health check of the gate itself (`ready_path`).
+        Ready "ready" => answer(OK, "ok", Challenge::None, "ok");
         /// The webhook's rules do not accept events of this type.
         EventIgnored "event_ignored" => answer(ACCEPTED, "event_ignored", Challenge::None, "the event is not taken");
     }
@@ -361,7 +404,7 @@ mod tests {
             let answer = reason.info().answer;
             let id = reason.id();
             match answer.status.code {
-                200 => assert_eq!(answer, PASSES, "{id}"),
+                200 => assert!(answer == PASSES || id == "ready", "{id}"),
                 202 => assert_eq!(id, "event_ignored"),
                 503 => assert!(answer.error.ends_with("_unavailable"), "{id}"),
                 code => assert!((400..500).contains(&code), "{id}"),

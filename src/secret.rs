@@ -24,14 +24,11 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
-/// A bearer token as a request presented it: RFC 6750's `b64token`, at most [`MAX_TOKEN`] bytes.
+/// A bearer token as a request presented it: RFC 6750's `b64token`.
 pub(crate) type Token = Secret<String>;
 
 /// The prefix of session tokens, which are sent as bearer tokens and are not OAuth tokens.
 pub(crate) const SESSION_PREFIX: &str = "avnl_ses_";
-
-/// The longest token that is accepted, in bytes.
-pub(crate) const MAX_TOKEN: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -211,7 +211,7 @@ impl Template {
         Ok(text)
     }
 
-    /// The value of an identity header; `None` if a value is missing, empty, an array or an object.
+    /// The value of an identity header; `None` if a value is missing, empty or has no text there.
     ///
     /// # Errors
     /// [`Denial::UnusableIdentity`] if the value cannot be sent unaltered,
@@ -231,7 +231,7 @@ impl Template {
                     Input::Value(_) | Input::Missing => return Ok(None),
                     Input::Ambiguous => return Err(Denial::UnresolvedTemplate.into()),
                 },
-                Part::Claim(name) => match token.template_text(name)? {
+                Part::Claim(name) => match token.header_text(name)? {
                     Some(value) if !value.is_empty() => bytes.extend(value.as_bytes()),
                     _ => return Ok(None),
                 },
@@ -331,8 +331,9 @@ mod tests {
             template.header_value(&none, &TokenInfo::parse(format!(r#"{{"c":{json}}}"#).as_bytes()).unwrap())
         };
         assert_eq!(value(r#""usr_1""#), Ok(Some(b"usr_1".to_vec())));
+        assert_eq!(value(r#"["a","b"]"#), Ok(Some(b"a,b".to_vec())));
         assert_eq!(value(r#""Zoë""#), Ok(Some("Zoë".as_bytes().to_vec())));
-        for left_out in [r#""""#, "null", "[1]", "{}", r#"["a"]"#] {
+        for left_out in [r#""""#, "null", "[1]", "{}", "[]", r#"["a,b"]"#] {
             assert_eq!(value(left_out), Ok(None), "{left_out}");
         }
         for unusable in [

@@ -38,7 +38,7 @@ const ORDER: [&str; 25] = [
 
 /// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
 /// other.
-const FLOW: [&str; 24] = [
+const FLOW: [&str; 25] = [
     "gate",
     "limits",
     "store",
@@ -53,6 +53,7 @@ const FLOW: [&str; 24] = [
     "queue",
     "shares",
     "calls",
+    "trace",
     "edits",
     "triage",
     "bodies",

@@ -140,6 +140,20 @@ fn every_declared_field_has_a_row_and_every_row_is_a_declared_field() {
     assert!(declared.len() > 80, "the walk finds the fields: {declared:?}");
 }
 
+/// The route that the page shows is the shipped listener's.
+#[test]
+fn the_page_about_streams_shows_the_shipped_route() {
+    let page = read("docs/long-lived.md");
+    let block = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let listener = read("envoy/listener.yaml");
+    let shipped: Vec<&str> = listener.lines().map(str::trim).collect();
+    let shown: Vec<&str> = block.lines().map(str::trim).collect();
+    assert!(shown.len() > 4 && shipped.windows(shown.len()).any(|window| window == shown), "{shown:#?}");
+    for limit in ["timeout: 15s", "stream_idle_timeout: 30s"] {
+        assert!(listener.contains(limit), "{limit}");
+    }
+}
+
 #[test]
 fn relative_links_lead_somewhere() {
     for page in [
@@ -147,6 +161,7 @@ fn relative_links_lead_somewhere() {
         "docs/configuration.md",
         "docs/decisions.md",
         "docs/compose.md",
+        "docs/long-lived.md",
         "docs/performance.md",
         "docs/life-of-a-request.md",
         "docs/CONTRIBUTING.md",

@@ -5,7 +5,7 @@ mod parse;
 
 pub(crate) use packed::Value;
 
-use crate::refusal::Unusable;
+use crate::refusal::{Flaw, Unusable};
 use crate::time::Timestamp;
 use packed::Members;
 use parse::{MembersVisitor, push_integer};
@@ -32,8 +32,14 @@ impl TokenInfo {
         let mut json = serde_json::Deserializer::from_slice(body);
         // `Packing` bounds the depth exactly.
         json.disable_recursion_limit();
-        let members = json.deserialize_map(MembersVisitor).map_err(|_| Unusable::BadReply)?;
-        json.end().map_err(|_| Unusable::BadReply)?;
+        let mut limit = None;
+        let read = json.deserialize_map(MembersVisitor { limit: &mut limit });
+        let members = match (read, limit) {
+            (Ok(members), _) => members,
+            (Err(_), Some(limit)) => return Err(Flaw::of_body(limit)),
+            (Err(_), None) => return Err(NO_OBJECT),
+        };
+        json.end().map_err(|_| NO_OBJECT)?;
         Ok(Self { members })
     }
 
@@ -75,7 +81,26 @@ impl TokenInfo {
     /// # Errors
     /// [`Unusable::BadReply`] if it appears twice.
     pub fn member(&self, name: &str) -> Result<Option<Value<'_>>, Unusable> {
-        once(self.members.get(name))
+        once(self.members.get(name), name)
+    }
+
+    /// A claim as a policy names it: a member, or from a slash on a JSON Pointer (RFC 6901); `None`
+    /// if it is absent or `null`.
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] if an object on the pointer's way has the name twice.
+    pub fn claim(&self, name: &str) -> Result<Option<Value<'_>>, Unusable> {
+        let Some(pointer) = name.strip_prefix('/') else { return self.member(name) };
+        let mut tokens = pointer.split('/').map(unescape);
+        let mut found = self.member(&tokens.next().unwrap_or_default())?;
+        for token in tokens {
+            found = match found {
+                Some(Value::Object(mut fields)) => once(fields.get(&token), name)?,
+                Some(Value::List(mut items)) => once(index(&token).and_then(|nth| items.nth(nth)), name)?,
+                _ => return Ok(None),
+            };
+        }
+        Ok(found)
     }
 
     /// A member that must be a string.
@@ -83,7 +108,21 @@ impl TokenInfo {
     /// # Errors
     /// [`Unusable::BadReply`] if it has another type or appears twice.
     pub fn text(&self, name: &str) -> Result<Option<&str>, Unusable> {
-        text_of(self.members.get(name))
+        text_of(self.members.get(name), name)
+    }
+
+    /// Who the token is about: a string, or an integer's JSON text, since some providers number
+    /// their users (RFC 7662 section 2.2 asks for a string).
+    ///
+    /// # Errors
+    /// [`Unusable::BadReply`] if it has another type or appears twice.
+    pub fn subject(&self) -> Result<Option<Cow<'_, str>>, Unusable> {
+        match self.member("sub")? {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(Cow::Borrowed(text))),
+            Some(Value::Integer(n)) => Ok(Some(Cow::Owned(n.to_string()))),
+            Some(_) => Err(Flaw::of("sub", "is neither a string nor an integer")),
+        }
     }
 
     /// A point in time, which may be any JSON number, in whole seconds, rounded down.
@@ -91,7 +130,7 @@ impl TokenInfo {
     /// # Errors
     /// [`Unusable::BadReply`] if it is not a number or appears twice.
     pub fn time(&self, name: &str) -> Result<Option<i128>, Unusable> {
-        time_of(self.members.get(name))
+        time_of(self.members.get(name), name)
     }
 
     /// Whether `exp` has passed (RFC 7519 section 4.1.4: not accepted *on or* after), with this
@@ -115,8 +154,8 @@ impl TokenInfo {
                 .map(|v| v.as_text().filter(|scope| !scope.contains(' ')))
                 .collect::<Option<Vec<_>>>()
                 .map(Some)
-                .ok_or(Unusable::BadReply),
-            Some(_) => Err(Unusable::BadReply),
+                .ok_or(Flaw::of("scope", "holds an item that is no scope")),
+            Some(_) => Err(Flaw::of("scope", "is neither a string nor a list")),
         }
     }
 
@@ -143,10 +182,11 @@ impl TokenInfo {
         match self.member("aud")? {
             None => Ok(Vec::new()),
             Some(Value::Text(text)) => Ok(vec![text]),
-            Some(Value::List(list)) => {
-                list.map(Value::as_text).collect::<Option<Vec<_>>>().ok_or(Unusable::BadReply)
-            }
-            Some(_) => Err(Unusable::BadReply),
+            Some(Value::List(list)) => list
+                .map(Value::as_text)
+                .collect::<Option<Vec<_>>>()
+                .ok_or(Flaw::of("aud", "holds an item that is no string")),
+            Some(_) => Err(Flaw::of("aud", "is neither a string nor a list")),
         }
     }
 
@@ -162,12 +202,45 @@ impl TokenInfo {
             "scope" => Ok(self.scope_text()?),
             "aud" => self.audiences().and_then(|_| Ok(self.member(name)?.and_then(Value::scalar_text))),
             "exp" | "nbf" | "iat" => self.time(name).map(|t| t.map(|t| Cow::Owned(t.to_string()))),
-            "sub" | "iss" | "client_id" | "username" | "token_type" | "jti" => {
+            "sub" => self.subject(),
+            "iss" | "client_id" | "username" | "token_type" | "jti" => {
                 Ok(self.text(name)?.map(Cow::Borrowed))
             }
-            _ => Ok(self.member(name)?.and_then(Value::scalar_text)),
+            _ => Ok(self.claim(name)?.and_then(Value::scalar_text)),
         }
     }
+
+    /// The text of a claim in an identity header: as in a template, and a list of plain words
+    /// joined with commas. `None` for any other list: joined, it would be another one.
+    ///
+    /// # Errors
+    /// As for [`Self::template_text`].
+    pub fn header_text(&self, name: &str) -> Result<Option<Cow<'_, str>>, Unusable> {
+        let text = self.template_text(name)?;
+        if text.is_some() {
+            return Ok(text);
+        }
+        let Some(Value::List(items)) = self.claim(name)? else { return Ok(None) };
+        let is_plain = |word: &&str| {
+            !word.is_empty() && !word.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control())
+        };
+        let words: Option<Vec<&str>> = items.map(|item| item.as_text().filter(is_plain)).collect();
+        Ok(words.filter(|words| !words.is_empty()).map(|words| Cow::Owned(words.join(","))))
+    }
+}
+
+/// A token of a JSON Pointer (RFC 6901 section 4).
+fn unescape(token: &str) -> Cow<'_, str> {
+    if token.contains('~') {
+        return Cow::Owned(token.replace("~1", "/").replace("~0", "~"));
+    }
+    Cow::Borrowed(token)
+}
+
+/// An array's index (RFC 6901 section 4): digits without leading zeros.
+fn index(token: &str) -> Option<usize> {
+    let is_index = token.bytes().all(|b| b.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
+    token.parse().ok().filter(|_| is_index)
 }
 
 /// The claims that every request reads, in the order in which they are packed.
@@ -186,7 +259,7 @@ impl<'m> StandardClaims<'m> {
     /// # Errors
     /// The same.
     pub fn exp(&self) -> Result<Option<i128>, Unusable> {
-        time_of(self.exp)
+        time_of(self.exp, "exp")
     }
 
     /// See [`TokenInfo::time`].
@@ -194,7 +267,7 @@ impl<'m> StandardClaims<'m> {
     /// # Errors
     /// The same.
     pub fn nbf(&self) -> Result<Option<i128>, Unusable> {
-        time_of(self.nbf)
+        time_of(self.nbf, "nbf")
     }
 
     /// See [`TokenInfo::text`].
@@ -202,7 +275,7 @@ impl<'m> StandardClaims<'m> {
     /// # Errors
     /// The same.
     pub fn token_type(&self) -> Result<Option<&'m str>, Unusable> {
-        text_of(self.token_type)
+        text_of(self.token_type, "token_type")
     }
 
     /// See [`TokenInfo::text`].
@@ -210,7 +283,7 @@ impl<'m> StandardClaims<'m> {
     /// # Errors
     /// The same.
     pub fn token_use(&self) -> Result<Option<&'m str>, Unusable> {
-        text_of(self.token_use)
+        text_of(self.token_use, "token_use")
     }
 
     /// See [`TokenInfo::member`].
@@ -218,34 +291,42 @@ impl<'m> StandardClaims<'m> {
     /// # Errors
     /// The same.
     pub fn cnf(&self) -> Result<Option<Value<'m>>, Unusable> {
-        once(self.cnf)
+        once(self.cnf, "cnf")
     }
 }
 
-fn once(value: Option<Value<'_>>) -> Result<Option<Value<'_>>, Unusable> {
+fn flaw(name: &str, what: &'static str) -> Unusable {
+    match packed::KNOWN.iter().copied().find(|known| *known == name) {
+        Some(member) => Flaw::of(member, what),
+        // Its name is the policy's; which one it is, the policy shows.
+        None => Flaw::of("a claim that the policy names", what),
+    }
+}
+
+fn once<'m>(value: Option<Value<'m>>, name: &str) -> Result<Option<Value<'m>>, Unusable> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Duplicate) => Err(Unusable::BadReply),
+        Some(Value::Duplicate) => Err(flaw(name, "occurs twice")),
         value => Ok(value),
     }
 }
 
-fn text_of(value: Option<Value<'_>>) -> Result<Option<&str>, Unusable> {
-    match once(value)? {
+fn text_of<'m>(value: Option<Value<'m>>, name: &str) -> Result<Option<&'m str>, Unusable> {
+    match once(value, name)? {
         None => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text)),
-        Some(_) => Err(Unusable::BadReply),
+        Some(_) => Err(flaw(name, "is no string")),
     }
 }
 
-fn time_of(value: Option<Value<'_>>) -> Result<Option<i128>, Unusable> {
-    match once(value)? {
+fn time_of(value: Option<Value<'_>>, name: &str) -> Result<Option<i128>, Unusable> {
+    match once(value, name)? {
         None => Ok(None),
         Some(Value::Integer(secs)) => Ok(Some(secs)),
         // `as` saturates, and a JSON number is never NaN.
         #[expect(clippy::cast_possible_truncation, reason = "rounded and saturated on purpose")]
         Some(Value::Float(secs)) => Ok(Some(secs.floor() as i128)),
-        Some(_) => Err(Unusable::BadReply),
+        Some(_) => Err(flaw(name, "is no number")),
     }
 }
 
@@ -262,7 +343,7 @@ impl<'m> Value<'m> {
             Self::Text(text) => Some(Cow::Borrowed(text)),
             Self::Integer(n) => Some(Cow::Owned(n.to_string())),
             Self::Bool(b) => Some(Cow::Borrowed(if b { "true" } else { "false" })),
-            Self::Null | Self::Float(_) | Self::List(_) | Self::Object | Self::Duplicate => None,
+            Self::Null | Self::Float(_) | Self::List(_) | Self::Object(_) | Self::Duplicate => None,
         }
     }
 
@@ -275,11 +356,14 @@ impl<'m> Value<'m> {
     }
 }
 
+const NO_OBJECT: Unusable = Flaw::of_body("the body is no JSON object: see the `path`s of `provider`");
+
 /// A response that is nested deeper is unusable.
 pub(crate) const MAX_DEPTH: usize = 128;
 
 #[cfg(test)]
 mod tests {
+    use super::parse::MAX_MEMBERS;
     use super::*;
     use proptest::prelude::*;
 
@@ -303,13 +387,14 @@ mod tests {
         );
         assert_eq!(info.time("exp"), Ok(Some(1)));
         assert_eq!(info.time("nbf"), Ok(Some(-1)));
-        assert_eq!(info.time("iat"), Err(Unusable::BadReply));
+        assert_eq!(info.time("iat"), Err(Flaw::of_body("")));
         assert_eq!(info.time("absent"), Ok(None));
         assert_eq!(info.scopes(), Ok(Some(vec!["a", "b"])));
-        assert_eq!(info.audiences(), Err(Unusable::BadReply));
-        assert_eq!(info.text("sub"), Err(Unusable::BadReply));
+        assert_eq!(info.audiences(), Err(Flaw::of_body("")));
+        assert_eq!(info.text("sub"), Err(Flaw::of_body("")));
+        assert_eq!(info.template_text("sub"), Ok(Some("7".into())));
         assert_eq!(info.text("iss"), Ok(None));
-        assert_eq!(info.template_text("twice"), Err(Unusable::BadReply));
+        assert_eq!(info.template_text("twice"), Err(Flaw::of_body("")));
         assert_eq!(info.template_text("org"), Ok(Some("12".into())));
         assert_eq!(info.template_text("flag"), Ok(Some("true".into())));
         assert_eq!(info.template_text("half"), Ok(None));
@@ -333,6 +418,80 @@ mod tests {
             let info = info(&format!(r#"{{"c":{json}}}"#));
             assert_eq!(info.member("c").unwrap().unwrap().matches(wanted), expected, "{json} {wanted}");
         }
+    }
+
+    #[test]
+    fn a_pointer_leads_into_what_is_nested() {
+        let info = info(
+            r#"{"realm_access":{"roles":["admin",7,{"x":true}],"n":null,"t":1,"t":1},"a/b":{"m~n":1,"":2},
+                "list":[["deep"]],"twice":{},"twice":{},"sub":"s","":{"":5}}"#,
+        );
+        let text = |pointer: &str| {
+            info.claim(pointer).map(|v| v.map(|v| v.scalar_text().map_or("nested".into(), Cow::into_owned)))
+        };
+        let is = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(text("/realm_access/roles"), is("nested"));
+        assert_eq!(text("/realm_access/roles/0"), is("admin"));
+        assert_eq!(text("/realm_access/roles/1"), is("7"));
+        assert_eq!(text("/realm_access/roles/2/x"), is("true"));
+        assert_eq!(text("/a~1b/m~0n"), is("1"));
+        assert_eq!(text("/a~1b/"), is("2"));
+        assert_eq!(text("/list/0/0"), is("deep"));
+        assert_eq!(text("/sub"), is("s"));
+        assert_eq!(text("/"), is("nested"));
+        assert_eq!(text("//"), is("5"));
+        for absent in [
+            "/realm_access/n",
+            "/realm_access/roles/3",
+            "/realm_access/roles/00",
+            "/realm_access/roles/-",
+            "/realm_access/roles/+1",
+            "/realm_access/roles/0/x",
+            "/realm_access/roles/",
+            "/sub/x",
+            "/x/y",
+            "/a/b",
+        ] {
+            assert_eq!(text(absent), Ok(None), "{absent}");
+        }
+        assert!(text("/realm_access/t").is_err() && text("/twice/x").is_err());
+        assert!(info.claim("/realm_access/roles").unwrap().unwrap().matches("admin"));
+        assert!(!info.claim("/realm_access").unwrap().unwrap().matches("roles"));
+        let again = TokenInfo::unpack(info.packed()).unwrap();
+        assert_eq!(again.claim("/realm_access/roles/2/x").unwrap(), Some(Value::Bool(true)));
+    }
+
+    #[test]
+    fn a_list_of_plain_words_has_a_header_text() {
+        let text = |json: &str| {
+            let info = info(&format!(r#"{{"c":{json}}}"#));
+            info.header_text("c").unwrap().map(Cow::into_owned)
+        };
+        assert_eq!(text(r#"["a","b"]"#), Some("a,b".to_owned()));
+        for other in
+            ["[]", r#"["a",1]"#, r#"[""]"#, r#"["a,b"]"#, r#"["a b"]"#, r#"["a\u0000"]"#, r#"[["a"]]"#, "{}"]
+        {
+            assert_eq!(text(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_operator_is_told_which_member_is_wrong() {
+        let info = info(r#"{"exp":"1795000000","mine":1,"mine":2,"aud":1,"cnf":1,"cnf":1}"#);
+        let told = |unusable: Unusable| match unusable {
+            Unusable::BadReply(flaw) => flaw.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(info.standard_claims().exp().unwrap_err()), "`exp` is no number");
+        assert_eq!(told(info.standard_claims().cnf().unwrap_err()), "`cnf` occurs twice");
+        assert_eq!(told(info.audiences().unwrap_err()), "`aud` is neither a string nor a list");
+        assert_eq!(told(info.claim("mine").unwrap_err()), "`a claim that the policy names` occurs twice");
+        let many: Vec<String> = (0..=MAX_MEMBERS).map(|n| format!(r#""m{n}":1"#)).collect();
+        let many = TokenInfo::parse(format!("{{{}}}", many.join(",")).as_bytes());
+        assert_eq!(told(many.unwrap_err()), "it has more than 256 members");
+        let deep = format!(r#"{{"x":{}"#, "[".repeat(MAX_DEPTH));
+        assert_eq!(told(TokenInfo::parse(deep.as_bytes()).unwrap_err()), "it is nested deeper than 128");
+        assert!(told(TokenInfo::parse(b"<html>").unwrap_err()).starts_with("the body is no JSON object"));
     }
 
     proptest! {

@@ -4,13 +4,14 @@
 //! members = member*, in the order of their codes
 //! member = name value          name = code | SPELLED length bytes
 //! value  = NULL | FALSE | TRUE | WHOLE n | BELOW n | FLOAT 8 bytes | TEXT length bytes
-//!        | LIST length value* | OBJECT | DUPLICATE
+//!        | LIST length value* | OBJECT length (length name value)* | DUPLICATE
 //! ```
 //!
 //! Numbers and lengths are LEB128. The bytes may come from another worker, so no reader panics:
 //! reading stops at what does not parse, and [`Members::unpack`] accepts only what parses to its
 //! end.
 
+use super::MAX_DEPTH;
 use std::rc::Rc;
 
 /// Members with their values; cheap to clone.
@@ -32,8 +33,8 @@ pub enum Value<'m> {
     Text(&'m str),
     /// An array.
     List(Items<'m>),
-    /// An object, which matches nothing.
-    Object,
+    /// An object, which matches nothing; a pointer leads into it.
+    Object(Fields<'m>),
     /// The member appears twice; parsers differ in which one they use.
     Duplicate,
 }
@@ -49,6 +50,30 @@ impl<'m> Iterator for Items<'m> {
         let (value, rest) = value(self.0)?;
         self.0 = rest;
         Some(value)
+    }
+}
+
+/// The members of an object in a response, in the order in which they came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fields<'m>(&'m [u8]);
+
+impl<'m> Iterator for Fields<'m> {
+    type Item = (&'m [u8], Value<'m>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, rest) = counted(self.0)?;
+        let (value, rest) = value(rest)?;
+        self.0 = rest;
+        Some((name, value))
+    }
+}
+
+impl<'m> Fields<'m> {
+    /// The member with this name; [`Value::Duplicate`] if there are two.
+    pub(super) fn get(&mut self, name: &str) -> Option<Value<'m>> {
+        let mut named = self.filter(|(n, _)| *n == name.as_bytes());
+        let (_, found) = named.next()?;
+        Some(if named.next().is_some() { Value::Duplicate } else { found })
     }
 }
 
@@ -75,19 +100,24 @@ impl Members {
 
     /// Reads bytes that [`Self::bytes`] returned; `None` if they are invalid.
     pub(super) fn unpack(bytes: &[u8]) -> Option<Self> {
-        fn is_whole(value: Value<'_>) -> bool {
-            let Value::List(mut items) = value else { return true };
-            items.all(is_whole_item) && items.0.is_empty()
-        }
-        // A list contains no lists: a nested one matches nothing, and is stored as an object.
-        fn is_whole_item(value: Value<'_>) -> bool {
-            !matches!(value, Value::List(_) | Value::Duplicate)
+        // At `depth` as in the response, which bounds the recursion.
+        fn is_whole(value: Value<'_>, depth: usize) -> bool {
+            let Some(depth) = depth.checked_add(1).filter(|depth| *depth <= MAX_DEPTH) else { return false };
+            let is_item = |value: Value<'_>| value != Value::Duplicate && is_whole(value, depth);
+            match value {
+                Value::List(mut items) => items.all(is_item) && items.0.is_empty(),
+                Value::Object(mut fields) => {
+                    fields.all(|(name, value)| std::str::from_utf8(name).is_ok() && is_item(value))
+                        && fields.0.is_empty()
+                }
+                _ => true,
+            }
         }
         let mut rest = bytes;
         let mut last = 0;
         while let Some(code) = rest.first() {
             let (value, after) = member(rest)?;
-            if !is_whole(value) || *code < last {
+            if !is_whole(value, 0) || *code < last {
                 return None;
             }
             (last, rest) = (*code, after);
@@ -140,7 +170,7 @@ impl Members {
 
 /// Common names, encoded as one byte each; those that every request reads come first. The order is
 /// part of the format that workers share.
-const KNOWN: [&str; 20] = [
+pub(super) const KNOWN: [&str; 20] = [
     "exp",
     "nbf",
     "token_type",
@@ -173,8 +203,7 @@ const WHOLE: u8 = 3;
 const BELOW: u8 = 4;
 const FLOAT: u8 = 5;
 const TEXT: u8 = 6;
-/// The tag of a list.
-pub(super) const LIST: u8 = 7;
+const LIST: u8 = 7;
 const OBJECT: u8 = 8;
 const DUPLICATE: u8 = 9;
 
@@ -216,11 +245,13 @@ pub(super) fn push_list(out: &mut Vec<u8>, items: &[u8]) {
     push_bytes(out, items);
 }
 
-pub(super) fn push_object(out: &mut Vec<u8>) {
+/// An object of fields that were pushed to `fields`, each a name and a value.
+pub(super) fn push_object(out: &mut Vec<u8>, fields: &[u8]) {
     out.push(OBJECT);
+    push_bytes(out, fields);
 }
 
-fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     push_number(out, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     out.extend(bytes);
 }
@@ -283,10 +314,10 @@ fn member(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
 fn skip(bytes: &[u8]) -> Option<&[u8]> {
     let (tag, rest) = bytes.split_first()?;
     match *tag {
-        NULL | FALSE | TRUE | OBJECT | DUPLICATE => Some(rest),
+        NULL | FALSE | TRUE | DUPLICATE => Some(rest),
         WHOLE | BELOW => number(rest).map(|(_, rest)| rest),
         FLOAT => rest.get(8..),
-        TEXT | LIST => counted(rest).map(|(_, rest)| rest),
+        TEXT | LIST | OBJECT => counted(rest).map(|(_, rest)| rest),
         _ => None,
     }
 }
@@ -311,7 +342,7 @@ fn value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
             (Value::Text(std::str::from_utf8(text).ok()?), rest)
         }
         LIST => counted(rest).map(|(items, rest)| (Value::List(Items(items)), rest))?,
-        OBJECT => (Value::Object, rest),
+        OBJECT => counted(rest).map(|(fields, rest)| (Value::Object(Fields(fields)), rest))?,
         DUPLICATE => (Value::Duplicate, rest),
         _ => return None,
     })
@@ -333,7 +364,7 @@ mod tests {
         assert_eq!(packed("sub", |v| push_text(v, "usr_1")).get("sub"), Some(Value::Text("usr_1")));
         assert_eq!(packed("other", |v| push_bool(v, true)).get("other"), Some(Value::Bool(true)));
         assert_eq!(packed("n", |v| push_float(v, 0.5)).get("n"), Some(Value::Float(0.5)));
-        assert_eq!(packed("n", push_object).get("n"), Some(Value::Object));
+        assert_eq!(packed("n", |v| push_object(v, &[])).get("n"), Some(Value::Object(Fields(&[]))));
         assert_eq!(packed("n", push_null).get("absent"), None);
         for n in [0, 1, 127, 128, 1 << 32, u64::MAX] {
             assert_eq!(packed("exp", |v| push_whole(v, n)).get("exp"), Some(Value::Integer(n.into())));
@@ -342,11 +373,11 @@ mod tests {
         let list = packed("aud", |v| {
             let mut items = Vec::new();
             push_text(&mut items, "a");
-            push_object(&mut items);
+            push_object(&mut items, &[]);
             push_list(v, &items);
         });
         let Some(Value::List(items)) = list.get("aud") else { panic!("a list") };
-        assert_eq!(items.collect::<Vec<_>>(), [Value::Text("a"), Value::Object]);
+        assert_eq!(items.collect::<Vec<_>>(), [Value::Text("a"), Value::Object(Fields(&[]))]);
     }
 
     #[test]
@@ -372,7 +403,23 @@ mod tests {
         for cut in (1..whole.bytes().len()).filter(|cut| *cut != 8) {
             assert_eq!(Members::unpack(&whole.bytes()[..cut]), None, "{cut}");
         }
-        assert_eq!(Members::unpack(&[2, LIST, 2, LIST, 0]), None, "a list in a list");
+        assert!(Members::unpack(&[2, LIST, 2, LIST, 0]).is_some(), "a list in a list");
+        assert_eq!(Members::unpack(&[2, LIST, 1, DUPLICATE]), None, "a duplicate in a list");
+        assert!(Members::unpack(&[2, OBJECT, 3, 1, b'a', NULL]).is_some(), "an object");
+        assert_eq!(Members::unpack(&[2, OBJECT, 3, 1, 0xff, NULL]), None, "a name that is no text");
+        assert_eq!(Members::unpack(&[2, OBJECT, 2, 1, b'a']), None, "a name without a value");
+        let nested = |depth: usize| {
+            let mut value = vec![NULL];
+            for _ in 0..depth {
+                let mut around = Vec::new();
+                push_list(&mut around, &value);
+                value = around;
+            }
+            Members::unpack(&[&[2], value.as_slice()].concat())
+        };
+        assert!(nested(MAX_DEPTH - 1).is_some());
+        assert_eq!(nested(MAX_DEPTH), None);
+        assert_eq!(nested(20_000), None);
         assert_eq!(Members::unpack(&[200, NULL]), None, "an unknown name");
         assert_eq!(Members::unpack(&[3, NULL, 2, NULL]), None, "not in their order");
         assert_eq!(Members::unpack(&[2, 77]), None, "an unknown value");
@@ -386,6 +433,9 @@ mod tests {
             let _ = members.get("sub");
             if let Some(Value::List(items)) = members.get("aud") {
                 prop_assert!(items.count() <= bytes.len());
+            }
+            if let Some(Value::Object(mut fields)) = members.get("aud") {
+                let _ = fields.get("x");
             }
             let _ = Members::unpack(&bytes);
         }

@@ -5,10 +5,12 @@ use super::packed::{self, Members};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// Reads an object's members.
-pub(super) struct MembersVisitor;
+/// Reads an object's members. `limit`: which one was exceeded, if one was.
+pub(super) struct MembersVisitor<'l> {
+    pub(super) limit: &'l mut Option<&'static str>,
+}
 
-impl<'de> Visitor<'de> for MembersVisitor {
+impl<'de> Visitor<'de> for MembersVisitor<'_> {
     type Value = Members;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,12 +21,13 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members: Vec<(String, Vec<u8>)> = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             let mut packed = Vec::new();
-            map.next_value_seed(Packing { depth: 1, out: Some(&mut packed) })?;
+            map.next_value_seed(Packing { depth: 1, out: &mut packed, limit: self.limit })?;
             if let Some((_, first)) = members.iter_mut().find(|(n, _)| *n == name) {
                 *first = packed::DUPLICATE_VALUE.into();
             } else if members.len() < MAX_MEMBERS {
                 members.push((name, packed));
             } else {
+                *self.limit = Some("it has more than 256 members");
                 return Err(serde::de::Error::custom("too many members"));
             }
         }
@@ -32,25 +35,20 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// Reads a value at this depth (the response itself is at depth 1) and packs it, if a decision can
-/// read it.
+/// Reads a value at this depth (the response itself is at depth 1) and packs it.
 struct Packing<'o> {
     depth: usize,
-    out: Option<&'o mut Vec<u8>>,
+    out: &'o mut Vec<u8>,
+    limit: &'o mut Option<&'static str>,
 }
 
 impl Packing<'_> {
-    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
+    fn deeper<E: serde::de::Error>(&mut self) -> Result<usize, E> {
         if self.depth >= MAX_DEPTH {
+            *self.limit = Some("it is nested deeper than 128");
             Err(E::custom("nested too deep"))
         } else {
             Ok(self.depth.saturating_add(1))
-        }
-    }
-
-    fn pack(self, push: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(out) = self.out {
-            push(out);
         }
     }
 }
@@ -71,60 +69,52 @@ impl<'de> Visitor<'de> for Packing<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.pack(packed::push_null);
+        packed::push_null(self.out);
         Ok(())
     }
 
     fn visit_bool<E>(self, b: bool) -> Result<(), E> {
-        self.pack(|out| packed::push_bool(out, b));
+        packed::push_bool(self.out, b);
         Ok(())
     }
 
     fn visit_i64<E>(self, n: i64) -> Result<(), E> {
-        self.pack(|out| push_integer(out, n));
+        push_integer(self.out, n);
         Ok(())
     }
 
     fn visit_u64<E>(self, n: u64) -> Result<(), E> {
-        self.pack(|out| packed::push_whole(out, n));
+        packed::push_whole(self.out, n);
         Ok(())
     }
 
     fn visit_f64<E>(self, n: f64) -> Result<(), E> {
-        self.pack(|out| packed::push_float(out, n));
+        packed::push_float(self.out, n);
         Ok(())
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.pack(|out| packed::push_text(out, text));
+        packed::push_text(self.out, text);
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
         let depth = self.deeper()?;
         let mut items = Vec::new();
-        // A list in a list matches nothing, so it is stored as an object, which matches nothing
-        // either.
-        let mut item = |items: &mut Vec<u8>| {
-            let before = items.len();
-            let read = seq.next_element_seed(Packing { depth, out: Some(items) })?.is_some();
-            if items.get(before) == Some(&packed::LIST) {
-                items.truncate(before);
-                packed::push_object(items);
-            }
-            Ok(read)
-        };
-        while item(&mut items)? {}
-        self.pack(|out| packed::push_list(out, &items));
+        while seq.next_element_seed(Packing { depth, out: &mut items, limit: self.limit })?.is_some() {}
+        packed::push_list(self.out, &items);
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let depth = self.deeper()?;
-        while map.next_key::<serde::de::IgnoredAny>()?.is_some() {
-            map.next_value_seed(Packing { depth, out: None })?;
+        let mut fields = Vec::new();
+        // A name that occurs twice stays twice, for whoever reads it.
+        while let Some(name) = map.next_key::<String>()? {
+            packed::push_bytes(&mut fields, name.as_bytes());
+            map.next_value_seed(Packing { depth, out: &mut fields, limit: self.limit })?;
         }
-        self.pack(packed::push_object);
+        packed::push_object(self.out, &fields);
         Ok(())
     }
 }
@@ -138,4 +128,4 @@ pub(super) fn push_integer(out: &mut Vec<u8>, n: i64) {
 
 /// A response with more members is unusable: the search for duplicates must not cost more than the
 /// parsing.
-const MAX_MEMBERS: usize = 256;
+pub(super) const MAX_MEMBERS: usize = 256;

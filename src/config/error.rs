@@ -29,6 +29,11 @@ impl Problems {
         self.lines.push(Problem { path: path.into(), found: found.into(), expected: expected.into() });
     }
 
+    /// Whether there is a problem at this place already.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.lines.iter().any(|problem| problem.path == path)
+    }
+
     /// Whether there is no problem.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()

@@ -5,7 +5,7 @@ use super::duration::duration;
 use super::error::Problems;
 use super::fields::{
     Choice, Field, Flag, Number, Object, ObjectMap, ObjectOrOff, Objects, Presence, Secrets, Span, Text,
-    TextMap, Texts,
+    TextMap, Texts, TextsMap,
 };
 use super::json::JsonValue;
 use std::cell::RefCell;
@@ -117,17 +117,13 @@ impl<'a> Section<'a> {
     }
 
     fn as_text(&self, path: String, node: &JsonValue) -> Option<String> {
-        match node {
-            JsonValue::Text(text) if !text.is_empty() => Some(text.clone()),
-            JsonValue::Text(_) => {
-                self.sink.borrow_mut().push(path, "an empty string", "a string");
-                None
-            }
-            other => {
-                self.sink.borrow_mut().push(path, other.kind(), "a string");
-                None
-            }
-        }
+        let (found, expected) = match node {
+            JsonValue::Text(text) if !text.is_empty() => return Some(text.clone()),
+            JsonValue::Text(_) => ("an empty string".to_owned(), "a string that is not empty"),
+            other => (other.kind(), "a string"),
+        };
+        self.sink_problem(path, &found, expected);
+        None
     }
 
     pub(super) fn flag<P: Presence>(&mut self, field: &Field<Flag, P>) -> Option<bool> {
@@ -221,6 +217,10 @@ impl<'a> Section<'a> {
 
     fn take_texts(&mut self, named: Named) -> Option<Vec<String>> {
         let items = self.take_list(named)?;
+        Some(self.distinct(items))
+    }
+
+    fn distinct(&self, items: Vec<Member<'_>>) -> Vec<String> {
         let mut texts = Vec::with_capacity(items.len());
         for (path, node) in items {
             let Some(text) = self.as_text(path.clone(), node) else { continue };
@@ -230,7 +230,7 @@ impl<'a> Section<'a> {
                 texts.push(text);
             }
         }
-        Some(texts)
+        texts
     }
 
     /// A list of strings under a name that once was a flag's.
@@ -253,19 +253,20 @@ impl<'a> Section<'a> {
     /// A list's items with their paths; an empty list is a problem.
     fn take_list(&mut self, named: Named) -> Option<Vec<Member<'a>>> {
         let (path, node) = self.take_named(named)?;
-        match node {
+        self.items(path, node)
+    }
+
+    fn items<'n>(&self, path: String, node: &'n JsonValue) -> Option<Vec<Member<'n>>> {
+        let (found, expected) = match node {
             JsonValue::List(items) if !items.is_empty() => {
-                Some(items.iter().enumerate().map(|(nth, item)| (format!("{path}[{nth}]"), item)).collect())
+                let items = items.iter().enumerate();
+                return Some(items.map(|(nth, item)| (format!("{path}[{nth}]"), item)).collect());
             }
-            JsonValue::List(_) => {
-                self.sink.borrow_mut().push(path, "an empty list", "at least one item");
-                None
-            }
-            other => {
-                self.sink.borrow_mut().push(path, other.kind(), "a list");
-                None
-            }
-        }
+            JsonValue::List(_) => ("an empty list".to_owned(), "at least one item"),
+            other => (other.kind(), "a list"),
+        };
+        self.sink_problem(path, &found, expected);
+        None
     }
 
     /// A list's objects.
@@ -336,6 +337,23 @@ impl<'a> Section<'a> {
     fn take_text_map(&mut self, named: Named) -> Option<Vec<(String, String)>> {
         let members = self.take_map(named)?.into_iter();
         Some(members.filter_map(|(n, (path, node))| Some((n, self.as_text(path, node)?))).collect())
+    }
+
+    /// An object whose names are the user's, each with a string or a list of them.
+    pub(super) fn texts_map<P: Presence>(
+        &mut self,
+        field: &Field<TextsMap, P>,
+    ) -> Option<Vec<(String, Vec<String>)>> {
+        self.take_texts_map(field.into())
+    }
+
+    fn take_texts_map(&mut self, named: Named) -> Option<Vec<(String, Vec<String>)>> {
+        let members = self.take_map(named)?.into_iter();
+        let texts = |path: String, node: &JsonValue| match node {
+            JsonValue::List(_) => Some(self.distinct(self.items(path, node)?)),
+            node => Some(vec![self.as_text(path, node)?]),
+        };
+        Some(members.filter_map(|(n, (path, node))| Some((n, texts(path, node)?))).collect())
     }
 
     /// The members of an object whose names are the user's.

@@ -62,9 +62,13 @@ fn every_problem_is_told_word_for_word() {
     let cases = [
         (
             json!({"cashe": 1}),
-            "cashe: found an unknown field, expected `provider`, `credentials`, `identity_headers`, `mode`, `default_access`, `clock_skew`, `strip_credential`, `strip_headers`, `keep_override_headers`, `refused_token_prefixes`, `filter_state`, `cache`, `budgets`, `challenge`, `routes` or `webhooks`",
+            "cashe: found an unknown field, expected `provider`, `credentials`, `identity_headers`, `mode`, `default_access`, `require`, `clock_skew`, `strip_credential`, `strip_headers`, `keep_override_headers`, `refused_token_prefixes`, `ready_path`, `max_token_bytes`, `filter_state`, `cache`, `budgets`, `challenge`, `routes` or `webhooks`",
         ),
         (json!({"cache": 1}), "cache: found `1`, expected an object"),
+        (
+            json!({"provider": {"cluster": ""}}),
+            "provider.cluster: found an empty string, expected a string that is not empty",
+        ),
         (json!({"routes": null}), "routes: found nothing, expected a list of routes"),
         (json!({"routes": []}), "routes: found an empty list, expected at least one item"),
         (
@@ -173,7 +177,7 @@ fn every_problem_is_told_word_for_word() {
         ),
         (
             route(json!({"match": {"path": "/", "methods": ["get"]}, "access": "public"})),
-            "routes[0].match.methods[0]: found `get`, expected a method in upper case",
+            "routes[0].match.methods[0]: found `get`, expected `GET`",
         ),
         (
             route(json!({"match": {"path": "/", "hosts": ["a:80"]}, "access": "public"})),
@@ -221,6 +225,42 @@ fn every_problem_is_told_word_for_word() {
             lines(&merged(&patch))
         );
     }
+}
+
+#[test]
+fn an_empty_string_is_told_once() {
+    let patch = json!({"provider": {"cluster": "", "authority": ""}});
+    assert_eq!(
+        lines(&merged(&patch)),
+        [
+            "provider.cluster: found an empty string, expected a string that is not empty",
+            "provider.authority: found an empty string, expected a string that is not empty",
+        ]
+    );
+}
+
+/// One route's audience says nothing about another route.
+#[test]
+fn every_route_without_an_audience_is_named() {
+    let warnings = |patch: &Value| load(merged(patch).to_string().as_bytes(), &env).unwrap().warnings;
+    let routes = json!([
+        {"match": {"path": "/a"}, "require": {"audience": ["api"]}},
+        {"match": {"path": "/b"}, "require": {"scopes": {"all": ["s"]}}},
+        {"match": {"path": "/c"}, "access": "optional"},
+        {"match": {"path": "/d"}, "access": "public"},
+        {"match": {"methods": ["POST"], "path": "/w"}, "webhook": "hook"},
+    ]);
+    let told = |at: &str| {
+        format!(
+            "{at} requires neither an `audience` nor a `client_id`: a token that any client was given passes"
+        )
+    };
+    let mut patch = json!({"routes": routes, "default_access": "required"});
+    assert_eq!(warnings(&patch), [told("routes[1]"), told("routes[2]"), told("default_access")]);
+    patch["require"] = json!({"issuer": ["iss"]});
+    assert_eq!(warnings(&patch).len(), 3);
+    patch["require"] = json!({"client_id": ["cli"]});
+    assert_eq!(warnings(&patch), Vec::<String>::new());
 }
 
 #[test]
@@ -276,7 +316,7 @@ fn warnings() {
     assert_eq!(
         warnings(&routes),
         [
-            "no route requires an `audience` or a `client_id`: a token that any client was given passes",
+            "routes[1] requires neither an `audience` nor a `client_id`: a token that any client was given passes",
             "routes[0] lets every host in, also the one that routes[1] guards, for paths that no other route names",
             "routes[1].credentials[0] is a cookie without `origins`: pages of other sites can send it",
             "webhooks.hook stands on no route",

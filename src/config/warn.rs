@@ -1,6 +1,6 @@
 //! Warnings about settings that are allowed but probably not intended.
 
-use super::raw::{Access, DefaultAccess, Document, Route};
+use super::raw::{Access, DefaultAccess, Document, Require, Route, SecretSourceKind};
 use crate::credential::Source;
 use crate::overrides;
 use crate::route::Pattern;
@@ -8,16 +8,32 @@ use std::collections::HashMap;
 
 /// One sentence per finding.
 pub(super) fn warnings(document: &Document) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let wants_token = |r: &Route| r.webhook.is_none() && r.access() != Access::Public;
-    let names_client =
-        |r: &Route| r.require.as_ref().is_some_and(|q| !q.audience.is_empty() || !q.client_id.is_empty());
-    let some_want_a_token =
-        document.default_access == Some(DefaultAccess::Required) || document.routes.iter().any(wants_token);
-    if some_want_a_token && !document.routes.iter().any(names_client) {
-        warnings.push(
-            "no route requires an `audience` or a `client_id`: a token that any client was given passes"
-                .to_owned(),
+    let mut findings = Findings(Vec::new());
+    let wants_token = |r: &&Route| r.webhook.is_none() && r.access() != Access::Public;
+    let is_named = |r: &Require| !r.audience.is_empty() || !r.client_id.is_empty();
+    let is_named_at_the_top = document.require.as_ref().is_some_and(is_named);
+    let names_client = |r: Option<&Require>| is_named_at_the_top || r.is_some_and(is_named);
+    let unnamed = document.routes.iter().filter(wants_token).filter(|r| !names_client(r.require.as_ref()));
+    let by_default = document.default_access == Some(DefaultAccess::Required) && !names_client(None);
+    for at in unnamed.map(|r| r.at.as_str()).chain(by_default.then_some("default_access")) {
+        findings.add(
+            at,
+            " requires neither an `audience` nor a `client_id`: a token that any client was given passes",
+        );
+    }
+    if document.shadow == Some(true) {
+        findings.add("mode", " is `shadow`: nothing is refused, except where a route or webhook enforces");
+    }
+    if document.default_access == Some(DefaultAccess::Public) {
+        findings.add("default_access", " is `public`: what no route names passes without a credential");
+    }
+    for route in document.routes.iter().filter(|r| r.open_on_outage == Some(true)) {
+        findings.add(&route.at, ".on_provider_error is `allow`: whoever can make the provider fail passes");
+    }
+    for at in literal_secrets(document) {
+        findings.add(
+            at,
+            " is a literal, which Envoy's /config_dump shows: `{\"env\": \"NAME\"}` is read from the environment",
         );
     }
     let stricter =
@@ -25,28 +41,28 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
     let open = document.routes.iter().filter(|r| is_open_wildcard(r)).map(|r| r.at.as_str());
     let open_default = (document.default_access == Some(DefaultAccess::Public)).then_some("default_access");
     for (open, stricter) in open.chain(open_default).zip(stricter.into_iter().cycle()) {
-        warnings.push(format!(
+        findings.0.push(format!(
             "{open} lets every host in, also the one that {} guards, for paths that no other route names",
             stricter.at
         ));
     }
-    warnings.extend(near_twins(&document.routes));
+    findings.0.extend(near_twins(&document.routes));
     let routes = document.routes.iter().filter_map(|r| r.credentials.as_ref());
     for (at, source) in document.credentials.iter().chain(routes).flatten() {
         if matches!(source, Source::Cookie { origins, .. } if origins.is_empty()) {
-            warnings.push(format!("{at} is a cookie without `origins`: pages of other sites can send it"));
+            findings.add(at, " is a cookie without `origins`: pages of other sites can send it");
         }
     }
     for route in document.routes.iter().filter(|route| route.webhook.is_some()) {
         if route.methods.is_none() {
-            warnings.push(format!(
-                "{} is a webhook without `methods`: the signature does not bind the method, so a delivery passes with any",
-                route.at
-            ));
+            findings.add(
+                &route.at,
+                " is a webhook without `methods`: the signature does not bind the method, so a delivery passes with any",
+            );
         }
         let pattern = route.path.as_ref().and_then(|path| Pattern::parse(path).ok());
         if let Some(name) = pattern.as_ref().and_then(|pattern| pattern.names().next()) {
-            warnings.push(format!(
+            findings.0.push(format!(
                 "{} is a webhook with `{{{name}}}` in its path: the signature does not bind the path, so a delivery passes with any",
                 route.at
             ));
@@ -54,16 +70,39 @@ pub(super) fn warnings(document: &Document) -> Vec<String> {
     }
     for name in &document.keep_override_headers {
         let part = overrides::find(name).map_or("part", |known| known.replaces.word());
-        warnings.push(format!(
+        findings.0.push(format!(
             "keep_override_headers lets `{name}` pass: a service that reads it sees another {part} than the gate did"
         ));
     }
     for webhook in &document.webhooks {
         if !document.routes.iter().any(|r| r.webhook.as_deref() == Some(&webhook.name)) {
-            warnings.push(format!("{} stands on no route", webhook.at));
+            findings.add(&webhook.at, " stands on no route");
         }
     }
-    warnings
+    findings.0
+}
+
+struct Findings(Vec<String>);
+
+impl Findings {
+    /// Not inlined: the module would hold it once for each warning.
+    #[inline(never)]
+    fn add(&mut self, at: &str, text: &str) {
+        self.0.push([at, text].concat());
+    }
+}
+
+/// Where secrets stand as they are.
+fn literal_secrets(document: &Document) -> impl Iterator<Item = &str> {
+    let provider = document.provider.iter();
+    let clients = provider.clone().filter_map(|p| p.introspection.as_ref()?.credentials.as_ref());
+    let clients = clients.chain(document.routes.iter().filter_map(|r| r.introspection.as_ref()));
+    clients
+        .flat_map(|client| client.client_secret.iter().chain(&client.token))
+        .chain(provider.filter_map(|p| p.permissions.as_ref()?.api_key.as_ref()))
+        .chain(document.webhooks.iter().flat_map(|w| &w.secrets))
+        .filter(|secret| matches!(secret.from, SecretSourceKind::Literal(_)))
+        .map(|secret| secret.at.as_str())
 }
 
 /// Routes whose paths differ only in ASCII case or a trailing slash, which frameworks behind the

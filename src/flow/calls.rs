@@ -180,7 +180,7 @@ impl Calls {
         health.check(query.endpoint(), purpose, now)?;
         self.back_off.check(query.key(), now)?;
         let share = query.provider().max_in_flight.of(purpose);
-        let callout = query.callout();
+        let callout = query.callout(waiter.is_some());
         let subject = query.subject();
         if waiter.is_some() && self.shares.waiters(root, subject) >= self.limits.waiters {
             return Err(Unusable::WaitersLimit.into());

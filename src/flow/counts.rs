@@ -14,6 +14,8 @@ pub(super) enum Class {
     Known,
     /// Those whose body is received.
     Receiving,
+    /// Preflights whose end is still to come.
+    Ending,
 }
 
 /// What one undecided request takes.
@@ -32,6 +34,7 @@ pub(super) struct Counts {
     waiting_new: Share,
     waiting_known: Share,
     receiving: Share,
+    ending: Share,
     bodies: Bodies,
     limits: Limits,
 }
@@ -46,8 +49,8 @@ struct Share {
 
 impl Counts {
     pub(super) fn new(limits: Limits) -> Self {
-        let (waiting_new, waiting_known, receiving) = Default::default();
-        Self { waiting_new, waiting_known, receiving, bodies: Bodies::new(limits), limits }
+        let (waiting_new, waiting_known, receiving, ending) = Default::default();
+        Self { waiting_new, waiting_known, receiving, ending, bodies: Bodies::new(limits), limits }
     }
 
     /// Counts a request that waits.
@@ -83,6 +86,11 @@ impl Counts {
             && self.bodies.has_room(claim)
     }
 
+    /// Whether one preflight more may wait for its end.
+    pub(super) fn has_room_for_a_preflight(&self) -> bool {
+        self.ending.is_below(self.limits.ending, self.limits.parked_ending)
+    }
+
     pub(super) fn bodies(&self) -> &Bodies {
         &self.bodies
     }
@@ -93,8 +101,9 @@ impl Counts {
 
     /// How many streams are undecided.
     pub(super) fn undecided(&self) -> usize {
-        let Self { waiting_new, waiting_known, receiving, .. } = self;
-        waiting_new.streams.saturating_add(waiting_known.streams).saturating_add(receiving.streams)
+        let Self { waiting_new, waiting_known, receiving, ending, .. } = self;
+        let all = [waiting_new, waiting_known, receiving, ending];
+        all.iter().fold(0, |sum, share| sum.saturating_add(share.streams))
     }
 
     fn of(&mut self, class: Class) -> &mut Share {
@@ -102,6 +111,7 @@ impl Counts {
             Class::New => &mut self.waiting_new,
             Class::Known => &mut self.waiting_known,
             Class::Receiving => &mut self.receiving,
+            Class::Ending => &mut self.ending,
         }
     }
 }

@@ -22,9 +22,15 @@ pub(super) fn query_names(sources: &[Source]) -> Vec<&str> {
 
 /// The edits that remove every header which some service reads as one of these.
 fn without_headers(names: &[&str], head: &RequestHead<'_>) -> Vec<Edit> {
+    let all = head.pairs().iter().map(|(name, _)| *name);
+    removals(all.filter(|found| names.iter().any(|name| normalized_eq(found, name.as_bytes()))))
+}
+
+/// One removal for each of these names.
+fn removals<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<Edit> {
     let mut found: Vec<&[u8]> = Vec::new();
-    for (name, _) in head.pairs() {
-        if !found.contains(name) && names.iter().any(|read| normalized_eq(name, read.as_bytes())) {
+    for name in names {
+        if !found.contains(&name) {
             found.push(name);
         }
     }
@@ -63,7 +69,8 @@ pub(super) fn read_query<'a>(
     }
 }
 
-/// The edits that take the places of these sources out of the request.
+/// The edits that take what these sources read as a credential out of the request, and leave what
+/// merely stands in the same place (`Authorization: Basic …` beside a `Bearer` source).
 pub(super) fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> Vec<Edit> {
     let cookies: Vec<&str> = sources
         .iter()
@@ -72,14 +79,9 @@ pub(super) fn without_credential(sources: &[Source], head: &RequestHead<'_>) -> 
             _ => None,
         })
         .collect();
-    let headers: Vec<&str> = sources
-        .iter()
-        .filter_map(|source| match source {
-            Source::Header { name, .. } => Some(name.as_str()),
-            _ => None,
-        })
-        .collect();
-    let mut edits = without_headers(&headers, head);
+    let is_credential =
+        |(name, value): &(&[u8], &[u8])| sources.iter().any(|source| source.is_credential(name, value));
+    let mut edits = removals(head.pairs().iter().copied().filter(is_credential).map(|(name, _)| name));
     let lines: Vec<&[u8]> = head.values("cookie").collect();
     if lines.iter().any(|line| credential::without_cookies(line, &cookies).is_some()) {
         edits.push(Edit::Remove(b"cookie".to_vec()));

@@ -251,6 +251,11 @@ impl Facts {
         }
     }
 
+    /// What was heard last of a question, however long ago: an inner `None` is a no.
+    pub(super) fn last_known<K: FactKind>(&mut self, key: FactKey) -> Option<Option<K::Value>> {
+        K::cache(&mut self.caches).last_known(key).map(|last| last.cloned())
+    }
+
     /// The identity headers of an admitted bearer.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ pub(crate) enum Phase {
     Receiving,
     /// It was forwarded.
     Open,
+    /// It was forwarded as a request without content.
+    Empty,
     /// It was answered in the service's place.
     Answered,
 }
@@ -38,6 +40,8 @@ pub(crate) enum Gate {
     Feed,
     /// Hold.
     Pause,
+    /// Let pass what holds no byte; hold everything from the first byte on.
+    Drain,
     /// Let pass.
     Continue,
 }
@@ -50,12 +54,14 @@ pub(crate) enum Gate {
 /// | waiting | pause | pause |
 /// | receiving | pause | feed |
 /// | open | continue | continue |
+/// | empty | drain | drain |
 /// | answered | pause | pause |
 pub(crate) const fn gate(phase: Phase, callback: Callback) -> Gate {
     match (phase, callback) {
         (Phase::Unknown, Callback::Headers) => Gate::Begin,
         (Phase::Receiving, Callback::Body | Callback::Trailers) => Gate::Feed,
         (Phase::Open, _) => Gate::Continue,
+        (Phase::Empty, _) => Gate::Drain,
         // A stream that waits is held by its header callback's status, and no other callback should
         // come. They pause all the same: a host that called them and heard "continue" would release
         // the request undecided.

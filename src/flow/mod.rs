@@ -26,6 +26,7 @@ mod services;
 mod shares;
 mod store;
 mod timers;
+mod trace;
 mod triage;
 
 pub use crate::hash::Seed;

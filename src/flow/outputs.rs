@@ -2,7 +2,7 @@
 
 use super::store::{self, SharedStore};
 use super::{Level, Output};
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::{Reason, Refusal, Unusable};
 use crate::time::Timestamp;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -53,7 +53,11 @@ impl Outputs {
             return;
         }
         self.last_logged.insert(reason, now);
-        self.log(Level::Warn, format!("avnology_gate: {}: {hint}", reason.id()));
+        let flaw = match refusal {
+            Refusal::Unusable(Unusable::BadReply(flaw)) => format!(": {flaw}"),
+            _ => String::new(),
+        };
+        self.log(Level::Warn, format!("avnology_gate: {}: {hint}{flaw}", reason.id()));
     }
 }
 
@@ -63,7 +67,7 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::{Denial, Unusable};
+    use crate::refusal::{Denial, Flaw};
 
     #[test]
     fn a_reason_is_told_once_a_minute_and_one_without_a_hint_never() {
@@ -77,5 +81,16 @@ mod tests {
         assert_eq!(told.len(), 2);
         assert!(matches!(&told[0], Output::Log { level: Level::Warn, message }
             if message.starts_with("avnology_gate: provider_reply_too_large: ")));
+    }
+
+    #[test]
+    fn what_was_wrong_with_an_answer_is_named() {
+        let mut outputs = Outputs::new(Rc::new(store::NoStore));
+        outputs.log_hint(&Flaw::of("exp", "is no number").into(), Timestamp::from_secs(0));
+        let Some(Output::Log { message, .. }) = outputs.poll() else { panic!("a line") };
+        assert_eq!(
+            message,
+            "avnology_gate: provider_bad_reply: the provider's 200 is not what the protocol asks for: `exp` is no number"
+        );
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct ProviderQuery<'p> {
     key: FactKey,
     seed: Seed,
     target: Target<'p>,
+    trace: &'p [(&'static str, String)],
     shared_key: OnceCell<Option<SharedKey>>,
 }
 
@@ -64,7 +65,13 @@ impl<'p> ProviderQuery<'p> {
 
     fn new(target: Target<'p>, seed: Seed) -> Self {
         let key = target.with_parts(|endpoint, parts| endpoint.key(seed, parts));
-        Self { key, seed, target, shared_key: OnceCell::new() }
+        Self { key, seed, target, trace: &[], shared_key: OnceCell::new() }
+    }
+
+    /// With the headers of the request that it is for.
+    pub(super) fn traced(mut self, trace: &'p [(&'static str, String)]) -> Self {
+        self.trace = trace;
+        self
     }
 
     /// What identifies the answer in this worker.
@@ -85,12 +92,18 @@ impl<'p> ProviderQuery<'p> {
         }
     }
 
-    pub(super) fn callout(&self) -> Callout {
-        match self.target {
+    /// `is_awaited`: whether a request waits for it, whose headers then go with it. In the
+    /// background it belongs to none.
+    pub(super) fn callout(&self, is_awaited: bool) -> Callout {
+        let mut callout = match self.target {
             Target::Introspection(endpoint, token) => endpoint.call(token),
             Target::Session(endpoint, token) => endpoint.call(token),
             Target::Permission(endpoint, check) => endpoint.call(check),
+        };
+        if is_awaited {
+            callout.headers.extend_from_slice(self.trace);
         }
+        callout
     }
 
     pub(super) fn provider(&self) -> &'p Provider {

@@ -27,6 +27,8 @@ enum Stream {
     Parked(Box<Parked>),
     /// Forwarded, under this policy.
     Open(Arc<Policy>),
+    /// Forwarded, under this policy, as a request without content.
+    Empty(Arc<Policy>),
     /// Answered in the service's place.
     Answered,
 }
@@ -65,10 +67,11 @@ impl Requests {
         match self.streams.get(&stream) {
             None => Phase::Unknown,
             Some(Stream::Open(_)) => Phase::Open,
+            Some(Stream::Empty(_)) => Phase::Empty,
             Some(Stream::Answered) => Phase::Answered,
             Some(Stream::Parked(parked)) => match parked.taken.class {
                 Class::New | Class::Known => Phase::Waiting,
-                Class::Receiving => Phase::Receiving,
+                Class::Receiving | Class::Ending => Phase::Receiving,
             },
         }
     }
@@ -78,7 +81,7 @@ impl Requests {
     pub(super) fn policy(&self, stream: StreamId) -> Option<&Policy> {
         match self.streams.get(&stream)? {
             Stream::Parked(parked) => Some(&parked.request.context().policy),
-            Stream::Open(policy) => Some(policy),
+            Stream::Open(policy) | Stream::Empty(policy) => Some(policy),
             Stream::Answered => None,
         }
     }
@@ -115,6 +118,11 @@ impl Requests {
     /// A stream of which more may be heard was forwarded.
     pub(super) fn forwarded(&mut self, stream: StreamId, policy: Arc<Policy>) {
         self.streams.insert(stream, Stream::Open(policy));
+    }
+
+    /// A stream of which nothing but its end may be heard was forwarded.
+    pub(super) fn forwarded_empty(&mut self, stream: StreamId, policy: Arc<Policy>) {
+        self.streams.insert(stream, Stream::Empty(policy));
     }
 
     /// A stream of which more may be heard was answered.

@@ -667,6 +667,32 @@ fn an_opening_request_does_not_pass_what_was_heard_to_be_a_no_while_it_waited() 
 }
 
 #[test]
+fn a_token_that_cannot_be_asked_about_does_not_open_what_its_bearer_was_denied() {
+    let mut host = Host::new();
+    for (nth, allowed) in (1..).zip([false, true]) {
+        host.request(StreamId(nth), &format!("/open/{allowed}"), "t", 0);
+        if nth == 1 {
+            host.land_probe(answered(200, ""), 0);
+            host.land(answered(200, r#"{"active":true,"sub":"u"}"#), 0);
+        }
+        host.land(answered(200, &format!(r#"{{"allowed":{allowed}}}"#)), 0);
+    }
+    host.decisions.clear();
+    // Long after every lifetime.
+    let later = 600_000;
+    host.request(StreamId(3), "/open/false", "t", later);
+    host.land(DOWN, later);
+    while !host.probes.is_empty() && host.decisions.is_empty() {
+        host.land_probe(DOWN, later);
+    }
+    host.request(StreamId(4), "/open/true", "t", later);
+    host.request(StreamId(5), "/open/false", "another", later);
+    let decided: Vec<_> = host.decisions.iter().map(|(stream, decision, _)| (stream.0, *decision)).collect();
+    assert_eq!(decided, [(3, Decision::Deny), (4, Decision::FailOpen), (5, Decision::FailOpen)]);
+    assert_eq!(host.decisions[0].2, Reason::PermissionDenied);
+}
+
+#[test]
 fn one_subject_takes_no_more_places_than_one_token() {
     let limits = Limits { waiting_known: 15, waiters: 5, ..Limits::default() };
     let mut host = Host::new();
@@ -916,9 +942,69 @@ fn no_sequence_of_callbacks_passes_a_byte_undecided_or_decides_twice() {
     }
 }
 
+/// On a host that makes no callbacks before the head goes on, a preflight goes on without its end.
+#[test]
+fn content_after_a_preflight_that_went_on_stays_held() {
+    let config = r#"{"routes": [{"match": {"path": "/p"}, "access": "public", "preflight": true},
+        {"match": {"methods": ["PUT"], "path": "/x"}, "preflight": true, "access": "public"}]}"#;
+    let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
+    engine.configure(ROOT, config::load(config.as_bytes(), &|_| None).unwrap(), at(0));
+    let head = [
+        (":method", "OPTIONS"),
+        (":path", "/x"),
+        (":authority", "api.example.com"),
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "PUT"),
+    ];
+    let head = head.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    assert!(matches!(begin(&mut engine, STREAM, &head, false, at(0)), Step::NeedBody));
+    engine.measured(STREAM, 100, at(0));
+    assert!(engine.poll().is_none(), "its end may still come");
+    engine.measured(STREAM, 100, at(1));
+    let Some(Output::Decide { verdict, .. }) = engine.poll() else { panic!("a decision") };
+    assert!(matches!(verdict.action(), Action::Forward(_)));
+    let mut fetch = |_: usize, len: usize| Some(vec![b'x'; len]);
+    assert!(matches!(engine.body(STREAM, 0, false, &mut fetch, at(2)), Step::Continue));
+    let mut ended = engine.clone();
+    assert!(matches!(ended.trailers(STREAM, [], at(2)).0, Step::Continue), "no content has come");
+    assert!(matches!(engine.body(STREAM, 3, false, &mut fetch, at(2)), Step::Wait), "content");
+    assert!(matches!(engine.body(STREAM, 0, true, &mut fetch, at(2)), Step::Wait), "its end");
+    assert!(matches!(engine.trailers(STREAM, [], at(2)).0, Step::Wait), "its trailers");
+}
+
+/// They need no credential, so that anybody can send them and never end them.
+#[test]
+fn preflights_that_do_not_end_take_no_place_of_webhooks() {
+    let limits = Limits { receiving: 1, ending: 2, ..Limits::default() };
+    for limits in [limits, Limits { parked_receiving: 1, ending: 9, parked_ending: 1024, ..limits }] {
+        let mut engine = engine_with(limits);
+        let config = r#"{"routes": [{"match": {"methods": ["PUT"], "path": "/p"}, "access": "public",
+            "preflight": true}, {"match": {"path": "/hook"}, "webhook": "hook"}], "webhooks": {"hook":
+            {"format": "avnology", "secrets": ["a webhook key of enough bytes"], "body_only": true}}}"#;
+        engine.configure(ROOT, config::load(config.as_bytes(), &|_| None).unwrap(), at(0));
+        let mut preflight =
+            head("/p", &[("origin", "https://a.example"), ("access-control-request-method", "PUT")]);
+        preflight[0].1 = "OPTIONS".to_owned();
+        for n in 0..2 {
+            let step = begin(&mut engine, StreamId(n), &preflight, false, at(0));
+            assert!(matches!(step, Step::NeedBody), "{n}");
+        }
+        let Step::Decided(verdict) = begin(&mut engine, StreamId(2), &preflight, false, at(0)) else {
+            panic!("one more than may wait")
+        };
+        assert_eq!(verdict.event().reason(), Reason::OverLimit);
+        let delivery = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+        assert!(matches!(begin(&mut engine, STREAM, &delivery, false, at(0)), Step::NeedBody));
+        assert_eq!(engine.waiting(), 3);
+        engine.gone(StreamId(0));
+        assert!(matches!(begin(&mut engine, StreamId(3), &preflight, false, at(0)), Step::NeedBody));
+    }
+}
+
 #[test]
 fn the_gate_opens_for_open_streams_only() {
-    let phases = [Phase::Unknown, Phase::Waiting, Phase::Receiving, Phase::Open, Phase::Answered];
+    let phases =
+        [Phase::Unknown, Phase::Waiting, Phase::Receiving, Phase::Open, Phase::Empty, Phase::Answered];
     let callbacks = [Callback::Headers, Callback::Body, Callback::Trailers];
     let open: HashSet<_> = phases
         .into_iter()

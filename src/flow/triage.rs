@@ -1,13 +1,13 @@
 //! The first look at a request: everything that can be decided from its head.
 
-use super::edits;
+use super::{edits, trace};
 use crate::credential;
 use crate::http::head::{Reading, RequestHead};
 use crate::http::host::Host;
 use crate::http::path::CanonicalPath;
 use crate::http::query::Query;
 use crate::policy::{Access, Policy, Route, TokenRules};
-use crate::refusal::{Denial, Refusal};
+use crate::refusal::{Acknowledgement, Denial, Refusal};
 use crate::route::Found;
 use crate::secret::{SESSION_PREFIX, Token};
 use crate::template::{Inputs, RequestValue};
@@ -24,6 +24,8 @@ pub(super) enum Triage {
     Introspect(Token, Arc<TokenRules>, Inputs),
     /// Its body must be verified.
     Receive(Verification, Arc<Webhook>),
+    /// It may pass if no content follows.
+    Await(Permit),
 }
 
 /// Where a request goes.
@@ -47,8 +49,12 @@ pub(super) fn triage(
         return (context, Triage::Decided(Err(Denial::MalformedRequest.into())));
     }
     context.grpc = head.is_grpc();
+    context.grpc_web = head.is_grpc_web();
     // First of all, on every path: whatever is decided later, these do not pass.
     edits::strip_owned(&policy, head, &mut context.base_edits);
+    if is_health_check(&policy, head) {
+        return (context, Triage::Decided(Err(Acknowledgement::Ready.into())));
+    }
     let triage = match locate(&policy, head) {
         Err(denial) => {
             // Whose query it is cannot be said, so it is nobody's to log.
@@ -66,6 +72,13 @@ pub(super) fn triage(
     (context, triage)
 }
 
+/// Whether the gate itself is asked. It answers by itself, so no ambiguous spelling can matter.
+fn is_health_check(policy: &Policy, head: &RequestHead<'_>) -> bool {
+    let Some(path) = &policy.ready_path else { return false };
+    let target = head.target().unwrap_or_default();
+    matches!(head.method(), "GET" | "HEAD") && target.split(|b| *b == b'?').next() == Some(path.as_bytes())
+}
+
 /// Host and path, then the route.
 fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>, Denial> {
     let host = Host::of(head)?;
@@ -80,14 +93,18 @@ fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>,
     if head.is_upgrade() && head.connection_nominates() {
         return Err(Denial::NominatingConnection);
     }
+    let find = |method: &str| policy.table.find(&host, &path, method, policy.fallback.as_ref());
+    let own = find(head.method());
+    // A public route takes the same request with content too: nothing needs to be waited for.
+    let is_open = matches!(own, Found::Route(route, _) if matches!(route.access, Access::Public(_)));
     if let Some(requested) = preflight_method(head)
-        && let Found::Route(route, captures) =
-            policy.table.find(&host, &path, &requested, policy.fallback.as_ref())
+        && (!is_open || head.end_of_stream())
+        && let Found::Route(route, captures) = find(&requested)
         && let Some(permit) = Permit::preflight(route)
     {
         return Ok(Located { route, captures, preflight: Some(permit) });
     }
-    match policy.table.find(&host, &path, head.method(), policy.fallback.as_ref()) {
+    match own {
         Found::Route(route, captures) => Ok(Located { route, captures, preflight: None }),
         Found::Nothing => {
             let route = policy.fallback.as_ref().ok_or(Denial::NoRoute)?;
@@ -100,7 +117,7 @@ fn locate<'p>(policy: &'p Policy, head: &RequestHead<'_>) -> Result<Located<'p>,
 /// The method that a real CORS preflight asks about (Fetch, "CORS-preflight request").
 fn preflight_method(head: &RequestHead<'_>) -> Option<String> {
     let is_real =
-        head.method() == "OPTIONS" && head.has("origin") && head.end_of_stream() && !head.is_upgrade();
+        head.method() == "OPTIONS" && head.has("origin") && head.may_be_empty() && !head.is_upgrade();
     if !is_real {
         return None;
     }
@@ -127,8 +144,11 @@ fn authenticate(
         context.credential_edits = edits::without_any_credential(sources, head);
         let names = edits::query_names(sources);
         let (is_shadow, edits) = (context.is_shadow(), &mut context.base_edits);
-        let read = edits::read_query(&names, std::iter::empty(), head, is_shadow, edits);
-        return Triage::Decided(read.map(|_| permit).map_err(Refusal::from));
+        if let Err(denial) = edits::read_query(&names, std::iter::empty(), head, is_shadow, edits) {
+            return Triage::Decided(Err(denial.into()));
+        }
+        let is_complete = head.end_of_stream();
+        return if is_complete { Triage::Decided(Ok(permit)) } else { Triage::Await(permit) };
     }
     match &route.access {
         Access::Public(no_rules) => Triage::Decided(Ok(Permit::public(no_rules))),
@@ -155,6 +175,7 @@ fn authenticate(
                 Err(denial) => Triage::Decided(Err(denial.into())),
                 Ok(None) => Triage::Decided(Permit::anonymous(rules).ok_or(Denial::MissingToken.into())),
                 Ok(Some(token)) => {
+                    context.trace = trace::of(head, policy.tracestate);
                     let inputs = inputs(rules, route, head, &query, &captures);
                     Triage::Introspect(token, Arc::clone(rules), inputs)
                 }
@@ -170,7 +191,8 @@ fn presented(
     head: &RequestHead<'_>,
     query: &Query<'_>,
 ) -> Result<Option<Token>, Denial> {
-    let Some(token) = credential::extract(&rules.sources, head, query)? else { return Ok(None) };
+    let token = credential::extract(&rules.sources, head, query, policy.max_token_bytes)?;
+    let Some(token) = token else { return Ok(None) };
     if token.reveal().starts_with(SESSION_PREFIX) {
         return if rules.sessions.is_some() { Ok(Some(token)) } else { Err(Denial::SessionToken) };
     }

@@ -78,6 +78,12 @@ impl<'a> RequestHead<'a> {
         self.end_of_stream
     }
 
+    /// Whether the head leaves open, or says, that no content follows. Its end may stand in a frame
+    /// of its own: an empty DATA (RFC 9113 section 8.1) or a last chunk.
+    pub fn may_be_empty(&self) -> bool {
+        self.end_of_stream || self.values("content-length").all(|length| length == b"0")
+    }
+
     /// All values of the header with this name, in any case.
     pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
         self.pairs
@@ -136,6 +142,12 @@ impl<'a> RequestHead<'a> {
         let rest =
             self.values("content-type").next().and_then(|value| value.strip_prefix(b"application/grpc"));
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+    }
+
+    /// Whether this is a gRPC-Web request: `application/grpc-web`, alone, as text, or with a
+    /// suffix.
+    pub fn is_grpc_web(&self) -> bool {
+        self.values("content-type").next().is_some_and(|value| value.starts_with(b"application/grpc-web"))
     }
 
     /// Whether `Connection` names a header that the next hop would then delete (RFC 9110 section

@@ -65,6 +65,9 @@ pub enum CallFailure {
 /// The longest response body that is read; a longer one is [`CallFailure::TooLarge`].
 pub const MAX_REPLY_BYTES: usize = 128 * 1024;
 
+/// Headers of a request that go with its callouts, for whoever looks for what belongs together.
+pub(crate) type Trace = Rc<[(&'static str, String)]>;
+
 /// A header to set: name and value.
 pub type Header = (Vec<u8>, Vec<u8>);
 
@@ -88,7 +91,7 @@ pub struct LocalReply {
     pub status: u16,
     /// The headers; every value is visible ASCII.
     pub headers: Vec<(String, String)>,
-    /// The body; for gRPC the `grpc-message`.
+    /// The body; none for gRPC, whose message is a header.
     pub body: String,
     /// The value of `%RESPONSE_CODE_DETAILS%`.
     pub details: String,

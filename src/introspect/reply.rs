@@ -1,7 +1,7 @@
 //! The introspection response (RFC 7662 section 2.2).
 
 use crate::claims::{TokenInfo, Value};
-use crate::refusal::Unusable;
+use crate::refusal::{Flaw, Unusable};
 
 /// The result of an introspection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,8 @@ impl Introspection {
         match info.member("active")? {
             Some(Value::Bool(true)) => Ok(Self::Active(info)),
             Some(Value::Bool(false)) => Ok(Self::Inactive),
-            _ => Err(Unusable::BadReply),
+            Some(_) => Err(Flaw::of("active", "is no boolean")),
+            None => Err(Flaw::of("active", "is missing")),
         }
     }
 }
@@ -55,9 +56,9 @@ mod tests {
             "\u{feff}{\"active\":true}",
         ];
         for body in CASES {
-            assert_eq!(Introspection::parse(body.as_bytes()), Err(Unusable::BadReply), "{body}");
+            assert_eq!(Introspection::parse(body.as_bytes()), Err(Flaw::of_body("")), "{body}");
         }
-        assert_eq!(Introspection::parse(b"{\"active\":true,\"x\":\"\xff\"}"), Err(Unusable::BadReply));
+        assert_eq!(Introspection::parse(b"{\"active\":true,\"x\":\"\xff\"}"), Err(Flaw::of_body("")));
         assert_eq!(
             Introspection::parse(br#" {"active":false,"sub":1,"sub":2} "#),
             Ok(Introspection::Inactive)

@@ -19,8 +19,8 @@ pub(crate) struct Requirement {
     pub issuer: Vec<String>,
     /// One of these clients; empty: no rule.
     pub client_id: Vec<String>,
-    /// Each of these claims with this value.
-    pub claims: Vec<(String, Template)>,
+    /// Each of these claims with one of these values.
+    pub claims: Vec<(String, Vec<Template>)>,
     /// The leeway for `exp` and `nbf`.
     pub clock_skew: Duration,
 }
@@ -110,9 +110,11 @@ impl Requirement {
         if !self.client_id.is_empty() && !one_of(info.text("client_id")?, &self.client_id) {
             return Err(Denial::ClientNotAllowed.into());
         }
-        for (name, template) in &self.claims {
-            let wanted = template.resolve(inputs, Some(info))?;
-            if !info.member(name)?.is_some_and(|value: Value<'_>| value.matches(&wanted)) {
+        for (name, templates) in &self.claims {
+            // A value that cannot be resolved denies, whatever the others are.
+            let wanted: Result<Vec<_>, _> = templates.iter().map(|t| t.resolve(inputs, Some(info))).collect();
+            let (wanted, found) = (wanted?, info.claim(name)?);
+            if !found.is_some_and(|value: Value<'_>| wanted.iter().any(|wanted| value.matches(wanted))) {
                 return Err(Denial::ClaimMismatch.into());
             }
         }
@@ -128,7 +130,7 @@ impl Requirement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::Unusable;
+    use crate::refusal::Flaw;
 
     fn admit(requirement: &Requirement, members: &str) -> Result<(), Refusal> {
         let body = format!(r#"{{"active":true,{members}"x":0}}"#);
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn what_makes_an_active_token_invalid() {
         let deny = |d: Denial| Err(Refusal::Denial(d));
-        let bad = || Err(Refusal::Unusable(Unusable::BadReply));
+        let bad = || Err(Refusal::Unusable(Flaw::of_body("")));
         let cases = [
             ("", Ok(())),
             (r#""exp":1001,"#, Ok(())),
@@ -185,7 +187,7 @@ mod tests {
             audience: list(&["api"]),
             issuer: list(&["iss"]),
             client_id: list(&["cli"]),
-            claims: vec![("org".into(), Template::parse("acme").unwrap())],
+            claims: vec![("org".into(), vec![Template::parse("acme").unwrap()])],
             ..Requirement::default()
         };
         let cases = [

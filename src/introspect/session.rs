@@ -5,7 +5,7 @@ use super::Introspection;
 use crate::claims::{TokenInfo, Value};
 use crate::http::Callout;
 use crate::provider::{Endpoint, Provider};
-use crate::refusal::Unusable;
+use crate::refusal::{Flaw, Unusable};
 use crate::secret::Token;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -43,12 +43,16 @@ impl Introspection {
         match session.member("active")? {
             None | Some(Value::Bool(true)) => {}
             Some(Value::Bool(false)) => return Ok(Self::Inactive),
-            Some(_) => return Err(Unusable::BadReply),
+            Some(_) => return Err(Flaw::of("active", "is no boolean")),
         }
-        let sub = session.text("identity_id")?.filter(|id| !id.is_empty()).ok_or(Unusable::BadReply)?;
+        let sub = session.text("identity_id")?.filter(|id| !id.is_empty());
+        let sub = sub.ok_or(Flaw::of("identity_id", "is missing or empty"))?;
         let aal = session.template_text("aal")?;
         let expires_at = session.text("expires_at")?.map(|at| OffsetDateTime::parse(at, &Rfc3339));
-        let exp = expires_at.transpose().map_err(|_| Unusable::BadReply)?.map(OffsetDateTime::unix_timestamp);
+        let exp = expires_at
+            .transpose()
+            .map_err(|_| Flaw::of("expires_at", "is no RFC 3339 time"))?
+            .map(OffsetDateTime::unix_timestamp);
         let texts: Vec<_> =
             [Some(("sub", sub)), aal.as_deref().map(|aal| ("aal", aal))].into_iter().flatten().collect();
         let times: Vec<_> = exp.map(|exp| ("exp", exp)).into_iter().collect();
@@ -93,7 +97,7 @@ mod tests {
             r#"{"identity_id":"a","expires_at":"tomorrow"}"#,
             r#"{"identity_id":"a","expires_at":1}"#,
         ] {
-            assert_eq!(Introspection::parse_session(body.as_bytes()), Err(Unusable::BadReply), "{body}");
+            assert_eq!(Introspection::parse_session(body.as_bytes()), Err(Flaw::of_body("")), "{body}");
         }
         assert_eq!(Introspection::parse_session(br#"{"active":false}"#), Ok(Introspection::Inactive));
         assert_eq!(info(r#"{"identity_id":"a"}"#).member("exp"), Ok(None));

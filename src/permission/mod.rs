@@ -5,7 +5,7 @@ use crate::hash::{FactKey, Seed};
 use crate::http::Callout;
 use crate::introspect::Identity;
 use crate::provider::{Endpoint, Provider};
-use crate::refusal::{Refusal, Unusable};
+use crate::refusal::{Flaw, Refusal, Unusable};
 use crate::secret::Secret;
 use crate::template::{Inputs, Template};
 
@@ -111,7 +111,8 @@ impl PermissionEndpoint {
 pub(crate) fn parse(body: &[u8]) -> Result<bool, Unusable> {
     match TokenInfo::parse(body)?.member("allowed")? {
         Some(Value::Bool(allowed)) => Ok(allowed),
-        _ => Err(Unusable::BadReply),
+        Some(_) => Err(Flaw::of("allowed", "is no boolean")),
+        None => Err(Flaw::of("allowed", "is missing")),
     }
 }
 
@@ -213,7 +214,7 @@ mod tests {
             r#"{"allowed":true,"allowed":true}"#,
             "[true]",
         ] {
-            assert_eq!(parse(body.as_bytes()), Err(Unusable::BadReply), "{body}");
+            assert_eq!(parse(body.as_bytes()), Err(Flaw::of_body("")), "{body}");
         }
     }
 

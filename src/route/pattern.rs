@@ -91,6 +91,11 @@ impl Pattern {
         if raw.contains(['{', '}']) {
             return Err(PatternError("segments that are a literal or one `{param}` as a whole"));
         }
+        let is_foreign =
+            |open: char, close: &str| raw.starts_with(open) && raw.ends_with(close) && raw.len() > 1;
+        if is_foreign(':', "") || is_foreign('<', ">") || is_foreign('[', "]") {
+            return Err(PatternError("a parameter written `{name}`, as in `/users/{id}`"));
+        }
         if raw.contains('*') {
             return Err(PatternError("`{*rest}` where the path is to go on, and no other `*`"));
         }

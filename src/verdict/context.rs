@@ -1,7 +1,7 @@
 //! What is known about a request beyond its head.
 
 use crate::claims::TokenInfo;
-use crate::http::{Edit, Header};
+use crate::http::{Edit, Header, Trace};
 use crate::policy::{Access, Policy, Route};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,11 +20,16 @@ pub struct RequestContext {
     pub(crate) identity_headers: Option<Rc<[Header]>>,
     /// The token's claims, once it was introspected.
     pub(crate) token: Option<TokenInfo>,
+    /// What goes with the callouts that it starts.
+    pub(crate) trace: Trace,
     /// Whether the decision uses an answer that is older than its lifetime.
     pub(crate) is_stale: bool,
     pub(crate) grpc: bool,
+    pub(crate) grpc_web: bool,
     /// Whether the request ends with its head, so that no callback about it follows.
     pub(crate) is_whole: bool,
+    /// Whether it is forwarded on the condition that no content follows its head.
+    pub(crate) is_without_content: bool,
 }
 
 impl RequestContext {
@@ -37,9 +42,12 @@ impl RequestContext {
             credential_edits: Vec::new(),
             identity_headers: None,
             token: None,
+            trace: Rc::default(),
             is_stale: false,
             grpc: false,
+            grpc_web: false,
             is_whole: false,
+            is_without_content: false,
         }
     }
 
@@ -59,7 +67,11 @@ impl RequestContext {
         });
         let headers = self.identity_headers.iter().flat_map(|h| h.iter());
         let headers = headers.map(|(name, value)| name.len().saturating_add(value.len()));
-        edits.chain(headers).fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
+        let trace = self.trace.iter().map(|(_, value)| value.len());
+        edits
+            .chain(headers)
+            .chain(trace)
+            .fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
     }
 
     /// The route, if one matches the request.

@@ -27,7 +27,7 @@ impl FailOpen {
         if !rules.open_on_outage {
             return Err(outage.into());
         }
-        for (_, template) in &rules.requirement.claims {
+        for template in rules.requirement.claims.iter().flat_map(|(_, templates)| templates) {
             template.resolve(inputs, None)?;
         }
         for check in rules.permissions.iter().flat_map(PermissionRules::checks) {

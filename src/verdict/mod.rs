@@ -11,8 +11,9 @@ pub use fail_open::FailOpen;
 pub use permit::Permit;
 
 use crate::http::{Edit, LocalReply};
-use crate::refusal::{Denial, Reason, Refusal};
+use crate::refusal::{Acknowledgement, Denial, Reason, Refusal};
 use crate::telemetry::{Decision, Event};
+use std::borrow::Cow;
 
 /// What the host does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +77,8 @@ pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Ver
         Ok(Passage::FailOpen(open)) => Bypass(Decision::FailOpen, open.outage().reason()),
         Err(refusal) if is_shadowed(&context, &refusal) => Bypass(Decision::ShadowDeny, refusal.reason()),
         Err(refusal) => {
-            let event = event(&context, Decision::Deny, refusal.reason());
+            let decision = if refusal == READY { Decision::Allow } else { Decision::Deny };
+            let event = event(&context, decision, refusal.reason());
             let reply = respond::respond(&refusal, &context);
             return Verdict { action: Action::Respond { edits: path_edits(context), reply }, event };
         }
@@ -85,8 +87,14 @@ pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Ver
     Verdict { action: Action::Forward(forward_bypassed(context, &bypass)), event }
 }
 
+/// No refusal at all: the request is for the gate.
+const READY: Refusal = Refusal::Acknowledgement(Acknowledgement::Ready);
+
 /// Whether a refusal is counted and not enforced.
 fn is_shadowed(context: &RequestContext, refusal: &Refusal) -> bool {
+    if *refusal == READY {
+        return false;
+    }
     // What could not be read cannot be sanitized either, so not even shadow mode forwards it.
     *refusal != Refusal::Denial(Denial::MalformedRequest) && context.is_shadow()
 }
@@ -139,14 +147,16 @@ fn path_edits(context: RequestContext) -> Vec<Edit> {
 }
 
 fn event(context: &RequestContext, decision: Decision, reason: Reason) -> Event {
-    let recorded = decision != Decision::Allow || context.policy.record_allowed;
+    // What a stale answer let pass is not plainly allowed.
+    let is_plain = decision == Decision::Allow && reason != Reason::AuthenticatedStale;
+    let recorded = !is_plain || context.policy.record_allowed;
     // Only a recorded event is worth a copy.
     let token = context.token.as_ref().filter(|_| recorded);
     Event {
         decision,
         reason,
         route: context.route().and_then(|r| r.name.clone()),
-        subject: token.and_then(|info| info.text("sub").ok().flatten()).map(str::to_owned),
+        subject: token.and_then(|info| info.subject().ok().flatten()).map(Cow::into_owned),
         recorded,
     }
 }

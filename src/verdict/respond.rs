@@ -4,7 +4,7 @@ use super::RequestContext;
 use crate::breaker::MAX_PAUSE;
 use crate::http::LocalReply;
 use crate::policy::{Access, AnswerFormat};
-use crate::refusal::{Answer, Challenge, Outage, Reason, Refusal, Unusable};
+use crate::refusal::{Acknowledgement, Answer, Challenge, Outage, Reason, Refusal, Unusable};
 use std::time::Duration;
 
 /// The local reply to a refused request.
@@ -17,11 +17,19 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
     if answer.status.code == 503 {
         headers.push(("retry-after".to_owned(), retry_after(refusal).to_string()));
     }
+    if context.grpc || context.grpc_web {
+        headers.push(("grpc-status".to_owned(), answer.status.grpc.to_string()));
+        headers.push(("grpc-message".to_owned(), answer.message.to_owned()));
+    }
     let body = if context.grpc {
-        // Envoy sends it as the `grpc-message` of a trailers-only response.
-        answer.message.to_owned()
+        // Envoy's `grpc_web` filter, where it stands in front, has made this of a gRPC-Web request.
+        // It replaces the status of an answer that has a body by one that it makes of the 400.
+        String::new()
     } else {
-        let (media_type, body) = body(answer, context.policy.format);
+        let (media_type, body) = match refusal {
+            Refusal::Acknowledgement(Acknowledgement::Ready) => ("text/plain", answer.message.to_owned()),
+            _ => body(answer, context.policy.format),
+        };
         headers.push(("content-type".to_owned(), media_type.to_owned()));
         // For HEAD too: the host omits the content (RFC 9110 section 9.3.2), and keeps the headers
         // that describe it.

@@ -34,6 +34,9 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
         ("host/two_plugins_in_one_vm_decide_each_by_its_own_document", two_plugins),
         ("host/a_struct_is_refused_and_told_what_is_expected", a_struct),
         ("host/the_shipped_buffers_hold_the_largest_webhook", the_largest_webhook),
+        ("host/a_grpc_web_filter_in_front_keeps_the_status", grpc_web_in_front),
+        ("host/an_offer_of_tls_is_no_upgrade", an_offer_of_tls),
+        ("host/a_long_lived_route_outlives_the_limits_of_others", a_long_lived_route),
     ];
     all.iter().map(|(name, run)| trial(fleet, name, 1, *run)).collect()
 }
@@ -442,6 +445,101 @@ fn a_struct(envoy: &Arc<Envoy>) -> Outcome {
             Ok(())
         }
     }
+}
+
+/// Some clients offer TLS on every plain request, and expect an answer to the request.
+fn an_offer_of_tls(envoy: &Arc<Envoy>) -> Outcome {
+    let mut policy = any_token();
+    policy["credentials"] = json!([
+        {"header": "authorization", "scheme": "Bearer"},
+        {"cookie": "session", "origins": ["https://app.example.com"]}
+    ]);
+    let scene = Scene::with(envoy, "offer-of-tls", &policy)?;
+    // To the gate this is no upgrade either, which would need an `Origin`.
+    let request = Ask::new("GET", "/any", HOST)
+        .header("cookie", "session=tok_alice")
+        .header("connection", "Upgrade, x-any")
+        .header("upgrade", "TLS/1.2");
+    let (answer, line) = ask(&scene, Version::Http1, &request)?;
+    ensure!(answer.status == 200, "a cookie: {} {:?}", answer.status, line.details);
+    for offer in ["TLS/1.2", "TLS/1.0"] {
+        let request = Ask::new("GET", "/any", HOST)
+            .bearer("tok_alice")
+            .header("connection", "Upgrade")
+            .header("upgrade", offer);
+        let (answer, line) = ask(&scene, Version::Http1, &request)?;
+        ensure!(answer.status == 200, "{offer}: {} {:?}", answer.status, line.details);
+    }
+    Ok(())
+}
+
+/// The shipped listener, but the limits that are for all other routes are short.
+fn a_long_lived_route(envoy: &Arc<Envoy>) -> Outcome {
+    let mut scene = Scene::new(envoy, "long-lived", standin::Seed::embedded())?;
+    let mut policy = any_token();
+    policy["routes"] = json!([{"name": "all", "match": {"path": "/{*rest}"}, "access": "public"}]);
+    scene.shape.policy = Policy::Document(scene.local(&policy).to_string().into_bytes());
+    let mut listener = sample::listener(&scene.shape, &sample::module()?);
+    let manager = listener.pointer_mut("/filter_chains/0/filters/0/typed_config").ok_or("no manager")?;
+    manager["stream_idle_timeout"] = json!("0.3s");
+    let routes = manager.pointer_mut("/route_config/virtual_hosts/0/routes").ok_or("no routes")?;
+    ensure!(routes[0]["route"]["timeout"] == "0s", "the first route has a limit: {}", routes[0]);
+    let last = routes.as_array().map_or(0, Vec::len).saturating_sub(1);
+    routes[last]["route"]["timeout"] = json!("0.2s");
+    envoy.put_raw_listener(&scene.shape.name, listener).map_err(|Refused(text)| text)?;
+    for version in BOTH {
+        for (path, is_cut) in [("/any", true), ("/streams/any", false)] {
+            // The request goes on for longer than both limits, and then ends.
+            let mut connection = scene.connect(version, None)?;
+            let request = Ask::new("POST", path, HOST).body("xy").incomplete();
+            connection.send(&request).map_err(|failure| format!("{version}: {failure}"))?;
+            let early = connection.answer(Duration::from_millis(900));
+            match (is_cut, early) {
+                (true, Ok(answer)) => {
+                    ensure!(matches!(answer.status, 408 | 504), "{version} {path}: {}", answer.status);
+                }
+                (true, Err(failure)) => return Err(format!("{version} {path} is not cut: {failure}")),
+                (false, Ok(answer)) => return Err(format!("{version} {path} is cut: {}", answer.status)),
+                (false, Err(_)) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The filter makes gRPC of gRPC-Web before the gate sees it, and another status of the gate's
+/// answer unless that has none of its own.
+fn grpc_web_in_front(envoy: &Arc<Envoy>) -> Outcome {
+    let mut scene = Scene::new(envoy, "grpc-web", standin::Seed::embedded())?;
+    scene.shape.policy = Policy::Document(scene.local(&any_token()).to_string().into_bytes());
+    let mut listener = sample::listener(&scene.shape, &sample::module()?);
+    let filters = "/filter_chains/0/filters/0/typed_config/http_filters";
+    let chain = listener.pointer_mut(filters).and_then(Value::as_array_mut).ok_or("no filters")?;
+    let kind = "type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb";
+    chain.insert(0, json!({"name": "envoy.filters.http.grpc_web", "typed_config": {"@type": kind}}));
+    envoy.put_raw_listener(&scene.shape.name, listener).map_err(|Refused(text)| text)?;
+    for version in BOTH {
+        for (credential, grpc_status, http_status) in
+            [("Bearer", "3", 400), ("Basic x", "16", 401), ("Bearer tok_revoked", "16", 401)]
+        {
+            for kind in ["application/grpc-web+proto", "application/grpc-web-text"] {
+                let request = Ask::new("POST", "/any", HOST)
+                    .header("content-type", kind)
+                    .header("authorization", credential)
+                    .body("AAAAAAA=");
+                let (answer, _) = ask(&scene, version, &request)?;
+                let status = answer.header("grpc-status");
+                ensure!(
+                    answer.status == http_status && status.as_deref() == Some(grpc_status),
+                    "{version} {kind} {credential}: {} {status:?} {:?}",
+                    answer.status,
+                    answer.headers
+                );
+                ensure!(answer.header("grpc-message").is_some(), "no message: {:?}", answer.headers);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Both protocols have a buffer limit of their own in Envoy, and both must be larger than the

@@ -28,8 +28,32 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
     trials.extend([
         trial("shipped/the_readme_shows_what_the_demo_prints", readme),
         trial("shipped/envoy_takes_the_bootstrap", bootstrap),
+        trial("shipped/run_takes_a_policy_and_the_next_port", own_policy),
     ]);
     trials
+}
+
+/// `make run POLICY=file`, on ports that README shows in their usual place.
+fn own_policy() -> Outcome {
+    // Any port may be the near end of somebody's connection.
+    let bind = |port| std::net::TcpListener::bind(("127.0.0.1", port));
+    let is_free = |port: &u16| bind(*port).is_ok() && bind(port.saturating_add(1)).is_ok();
+    let port = (20_000..30_000).step_by(2).find(is_free).ok_or("no two free ports")?;
+    let policy = br#"{"routes": [], "ready_path": "/here"}"#;
+    ensure!(Demo::start(port, false, Some(policy.to_vec())).is_err(), "no routes, and it runs");
+    let policy = br#"{"routes": [{"match": {"path": "/x"}, "access": "public"}], "ready_path": "/here"}"#;
+    let demo = Demo::start(port, false, Some(policy.to_vec()))?;
+    ensure!(
+        (demo.gate.port(), demo.control.port()) == (port, port.saturating_add(1)),
+        "{} {}",
+        demo.gate,
+        demo.control
+    );
+    let ask = Ask::new("GET", "/here", "localhost");
+    let answer = harness::client::ask(demo.gate, Version::Http1, &ask);
+    let answer = answer.map_err(|failure| failure.to_string())?;
+    ensure!(answer.text() == "ok", "{} {}", answer.status, answer.text());
+    Ok(())
 }
 
 const BEGIN: &str = "<!-- demo -->";
@@ -37,7 +61,7 @@ const END: &str = "<!-- /demo -->";
 
 /// The README's block is the demo's output. With `BLESS` set, it is written instead of compared.
 fn readme() -> Outcome {
-    let transcript = Demo::start(0, false)?.transcript()?;
+    let transcript = Demo::start(0, false, None)?.transcript()?;
     let path = sample::root().join("README.md");
     let readme = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let (before, rest) = readme.split_once(BEGIN).ok_or("README.md has no block for the demo")?;

@@ -93,7 +93,7 @@ impl Sealer {
     /// who the gate is there.
     pub(crate) fn new(secret: &str, fingerprint: Fingerprint) -> Self {
         let key = |purpose: &[u8]| {
-            tag(keyed(secret.as_bytes()), &[b"avnology_gate 1", purpose, fingerprint.bytes()])
+            tag(keyed(secret.as_bytes()), &[b"avnology_gate 2", purpose, fingerprint.bytes()])
         };
         let name = key(b"name");
         Self {

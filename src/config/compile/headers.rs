@@ -6,6 +6,7 @@ use crate::credential::Source;
 use crate::http::host::Host;
 use crate::overrides::{self, Replaces};
 use crate::policy::{OwnedHeaders, is_reserved};
+use crate::route::Pattern;
 use crate::template::{Part, RequestValue, Template};
 
 impl Compiler<'_> {
@@ -66,6 +67,18 @@ impl Compiler<'_> {
         headers
     }
 
+    /// An identity header is for every route, so its parameter must be one of some route's path.
+    pub(super) fn path_parameters(&mut self, document: &Document, headers: &[(String, Template)]) {
+        let mut names: Vec<String> = Vec::new();
+        for path in document.routes.iter().filter_map(|route| route.path.as_ref()) {
+            let Ok(pattern) = Pattern::parse(path) else { continue };
+            names.extend(pattern.names().map(str::to_owned));
+        }
+        for (header, template) in headers {
+            self.parameters(&format!("identity_headers.{header}"), template, &names);
+        }
+    }
+
     pub(super) fn template(&mut self, at: &str, text: &str) -> Option<Template> {
         let template = match Template::parse(text) {
             Ok(template) => template,
@@ -74,6 +87,11 @@ impl Compiler<'_> {
                 return None;
             }
         };
+        for part in template.parts() {
+            if let Part::Claim(name) = part {
+                self.claim_name(at, name, &format!("`{{token.{name}}}`"));
+            }
+        }
         for value in template.request_values() {
             let RequestValue::Header(name) = value else { continue };
             if self.owned.contains(name.as_bytes()) {
@@ -87,6 +105,27 @@ impl Compiler<'_> {
             }
         }
         Some(template)
+    }
+
+    /// Reports a claim's name that no answer would have, though it reads as if one had.
+    pub(super) fn claim_name(&mut self, at: &str, name: &str, found: &str) {
+        if let Some(pointer) = name.strip_prefix('/') {
+            // RFC 6901 section 3.
+            if pointer.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1'])) {
+                self.problems.push(
+                    at,
+                    found,
+                    "a JSON Pointer, with `~0` for a `~` and `~1` for a `/` in a name",
+                );
+            }
+        } else if name.contains(['.', '/']) {
+            let literal = name.replace("~", "~0").replace("/", "~1");
+            let nested = name.replace("~", "~0").replace(".", "/");
+            let expected = format!(
+                "`/{nested}` for a member within another, or `/{literal}` for one whose name is `{name}`"
+            );
+            self.problems.push(at, found, expected);
+        }
     }
 
     pub(super) fn sources(&mut self, sources: &[(String, Source)]) -> Vec<Source> {
@@ -182,7 +221,7 @@ pub(super) fn headers_read_by_templates(document: &Document) -> Vec<String> {
     let requires = document.routes.iter().filter_map(|r| r.require.as_ref());
     let checks = requires.clone().flat_map(|r| r.all.iter().chain(&r.any));
     let texts = requires
-        .flat_map(|r| r.claims.iter().map(|(_, text)| text))
+        .flat_map(|r| r.claims.iter().flat_map(|(_, texts)| texts))
         .chain(checks.flat_map(|c| c.object.iter().chain(&c.subject)))
         .map(String::as_str)
         .chain(document.identity_headers().map(|(_, text)| text))

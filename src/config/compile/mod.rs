@@ -3,14 +3,16 @@
 mod checks;
 mod defaults;
 mod headers;
+mod matching;
 mod provider;
 mod routes;
 mod webhooks;
 
 use super::error::Problems;
 use super::fields::document as fields;
-use super::raw::Document;
+use super::fields::provider as provider_fields;
 use super::raw::limits::Caches;
+use super::raw::{Document, Require};
 use crate::cache::Lifetime;
 use crate::credential::Source;
 use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
@@ -62,6 +64,8 @@ struct Shared {
     sources: Vec<Source>,
     strip_credential: bool,
     clock_skew: Duration,
+    /// What applies where a route has no rule of that kind.
+    require: Require,
     identity_values: Vec<RequestValue>,
     /// The default subject, and the aliases of namespaces.
     permissions: Option<(Template, Vec<(String, String)>)>,
@@ -73,11 +77,13 @@ struct Shared {
 }
 
 impl Compiler<'_> {
-    fn policy(&mut self, document: Document) -> Option<Policy> {
+    fn policy(&mut self, mut document: Document) -> Option<Policy> {
+        let require = document.require.take().unwrap_or_default();
         self.read_by_credentials = headers::credential_headers(&document);
         self.owned = headers::owned_headers(&document);
         self.owned_names(&document);
         let identity_headers = self.identity_headers(&document);
+        self.path_parameters(&document, &identity_headers);
         let sources = match &document.credentials {
             Some(sources) => self.sources(sources),
             None => vec![defaults::source()],
@@ -107,6 +113,7 @@ impl Compiler<'_> {
             default_endpoint,
             strip_credential: fields::STRIP_CREDENTIAL.of(document.strip_credential),
             clock_skew: fields::CLOCK_SKEW.of(document.clock_skew),
+            require,
             identity_values: identity_headers.iter().flat_map(|(_, t)| t.request_values().cloned()).collect(),
             permissions: raw_permissions.zip(subject).map(|(p, subject)| (subject, p.namespaces())),
             cache: document.cache,
@@ -117,6 +124,7 @@ impl Compiler<'_> {
             provider,
             sources,
         };
+        self.ready_path(&document);
         let (table, routes) = self.routes(&document.routes, &shared);
         let default_access = fields::DEFAULT_ACCESS.of(document.default_access);
         let fallback = self.fallback(default_access, &shared).map(Arc::new);
@@ -142,6 +150,10 @@ impl Compiler<'_> {
             refused_token_prefixes: document.refused_token_prefixes.unwrap_or_else(|| {
                 fields::REFUSED_TOKEN_PREFIXES.default().iter().map(|p| (*p).to_owned()).collect()
             }),
+            max_token_bytes: usize::try_from(fields::MAX_TOKEN_BYTES.of(document.max_token_bytes))
+                .unwrap_or(usize::MAX),
+            tracestate: provider_fields::TRACESTATE.of(document.provider.as_ref().and_then(|p| p.tracestate)),
+            ready_path: document.ready_path,
             format: fields::challenge::FORMAT.of(document.format),
             shadow: fields::MODE.of(document.shadow),
             record_allowed: fields::FILTER_STATE.of(document.record_allowed),

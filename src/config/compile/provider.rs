@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 impl Compiler<'_> {
     pub(super) fn provider(&mut self, provider: &raw::Provider) -> Option<Provider> {
-        if provider.cluster.is_none() {
+        if provider.cluster.is_none() && !self.problems.has("provider.cluster") {
             self.problems.push("provider.cluster", "nothing", fields::CLUSTER.presence.0);
         }
         match &provider.authority {
+            None if self.problems.has("provider.authority") => {}
             None => self.problems.push("provider.authority", "nothing", fields::AUTHORITY.presence.0),
             Some(authority) if Host::parse(authority.as_bytes()).is_none() => {
                 self.problems.push(
@@ -104,6 +105,11 @@ impl Compiler<'_> {
 
     pub(super) fn secret(&mut self, source: &SecretSource) -> Option<Secret<String>> {
         let (value, place) = match &source.from {
+            SecretSourceKind::Env(name) if !is_variable(name) => {
+                let expected = "a variable's name: letters, digits and `_`, without `$` and braces";
+                self.problems.push(&source.at, "no name of an environment variable", expected);
+                return None;
+            }
             SecretSourceKind::Env(name) => match (self.env)(name) {
                 Some(value) => (value, format!("the environment variable {}", shown(name))),
                 None => {
@@ -121,6 +127,11 @@ impl Compiler<'_> {
         let value = value.trim();
         if value.is_empty() {
             self.problems.push(&source.at, format!("{place} that is empty"), "a secret");
+            return None;
+        }
+        if is_placeholder(value) {
+            let expected = "the secret itself: anybody can know what stands where it is to stand";
+            self.problems.push(&source.at, format!("{place} that is a placeholder"), expected);
             return None;
         }
         Some(Secret::new(value.to_owned()))
@@ -195,6 +206,34 @@ pub(super) fn alias(kind: &str, namespaces: &[(String, String)]) -> String {
         .iter()
         .find(|(name, _)| name == kind)
         .map_or_else(|| kind.to_owned(), |(_, namespace)| namespace.clone())
+}
+
+/// Whether nobody put the secret in: a template's, a shell's or a chart's variable that was not
+/// replaced, or the word that a document has in its place.
+fn is_placeholder(value: &str) -> bool {
+    let between = |open: &str, close: &str| {
+        value.split_once(open).and_then(|(_, rest)| rest.split_once(close)).map(|(inner, _)| inner)
+    };
+    let is_whole = |open: &str, close: &str| value.starts_with(open) && value.ends_with(close);
+    let is_upper = |name: &str| is_variable(name) && !name.bytes().any(|b| b.is_ascii_lowercase());
+    let letters: Vec<u8> = value.bytes().filter(u8::is_ascii_alphanumeric).take(9).collect();
+    let begins =
+        |word: &str| letters.get(..word.len()).is_some_and(|l| l.eq_ignore_ascii_case(word.as_bytes()));
+    // `${NAME:-default}` too. A generated secret may hold single ones of these bytes.
+    between("${", "}").is_some_and(|inner| inner.split(':').next().is_some_and(is_variable))
+        || between("{{", "}}").is_some()
+        || is_whole("$(", ")")
+        || is_whole("<", ">")
+        || value.strip_prefix('$').is_some_and(is_upper)
+        || begins("changeme")
+        || begins("replaceme")
+}
+
+/// What POSIX calls a name.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// A variable's name, unless it looks like a secret that was written in its place.

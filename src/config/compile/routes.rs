@@ -1,12 +1,11 @@
 //! Routes and their rules.
 
-use super::headers::is_token;
 use super::{Compiler, Shared};
 use crate::config::fields::route as fields;
 use crate::config::raw::{self, DefaultAccess};
 use crate::introspect::{IntrospectionEndpoint, Requirement};
 use crate::policy::{Access, NoRules, PermissionRules, Route, TokenRules};
-use crate::route::{HostPattern, Methods, Pattern, RouteTable};
+use crate::route::{Pattern, RouteTable};
 use crate::template::{RequestValue, Template};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,39 +69,6 @@ impl Compiler<'_> {
             }
         }
         (table, routes)
-    }
-
-    pub(super) fn methods(&mut self, raw: &raw::Route) -> Methods {
-        let Some(names) = &raw.methods else { return Methods::Any };
-        for (nth, name) in names.iter().enumerate() {
-            if !is_token(name) || name.bytes().any(|b| b.is_ascii_lowercase()) {
-                self.problems.push(
-                    format!("{}.match.methods[{nth}]", raw.at),
-                    format!("`{name}`"),
-                    "a method in upper case",
-                );
-            }
-        }
-        Methods::Only(names.clone())
-    }
-
-    pub(super) fn hosts(&mut self, raw: &raw::Route) -> Vec<HostPattern> {
-        let Some(names) = &raw.hosts else { return vec![HostPattern::Any] };
-        let mut hosts = Vec::with_capacity(names.len());
-        for (nth, name) in names.iter().enumerate() {
-            match HostPattern::parse(name) {
-                Some(host) => hosts.push(host),
-                None => {
-                    let expected = "a host without port, or `*.` and a suffix";
-                    self.problems.push(
-                        format!("{}.match.hosts[{nth}]", raw.at),
-                        format!("`{name}`"),
-                        expected,
-                    );
-                }
-            }
-        }
-        hosts
     }
 
     /// Returns `None` only after reporting a problem.
@@ -202,7 +168,7 @@ impl Compiler<'_> {
         let all = self.checks(&require.all, parameters, shared);
         let any = self.checks(&require.any, parameters, shared);
         let checks = || all.iter().chain(&any);
-        let of_claims = requirement.claims.iter().flat_map(|(_, t)| t.request_values());
+        let of_claims = requirement.claims.iter().flat_map(|(_, t)| t).flat_map(Template::request_values);
         let of_checks = checks().flat_map(|c| c.object.request_values().chain(c.subject.request_values()));
         let mut inputs: Vec<RequestValue> = Vec::new();
         for value in of_claims.chain(of_checks).chain(&shared.identity_values) {
@@ -265,19 +231,28 @@ impl Compiler<'_> {
             }
         }
         let mut claims = Vec::with_capacity(raw.claims.len());
-        for (name, text) in &raw.claims {
+        for (name, texts) in &raw.claims {
             let at = format!("{}.claims.{name}", raw.at);
-            if let Some(template) = self.template(&at, text) {
+            self.claim_name(&at, name, &format!("`{name}`"));
+            let mut templates = Vec::with_capacity(texts.len());
+            for text in texts {
+                let Some(template) = self.template(&at, text) else { continue };
                 self.parameters(&at, &template, parameters);
-                claims.push((name.clone(), template));
+                templates.push(template);
             }
+            claims.push((name.clone(), templates));
         }
+        let top = &shared.require;
+        let own_or = |own: &Vec<String>, top: &Vec<String>| match own.is_empty() {
+            true => top.clone(),
+            false => own.clone(),
+        };
         Requirement {
             scopes_all: raw.scopes_all.clone(),
             scopes_any: raw.scopes_any.clone(),
-            audience: raw.audience.clone(),
-            issuer: raw.issuer.clone(),
-            client_id: raw.client_id.clone(),
+            audience: own_or(&raw.audience, &top.audience),
+            issuer: own_or(&raw.issuer, &top.issuer),
+            client_id: own_or(&raw.client_id, &top.client_id),
             claims,
             clock_skew: shared.clock_skew,
         }
@@ -319,7 +294,7 @@ impl Compiler<'_> {
                     sessions: None,
                     token_lifetime,
                     permission_lifetime,
-                    requirement: Requirement { clock_skew: shared.clock_skew, ..Requirement::default() },
+                    requirement: self.requirement(&raw::Require::default(), &[], shared),
                     permissions: None,
                     inputs: shared.identity_values.clone(),
                     open_on_outage: false,

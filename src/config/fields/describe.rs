@@ -3,7 +3,7 @@
 use super::document::HeaderScheme;
 use super::{
     Choice, Field, Flag, Number, ObjectMap, ObjectOrOff, Objects, Optional, Or, Required, RequiredLater,
-    Secret, Secrets, Span, Text, TextMap, Texts,
+    Secret, Secrets, Span, Text, TextMap, Texts, TextsMap,
 };
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub enum Type {
     Texts,
     /// An object of strings whose names are the user's.
     TextMap,
+    /// An object whose names are the user's, each with a string or a list of them.
+    TextsMap,
     /// An environment variable or a string.
     Secret,
     /// A list of secrets.
@@ -212,6 +214,12 @@ impl Plain for Texts {
 impl Plain for TextMap {
     fn describe(&self) -> Type {
         Type::TextMap
+    }
+}
+
+impl Plain for TextsMap {
+    fn describe(&self) -> Type {
+        Type::TextsMap
     }
 }
 

@@ -1,8 +1,8 @@
 //! The document's own fields, and those of the small objects directly in it.
 
 use super::{
-    Choice, Field, Flag, MODES, Object, ObjectMap, Objects, Optional, Or, Required, Span, Text, TextMap,
-    Texts, secs,
+    Choice, Field, Flag, MODES, Number, Object, ObjectMap, Objects, Optional, Or, Required, Span, Text,
+    TextMap, Texts, secs,
 };
 use crate::config::raw::DefaultAccess;
 use crate::policy::AnswerFormat;
@@ -53,6 +53,13 @@ pub(crate) const DEFAULT_ACCESS: Field<Choice<DefaultAccess>, Or<DefaultAccess>>
     "for what no route names; `required`: any valid token",
 );
 
+pub(crate) const REQUIRE: Field<Object, Optional> = Field::new(
+    "require",
+    Object,
+    Optional::NONE,
+    "rules for every route that takes a token and has none of that kind of its own",
+);
+
 pub(crate) const MODE: Field<Choice<bool>, Or<bool>> = Field::new(
     "mode",
     MODES,
@@ -67,7 +74,7 @@ pub(crate) const CHALLENGE: Field<Object, Optional> =
 pub(crate) const CLOCK_SKEW: Field<Span, Or<Duration>> = Field::new(
     "clock_skew",
     Span { min: Duration::ZERO, max: secs(300) },
-    Or(Duration::ZERO),
+    Or(secs(5)),
     "leeway for `exp` and `nbf`",
 );
 
@@ -98,6 +105,20 @@ pub(crate) const REFUSED_TOKEN_PREFIXES: Field<Texts, Or<&[&str]>> = Field::new(
     Texts,
     Or(&["rt_", "ak_"]),
     "tokens that cannot be access tokens: refused without asking",
+);
+
+pub(crate) const MAX_TOKEN_BYTES: Field<Number, Or<u32>> = Field::new(
+    "max_token_bytes",
+    Number { min: 1024, max: 32_768 },
+    Or(8192),
+    "a longer token is 400; Envoy's `max_request_headers_kb` must be larger",
+);
+
+pub(crate) const READY_PATH: Field<Text, Optional> = Field::new(
+    "ready_path",
+    Text,
+    Optional::NONE,
+    "a path of which GET and HEAD are answered 200 `ok` by the gate before any rule: for health checks",
 );
 
 pub(crate) const FILTER_STATE: Field<Choice<bool>, Or<bool>> = Field::new(

@@ -94,6 +94,10 @@ pub(crate) struct Texts;
 #[derive(Clone, Copy)]
 pub(crate) struct TextMap;
 
+/// An object whose names are the user's, each with a string or a list of them.
+#[derive(Clone, Copy)]
+pub(crate) struct TextsMap;
+
 /// An environment variable, or a string for trials.
 #[derive(Clone, Copy)]
 pub(crate) struct Secret;

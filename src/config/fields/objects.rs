@@ -8,9 +8,10 @@ use super::{document, provider, route, webhook};
 pub(super) fn document() -> Object {
     use document::{
         BUDGETS, CACHE, CHALLENGE, CLOCK_SKEW, CREDENTIALS, DEFAULT_ACCESS, FILTER_STATE, IDENTITY_HEADERS,
-        KEEP_OVERRIDE_HEADERS, MODE, PROVIDER, REFUSED_TOKEN_PREFIXES, ROUTES, STRIP_CREDENTIAL,
-        STRIP_HEADERS, WEBHOOKS, challenge,
+        KEEP_OVERRIDE_HEADERS, MAX_TOKEN_BYTES, MODE, PROVIDER, READY_PATH, REFUSED_TOKEN_PREFIXES, REQUIRE,
+        ROUTES, STRIP_CREDENTIAL, STRIP_HEADERS, WEBHOOKS, challenge,
     };
+    use route::require::{AUDIENCE, CLIENT_ID, ISSUER};
     table(
         "document",
         [
@@ -20,6 +21,7 @@ pub(super) fn document() -> Object {
             field(&IDENTITY_HEADERS),
             holding(&WEBHOOKS, webhook()),
             field(&DEFAULT_ACCESS),
+            holding(&REQUIRE, within([field(&AUDIENCE), field(&ISSUER), field(&CLIENT_ID)])),
             field(&MODE),
             holding(&CHALLENGE, within([field(&challenge::REALM), field(&challenge::FORMAT)])),
             field(&CLOCK_SKEW),
@@ -27,6 +29,8 @@ pub(super) fn document() -> Object {
             field(&STRIP_HEADERS),
             field(&KEEP_OVERRIDE_HEADERS),
             field(&REFUSED_TOKEN_PREFIXES),
+            field(&MAX_TOKEN_BYTES),
+            field(&READY_PATH),
             field(&FILTER_STATE),
             holding(&CACHE, cache(Place::Table("cache"))),
             holding(&BUDGETS, budgets()),
@@ -42,7 +46,7 @@ fn source() -> Object {
 fn provider() -> Object {
     use provider::{
         AUTHORITY, CIRCUIT_BREAKER, CLUSTER, INTROSPECTION, MAX_IN_FLIGHT, PERMISSIONS, RETRIES, SESSIONS,
-        TIMEOUT, breaker, in_flight, introspection, permissions, sessions,
+        TIMEOUT, TRACESTATE, breaker, in_flight, introspection, permissions, sessions,
     };
     table(
         "provider",
@@ -51,6 +55,7 @@ fn provider() -> Object {
             field(&AUTHORITY),
             field(&TIMEOUT),
             field(&RETRIES),
+            field(&TRACESTATE),
             holding(&CIRCUIT_BREAKER, within([field(&breaker::PROBE_INTERVAL)])),
             holding(
                 &MAX_IN_FLIGHT,

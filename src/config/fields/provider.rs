@@ -1,8 +1,8 @@
 //! The provider, its endpoints, and as whom it is asked.
 
 use super::{
-    Choice, Field, Number, Object, ObjectOrOff, Optional, Or, Required, RequiredLater, SECRET_SHAPE, Secret,
-    Span, Text, TextMap, ms, secs,
+    Choice, Field, Flag, Number, Object, ObjectOrOff, Optional, Or, Required, RequiredLater, SECRET_SHAPE,
+    Secret, Span, Text, TextMap, ms, secs,
 };
 use crate::config::raw::ClientAuthMethod;
 use std::time::Duration;
@@ -47,6 +47,14 @@ pub(crate) const MAX_IN_FLIGHT: Field<Object, Optional> = Field::new(
     Optional::otherwise("as below"),
     "callouts under way at once, for each worker; more wait here, in order. \
      [What the cluster must allow](#the-providers-cluster)",
+);
+
+pub(crate) const TRACESTATE: Field<Flag, Or<bool>> = Field::new(
+    "tracestate",
+    Flag,
+    Or(false),
+    "a request's `tracestate` goes with its callouts too; `x-request-id`, `traceparent` and `b3` always do, \
+     where they are well-formed and occur once",
 );
 
 pub(crate) const INTROSPECTION: Field<Object, Optional> = Field::new(

@@ -1,6 +1,6 @@
 //! A route: which requests it matches, and what it requires of a token.
 
-use super::{Choice, Field, Flag, MODES, Object, Objects, Optional, Or, Required, Text, TextMap, Texts};
+use super::{Choice, Field, Flag, MODES, Object, Objects, Optional, Or, Required, Text, Texts, TextsMap};
 use crate::config::raw::Access;
 
 pub(crate) const NAME: Field<Text, Optional> =
@@ -88,8 +88,12 @@ pub(crate) mod matching {
         "`api.example.com` or `*.example.com`, without port",
     );
 
-    pub(crate) const METHODS: Field<Texts, Optional> =
-        Field::new("methods", Texts, Optional::otherwise("every method"), "upper case; `GET` covers `HEAD`");
+    pub(crate) const METHODS: Field<Texts, Optional> = Field::new(
+        "methods",
+        Texts,
+        Optional::otherwise("every method"),
+        "registered ones, in upper case; `GET` covers `HEAD`",
+    );
 
     pub(crate) const LITERAL_SUFFIX: Field<Flag, Or<bool>> = Field::new(
         "literal_suffix",
@@ -102,7 +106,7 @@ pub(crate) mod matching {
 
 /// `require`.
 pub(crate) mod require {
-    use super::{Field, Object, Optional, TextMap, Texts};
+    use super::{Field, Object, Optional, Texts, TextsMap};
 
     pub(crate) const SCOPES: Field<Object, Optional> =
         Field::new("scopes", Object, Optional::NONE, "what the token was granted");
@@ -116,11 +120,12 @@ pub(crate) mod require {
     pub(crate) const CLIENT_ID: Field<Texts, Optional> =
         Field::new("client_id", Texts, Optional::NONE, "`client_id` is one of them; else 403");
 
-    pub(crate) const CLAIMS: Field<TextMap, Optional> = Field::new(
+    pub(crate) const CLAIMS: Field<TextsMap, Optional> = Field::new(
         "claims",
-        TextMap,
+        TextsMap,
         Optional::NONE,
-        "each named claim has the value of its [template](#templates) (an array: contains it); else 403",
+        "each named [claim](#claims) has the value of its [template](#templates), or one of several (an array: \
+         contains it); else 403",
     );
 
     pub(crate) const PERMISSIONS: Field<Object, Optional> =

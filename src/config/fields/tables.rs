@@ -95,6 +95,7 @@ fn value(kind: &Type) -> String {
         Type::Words(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Type::Texts => "list of strings".to_owned(),
         Type::TextMap => "object of strings".to_owned(),
+        Type::TextsMap => "object of strings or lists of them".to_owned(),
         Type::Secret => "secret".to_owned(),
         Type::Secrets => "list of secrets".to_owned(),
         Type::Object(_) => "object".to_owned(),

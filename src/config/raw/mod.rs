@@ -28,6 +28,8 @@ pub(super) struct Document {
     pub(super) routes: Vec<Route>,
     pub(super) webhooks: Vec<Webhook>,
     pub(super) default_access: Option<DefaultAccess>,
+    /// Of the three kinds that may stand there.
+    pub(super) require: Option<Require>,
     pub(super) shadow: Option<bool>,
     pub(super) realm: Option<String>,
     pub(super) format: Option<AnswerFormat>,
@@ -36,6 +38,8 @@ pub(super) struct Document {
     pub(super) strip_headers: Vec<String>,
     pub(super) keep_override_headers: Vec<String>,
     pub(super) refused_token_prefixes: Option<Vec<String>>,
+    pub(super) max_token_bytes: Option<u32>,
+    pub(super) ready_path: Option<String>,
     pub(super) record_allowed: Option<bool>,
     pub(super) cache: Caches,
     pub(super) budgets: Budgets,
@@ -85,7 +89,7 @@ pub(super) struct Require {
     pub(super) audience: Vec<String>,
     pub(super) issuer: Vec<String>,
     pub(super) client_id: Vec<String>,
-    pub(super) claims: Vec<(String, String)>,
+    pub(super) claims: Vec<(String, Vec<String>)>,
     pub(super) all: Vec<Check>,
     pub(super) any: Vec<Check>,
 }
@@ -124,11 +128,14 @@ pub(super) fn read(node: &JsonValue, sink: &Sink) -> Document {
         identity_headers: root.text_map(&document::IDENTITY_HEADERS),
         shadow: root.choice(&document::MODE),
         default_access: root.choice(&document::DEFAULT_ACCESS),
+        require: root.section(&document::REQUIRE).map(top_require),
         clock_skew: root.duration(&document::CLOCK_SKEW),
         strip_credential: root.flag(&document::STRIP_CREDENTIAL),
         strip_headers: root.texts(&document::STRIP_HEADERS).unwrap_or_default(),
         keep_override_headers: root.texts_not_flag(&document::KEEP_OVERRIDE_HEADERS).unwrap_or_default(),
         refused_token_prefixes: root.texts(&document::REFUSED_TOKEN_PREFIXES),
+        ready_path: root.text(&document::READY_PATH),
+        max_token_bytes: root.number(&document::MAX_TOKEN_BYTES),
         record_allowed: root.choice(&document::FILTER_STATE),
         cache: limits::top_caches(&mut root).unwrap_or_default(),
         budgets: limits::budgets(&mut root),
@@ -217,14 +224,30 @@ fn route(mut section: Section<'_>) -> Route {
     route
 }
 
-fn require(mut section: Section<'_>) -> Require {
-    let mut require = Require {
+fn top_require(mut section: Section<'_>) -> Require {
+    let require = token_rules(&mut section);
+    if require.audience.is_empty() && require.issuer.is_empty() && require.client_id.is_empty() {
+        section.problem("no rule", "`audience`, `issuer` or `client_id`");
+    }
+    section.finish();
+    require
+}
+
+/// The rules that may stand at the top too.
+fn token_rules(section: &mut Section<'_>) -> Require {
+    Require {
         at: section.path().to_owned(),
         audience: section.texts(&require::AUDIENCE).unwrap_or_default(),
         issuer: section.texts(&require::ISSUER).unwrap_or_default(),
         client_id: section.texts(&require::CLIENT_ID).unwrap_or_default(),
-        claims: section.text_map(&require::CLAIMS).unwrap_or_default(),
         ..Require::default()
+    }
+}
+
+fn require(mut section: Section<'_>) -> Require {
+    let mut require = Require {
+        claims: section.texts_map(&require::CLAIMS).unwrap_or_default(),
+        ..token_rules(&mut section)
     };
     if let Some(mut scopes) = section.section(&require::SCOPES) {
         require.scopes_all = scopes.texts(&scopes::ALL).unwrap_or_default();

@@ -13,6 +13,7 @@ pub(in crate::config) struct Provider {
     pub(in crate::config) authority: Option<String>,
     pub(in crate::config) timeout: Option<Duration>,
     pub(in crate::config) retries: Option<u32>,
+    pub(in crate::config) tracestate: Option<bool>,
     pub(in crate::config) breaker: Breaker,
     pub(in crate::config) in_flight: InFlight,
     pub(in crate::config) introspection: Option<Introspection>,
@@ -81,6 +82,7 @@ pub(super) fn provider(mut section: Section<'_>) -> Provider {
         authority: section.text(&fields::AUTHORITY),
         timeout: section.duration(&fields::TIMEOUT),
         retries: section.number(&fields::RETRIES),
+        tracestate: section.flag(&fields::TRACESTATE),
         breaker: limits::breaker(&mut section),
         in_flight: limits::in_flight(&mut section),
         introspection: section.section(&fields::INTROSPECTION).map(|mut section| {

@@ -27,7 +27,7 @@ impl Engine {
         }
         let Self { calls, timers, outputs, .. } = self;
         let Some(flight) = calls.land(flight, &mut Sending { timers, outputs }) else { return };
-        let body = answer::body_of(answer, flight.kind);
+        let body = answer::body_of(answer, flight.kind, now);
         match flight.kind {
             QueryKind::Introspection | QueryKind::Session => {
                 let answer = body.and_then(|body| Ok(answer::introspection_of(body, flight.kind)?));

@@ -9,7 +9,7 @@ use super::gate::{self, Callback, Gate};
 use super::health::{Health, Sending};
 use super::limits::Limits;
 use super::outputs::Outputs;
-use super::request::{Bearer, BodyProgress, Introspecting, Next, Receiving, Request};
+use super::request::{Bearer, BodyProgress, Ending, Introspecting, Next, Receiving, Request};
 use super::requests::Requests;
 use super::roots::Roots;
 use super::services::{Asking, Services};
@@ -19,7 +19,7 @@ use super::{Output, RootId, Seed, SharedStore, Step, StreamId};
 use crate::config::Loaded;
 use crate::http::CallFailure;
 use crate::http::head::RequestHead;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Unusable};
 use crate::time::Timestamp;
 use crate::verdict::{self, Action, Passage};
 use std::rc::Rc;
@@ -83,7 +83,7 @@ impl Engine {
         match gate::gate(self.requests.phase(stream), Callback::Headers) {
             Gate::Begin => {}
             Gate::Continue => return Step::Continue,
-            Gate::Pause | Gate::Feed => return Step::Wait,
+            Gate::Pause | Gate::Feed | Gate::Drain => return Step::Wait,
         }
         let Some(policy) = self.roots.policy(root) else {
             if !head.end_of_stream() {
@@ -104,6 +104,10 @@ impl Engine {
                 let services = self.services(stream, root, now);
                 Receiving::start(context, &webhook, verification, body, &services)
             }
+            Triage::Await(permit) if self.requests.counts().has_room_for_a_preflight() => {
+                Ending::start(context, permit, now)
+            }
+            Triage::Await(_) => Next::Decided(context, Err(Unusable::OverLimit.into())),
         };
         self.apply(stream, root, next, now)
     }
@@ -122,6 +126,12 @@ impl Engine {
         match gate::gate(self.requests.phase(stream), Callback::Body) {
             Gate::Continue => return Step::Continue,
             Gate::Pause | Gate::Begin => return Step::Wait,
+            Gate::Drain if received == 0 => return Step::Continue,
+            Gate::Drain => {
+                // Nothing of this stream passes any more, its trailers neither.
+                self.requests.answered(stream);
+                return Step::Wait;
+            }
             Gate::Feed => {}
         }
         let progress = BodyProgress { received, is_complete: end_of_stream, fetch };
@@ -132,6 +142,7 @@ impl Engine {
                 claim.into_iter().for_each(|claim| self.make_room(claim, now));
                 receiving.body(progress, &self.services(stream, root, now))
             }
+            Request::Ending(ending) => ending.body(received, end_of_stream),
             other => Next::Wait(other),
         };
         self.apply(stream, root, next, now)
@@ -150,12 +161,16 @@ impl Engine {
         let is_owned = |name: &&[u8]| policy.is_none_or(|policy| policy.owned.contains(name));
         let removed = names.into_iter().filter(is_owned).map(<[u8]>::to_vec).collect();
         let step = match gate::gate(self.requests.phase(stream), Callback::Trailers) {
-            Gate::Continue => Step::Continue,
+            Gate::Continue | Gate::Drain => Step::Continue,
             Gate::Pause | Gate::Begin => Step::Wait,
             // With trailers no body callback ever says that the body is complete.
-            Gate::Feed => {
-                self.receive(stream, now, |receiving, _| receiving.complete()).unwrap_or(Step::Wait)
-            }
+            Gate::Feed => self
+                .receive(stream, now, |request, _| match request {
+                    Request::Receiving(receiving) => receiving.complete(),
+                    Request::Ending(ending) => ending.complete(),
+                    other => Next::Wait(other),
+                })
+                .unwrap_or(Step::Wait),
         };
         (step, removed)
     }
@@ -188,7 +203,11 @@ impl Engine {
     /// [`Step::NeedBody`], and for [`Output::Measure`].
     pub fn measured(&mut self, stream: StreamId, total_size: u64, now: Timestamp) {
         self.observe_clock(now);
-        let step = self.receive(stream, now, |receiving, _| receiving.measured(total_size));
+        let step = self.receive(stream, now, |request, _| match request {
+            Request::Receiving(receiving) => receiving.measured(total_size),
+            Request::Ending(ending) => ending.measured(total_size),
+            other => Next::Wait(other),
+        });
         if let Some(Step::Decided(verdict)) = step {
             self.outputs.push(Output::Decide { stream, verdict });
         }
@@ -260,13 +279,10 @@ impl Engine {
         &mut self,
         stream: StreamId,
         now: Timestamp,
-        step: impl FnOnce(Receiving, &Services<'_>) -> Next,
+        step: impl FnOnce(Request, &Services<'_>) -> Next,
     ) -> Option<Step> {
         let (root, request) = self.requests.take(stream, &mut self.timers)?;
-        let next = match request {
-            Request::Receiving(receiving) => step(receiving, &self.services(stream, root, now)),
-            other => Next::Wait(other),
-        };
+        let next = step(request, &self.services(stream, root, now));
         Some(self.apply(stream, root, next, now))
     }
 
@@ -286,6 +302,12 @@ impl Engine {
         }
     }
 
+    fn await_body(&mut self, stream: StreamId, root: RootId, mut request: Request, now: Timestamp) -> Step {
+        self.strip(stream, &mut request);
+        self.requests.park(stream, root, request, &mut self.timers, now);
+        Step::NeedBody
+    }
+
     /// What a step leads to. Every step ends here, and no other place settles a request.
     fn apply(&mut self, stream: StreamId, root: RootId, next: Next, now: Timestamp) -> Step {
         match next {
@@ -294,21 +316,19 @@ impl Engine {
                 self.requests.park(stream, root, request, &mut self.timers, now);
                 Step::Wait
             }
-            Next::NeedBody(receiving) => {
-                let mut request = Request::Receiving(receiving);
-                self.strip(stream, &mut request);
-                self.requests.park(stream, root, request, &mut self.timers, now);
-                Step::NeedBody
-            }
+            Next::NeedBody(receiving) => self.await_body(stream, root, Request::Receiving(receiving), now),
+            Next::NeedEnd(ending) => self.await_body(stream, root, Request::Ending(ending), now),
             Next::Decided(context, outcome) => {
                 if let Err(refusal @ Refusal::Unusable(_)) = &outcome {
                     self.outputs.log_hint(refusal, now);
                 }
                 // Nothing follows a request that ends with its head.
                 let followed = (!context.is_whole).then(|| Arc::clone(&context.policy));
+                let is_empty = context.is_without_content;
                 let verdict = verdict::settle(context, outcome);
                 if let Some(policy) = followed {
                     match verdict.action() {
+                        Action::Forward(_) if is_empty => self.requests.forwarded_empty(stream, policy),
                         Action::Forward(_) => self.requests.forwarded(stream, policy),
                         Action::Respond { .. } => self.requests.answered(stream),
                     }

@@ -84,10 +84,10 @@ impl Checking {
         let Some(permissions) = &rules.permissions else { return };
         let rates = self.bearer.context.policy.rates;
         let indices = (0..all.len()).map(CheckIndex::All).chain((0..any.len()).map(CheckIndex::Any));
-        let seed = services.facts.seed();
+        let (seed, trace) = (services.facts.seed(), self.bearer.context.trace.clone());
         let mut unknown = Vec::new();
         for (index, check) in indices.zip(all.iter().chain(any)) {
-            let query = ProviderQuery::permission(&permissions.endpoint, check, seed);
+            let query = ProviderQuery::permission(&permissions.endpoint, check, seed).traced(&trace);
             match services.known::<PermissionFact>(&query, &rules, &rates) {
                 Some(fact) => drop(self.checks.note(index, Ok(fact.value.is_some()))),
                 None => unknown.push((index, query)),

@@ -22,7 +22,8 @@ impl Introspecting {
     /// Looks the token up, and goes on at once where it is known.
     pub(in crate::flow) fn start(mut bearer: Bearer, token: &Token, services: &mut Services<'_>) -> Next {
         let rules = Arc::clone(&bearer.rules);
-        let query = ProviderQuery::token(&rules, token, services.facts.seed());
+        let trace = bearer.context.trace.clone();
+        let query = ProviderQuery::token(&rules, token, services.facts.seed()).traced(&trace);
         let rates = bearer.context.policy.rates;
         bearer.is_new = !services.facts.is_recent(query.key());
         match services.lookup::<TokenFact>(&query, &rules, &rates, WaitReason::Token) {

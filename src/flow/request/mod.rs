@@ -4,16 +4,19 @@
 //! ```text
 //! triage ─┬─▶ Introspecting ─┬─▶ Checking ─┬─▶ Opening ─┬─▶ decided
 //!         ├─▶ Receiving ─────┼─────────────┼────────────┤
+//!         ├─▶ Ending ────────┼─────────────┼────────────┤
 //!         └──────────────────┴─────────────┴────────────┘
 //! ```
 
 mod admission;
 mod checking;
+mod ending;
 mod introspecting;
 mod opening;
 mod receiving;
 
 pub(super) use checking::Checking;
+pub(super) use ending::Ending;
 pub(super) use introspecting::Introspecting;
 pub(super) use opening::Opening;
 use opening::Unanswered;
@@ -23,7 +26,7 @@ use super::counts::{Class, Taken};
 use super::services::Services;
 use crate::hash::Fingerprint;
 use crate::policy::TokenRules;
-use crate::refusal::{Refusal, Unusable};
+use crate::refusal::{Denial, Refusal, Unusable};
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use crate::verdict::{Passage, Permit, RequestContext};
@@ -41,6 +44,8 @@ pub(super) enum Request {
     Opening(Opening),
     /// Its body is being hashed.
     Receiving(Receiving),
+    /// It is a preflight if nothing more comes.
+    Ending(Ending),
 }
 
 /// What a step leads to.
@@ -50,6 +55,8 @@ pub(super) enum Next {
     Wait(Request),
     /// The request waits for more of its body.
     NeedBody(Receiving),
+    /// The request waits for its end.
+    NeedEnd(Ending),
     /// The request is decided.
     Decided(RequestContext, Result<Passage, Refusal>),
 }
@@ -73,6 +80,7 @@ impl Request {
             Self::Checking(state) => &state.bearer().context,
             Self::Opening(state) => &state.bearer().context,
             Self::Receiving(state) => state.context(),
+            Self::Ending(state) => state.context(),
         }
     }
 
@@ -82,6 +90,7 @@ impl Request {
             Self::Checking(state) => &mut state.bearer_mut().context,
             Self::Opening(state) => &mut state.bearer_mut().context,
             Self::Receiving(state) => state.context_mut(),
+            Self::Ending(state) => state.context_mut(),
         }
     }
 
@@ -92,6 +101,7 @@ impl Request {
             Self::Checking(state) => state.bearer().deadline(now),
             Self::Opening(state) => state.bearer().deadline(now),
             Self::Receiving(state) => state.deadline(),
+            Self::Ending(state) => state.deadline(),
         }
     }
 
@@ -106,12 +116,19 @@ impl Request {
                 parked_bytes: state.context().memory_cost(),
                 body: Some(state.counted()),
             },
+            Self::Ending(state) => {
+                Taken { class: Class::Ending, parked_bytes: state.context().memory_cost(), body: None }
+            }
         }
     }
 
     /// Whether no body callback has come although one should.
     pub(super) fn awaits_callbacks(&self) -> bool {
-        matches!(self, Self::Receiving(state) if state.is_unheard())
+        match self {
+            Self::Receiving(state) => state.is_unheard(),
+            Self::Ending(_) => true,
+            Self::Introspecting(_) | Self::Checking(_) | Self::Opening(_) => false,
+        }
     }
 
     /// The time is up: an answer like any other.
@@ -121,6 +138,7 @@ impl Request {
             Self::Checking(state) => state.time_out(services),
             Self::Opening(state) => state.time_out(services),
             Self::Receiving(state) => state.time_out(),
+            Self::Ending(state) => state.refuse(Denial::NoRoute.into()),
         }
     }
 
@@ -141,6 +159,7 @@ impl Request {
             Self::Checking(state) => state.into_bearer().refuse(refusal),
             Self::Opening(state) => state.into_bearer().refuse(refusal),
             Self::Receiving(state) => state.refuse(refusal),
+            Self::Ending(state) => state.refuse(refusal),
         }
     }
 }

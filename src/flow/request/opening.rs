@@ -4,9 +4,10 @@
 use super::{Bearer, Next, Request};
 use crate::breaker::{Purpose, Standing};
 use crate::flow::facts::{PermissionFact, TokenFact};
-use crate::flow::query::Question;
+use crate::flow::query::{ProviderQuery, Question};
 use crate::flow::services::Services;
 use crate::hash::Fingerprint;
+use crate::permission::{CheckIndex, Checks};
 use crate::refusal::{Outage, Refusal, Unusable};
 use crate::verdict::{FailOpen, Passage};
 
@@ -63,13 +64,44 @@ impl Opening {
         let outage = || Refusal::Outage(self.outage);
         match &self.unanswered {
             Unanswered::Token(question) => {
-                services.facts.or_stale::<TokenFact>(question, rules, outage(), now).err().filter(is_denied)
+                let fact = services.facts.or_stale::<TokenFact>(question, rules, outage(), now);
+                let denied = fact.err().filter(is_denied);
+                denied.or_else(|| self.denied_by_what_is_known(question, services))
             }
             Unanswered::Checks(questions) => questions.iter().find_map(|question| {
                 let fact = services.facts.or_stale::<PermissionFact>(question, rules, outage(), now);
                 fact.err().filter(is_denied)
             }),
         }
+    }
+
+    /// A token that cannot be asked about may be known from before: what its bearer was denied then
+    /// is not opened now.
+    fn denied_by_what_is_known(&self, token: &Question, services: &mut Services<'_>) -> Option<Refusal> {
+        let (Bearer { rules, inputs, .. }, now) = (&self.bearer, services.now);
+        let info = services.facts.last_known::<TokenFact>(token.key)??;
+        let identity = match rules.requirement.admit(Some(&info), inputs, now) {
+            Ok(identity) => identity,
+            Err(refusal) => return Some(refusal),
+        };
+        let permissions = rules.permissions.as_ref()?;
+        let (all, any) = (permissions.all.len(), permissions.any.len());
+        let mut checks = Checks::open(all, any);
+        let indices = (0..all).map(CheckIndex::All).chain((0..any).map(CheckIndex::Any));
+        for (index, template) in indices.zip(permissions.checks()) {
+            let check = match template.resolve(inputs, &identity) {
+                Ok(check) => check,
+                Err(refusal) => return Some(refusal),
+            };
+            let query = ProviderQuery::permission(&permissions.endpoint, &check, services.facts.seed());
+            let outage = Refusal::Outage(self.outage);
+            let _ = match services.facts.or_stale::<PermissionFact>(&query.question(), rules, outage, now) {
+                Ok(fact) => checks.note(index, Ok(fact.value.is_some())),
+                Err(Refusal::Denial(_)) => checks.note(index, Ok(false)),
+                Err(_) => false,
+            };
+        }
+        checks.outcome()?.err()
     }
 
     /// The time is up: what is not clear now stays so.

@@ -17,7 +17,7 @@ use crate::flow::timers::Timers;
 use crate::flow::triage::{Triage, triage};
 use crate::flow::{NoStore, Output, RootId, Seed, StreamId};
 use crate::http::head::head_of;
-use crate::refusal::{Denial, Outage};
+use crate::refusal::{Denial, Flaw, Outage};
 use std::rc::Rc;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -143,6 +143,7 @@ fn decided(next: Next) -> Result<&'static str, Refusal> {
         Next::Decided(_, Err(refusal)) => Err(refusal),
         Next::Wait(_) => Ok("waits"),
         Next::NeedBody(_) => Ok("needs its body"),
+        Next::NeedEnd(_) => Ok("needs its end"),
     }
 }
 
@@ -169,7 +170,7 @@ fn an_answer_about_the_token_decides_or_leads_to_the_checks() {
         ("/token", Err(outage()), Err(outage())),
         ("/check", active(), Ok("waits")),
         ("/open/1", Err(outage()), Err(outage())),
-        ("/open/1", Err(Unusable::BadReply.into()), Err(Unusable::BadReply.into())),
+        ("/open/1", Err(Flaw::of_body("").into()), Err(Flaw::of_body("").into())),
     ];
     for (path, answer, expected) in cases {
         let mut rooms = Rooms::new(Limits::default());

@@ -114,15 +114,19 @@ const SHOWS: &[Show] = &[
 ];
 
 impl Demo {
-    /// Starts everything; `port` 0 takes any free one. With `narrate`, Envoy's access log goes to
-    /// standard output.
-    pub fn start(port: u16, narrate: bool) -> Result<Self, String> {
+    /// Starts everything; `port` 0 takes any free ones, else the control port is the next. With
+    /// `narrate`, Envoy's access log goes to standard output. `policy`: in place of the shipped one.
+    pub fn start(port: u16, narrate: bool, policy: Option<Vec<u8>>) -> Result<Self, String> {
+        let control = if port == 0 { 0 } else { port.checked_add(1).ok_or("no port after GATE_PORT")? };
+        drop(std::net::TcpListener::bind(("127.0.0.1", control)).map_err(|error| {
+            format!("cannot listen on 127.0.0.1:{control}: {error}; GATE_PORT chooses other ports")
+        })?);
         let port = Reserved::new(port).map_err(|error| {
             format!("cannot listen on 127.0.0.1:{port}: {error}; GATE_PORT chooses another port")
         })?;
         let gate = port.address;
         let module = sample::module()?;
-        let standin = standin::Running::start(standin::Seed::embedded());
+        let standin = standin::Running::start_on(standin::Seed::embedded(), control);
         let service = upstream::Running::start();
         let environment = ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let envoy = Envoy::start(Options { workers: 2, environment, module, narrate })?;
@@ -134,10 +138,15 @@ impl Demo {
             ])
             .map_err(refused)?;
         let log = if narrate { "/dev/stdout".into() } else { envoy.directory().join("access.log") };
-        let mut shape = Shape::new("gate", Policy::Shipped, "upstream", log);
+        let mut shape = Shape::new("gate", policy.map_or(Policy::Shipped, Policy::Document), "upstream", log);
         shape.address = gate;
         envoy.put_listener(&shape).map_err(refused)?;
         Ok(Self { gate, control: standin.control, envoy, _port: port, _standin: standin, _service: service })
+    }
+
+    /// Envoy's admin port.
+    pub fn admin(&self) -> SocketAddr {
+        self.envoy.admin()
     }
 
     /// Whether Envoy still runs.

@@ -164,7 +164,10 @@ pub fn listener(shape: &Shape, module: &Path) -> Value {
 
     let manager = place(&mut listener, MANAGER);
     *place(manager, "/stat_prefix") = json!(shape.name);
-    *place(manager, "/route_config/virtual_hosts/0/routes/0/route/cluster") = json!(shape.service);
+    let routes = place(manager, "/route_config/virtual_hosts/0/routes").as_array_mut();
+    for route in routes.expect("a list") {
+        *place(route, "/route/cluster") = json!(shape.service);
+    }
     *place(manager, "/access_log/0/typed_config/path") = json!(shape.access_log);
     place(manager, "/access_log/0/typed_config/log_format/json_format")["label"] = json!(shape.label);
     if shape.raw {

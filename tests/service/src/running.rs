@@ -26,10 +26,23 @@ impl Running {
     where
         Server: Future + Send + 'static,
     {
+        Self::start_on([0; PORTS], serve)
+    }
+
+    /// The same on these ports; 0 is any free one.
+    ///
+    /// # Panics
+    /// If a port is taken, or the machine gives neither ports nor threads.
+    pub fn start_on<const PORTS: usize, Server>(
+        ports: [u16; PORTS],
+        serve: impl FnOnce([TcpListener; PORTS]) -> Server,
+    ) -> ([SocketAddr; PORTS], Self)
+    where
+        Server: Future + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let listeners = std::array::from_fn(|_| {
-            runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).expect("a free port")
-        });
+        let listeners =
+            ports.map(|port| runtime.block_on(TcpListener::bind(("127.0.0.1", port))).expect("a free port"));
         let addresses = listeners.each_ref().map(|listener| listener.local_addr().expect("an address"));
         let server = serve(listeners);
         let (stop, stopped) = oneshot::channel();

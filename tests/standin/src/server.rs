@@ -337,10 +337,19 @@ impl Running {
     /// # Panics
     /// If the machine gives neither ports nor threads.
     pub fn start(seed: Seed) -> Running {
+        Self::start_on(seed, 0)
+    }
+
+    /// The same with this control port; 0 is any free one.
+    ///
+    /// # Panics
+    /// If the port is taken, or the machine gives neither ports nor threads.
+    pub fn start_on(seed: Seed, control: u16) -> Running {
         let (commands, receiver) = mpsc::unbounded_channel();
         let handle = Handle { shared: Shared::new(Provider::new(seed)), commands };
-        let ([api, control], thread) =
-            service::Running::start(|[api, control]| serve_shared(handle.clone(), receiver, api, control));
+        let ([api, control], thread) = service::Running::start_on([0, control], |[api, control]| {
+            serve_shared(handle.clone(), receiver, api, control)
+        });
         Running { api, control, handle, _thread: thread }
     }
 

@@ -2,7 +2,8 @@
 //! interrupted.
 //!
 //! `gate-run` prints requests to try, `gate-run --demo` sends them itself and stops. `GATE_PORT`
-//! chooses the port.
+//! chooses the port; the control port is the next one. `GATE_POLICY` names a policy to run in place
+//! of the shipped one.
 
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
@@ -36,16 +37,27 @@ fn run(demo: bool) -> Result<(), String> {
     };
     // Before anything starts: an interrupt during the start must stop it as well.
     let mut stop = harness::interrupts().map_err(|error| error.to_string())?;
-    let scene = Demo::start(port, !demo)?;
+    let policy = match std::env::var("GATE_POLICY").ok().filter(|file| !file.is_empty()) {
+        Some(file) => Some(std::fs::read(&file).map_err(|error| format!("{file}: {error}"))?),
+        None => None,
+    };
+    let is_own = policy.is_some();
+    let scene = Demo::start(port, !demo, policy)?;
     if demo {
         return scene.play(&mut stdout());
     }
     let text = format!(
-        "The gate listens on http://{}, the stand-in for Avnology is controlled on http://{}. Ctrl-C stops both.\n\
-         Try these; below them, Envoy logs each request.\n\n{}\n",
+        "The gate listens on http://{}, the stand-in for Avnology is controlled on http://{},\n\
+         Envoy's admin page is http://{}. Ctrl-C stops them all.\n\
+         {}\n",
         scene.gate,
         scene.control,
-        scene.instructions()
+        scene.admin(),
+        if is_own {
+            "Your policy is in force; below, Envoy logs each request.".to_owned()
+        } else {
+            format!("Try these; below them, Envoy logs each request.\n\n{}", scene.instructions())
+        }
     );
     stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()).map_err(|error| error.to_string())?;
     while stop.pending().next().is_none() {

@@ -216,8 +216,12 @@ pub(super) fn answer(reply: &LocalReply, sent: &Outgoing, seen: &mut Observation
             seen.status = 200;
             seen.headers.retain(|(name, _)| name != "content-type");
             seen.headers.push(("content-type".to_owned(), b"application/grpc".to_vec()));
-            seen.headers.push(("grpc-status".to_owned(), status.to_string().into_bytes()));
-            seen.headers.push(("grpc-message".to_owned(), reply.body.clone().into_bytes()));
+            let named: Vec<_> =
+                seen.headers.iter().filter(|(n, _)| n == "grpc-status").map(|(_, v)| v.as_slice()).collect();
+            // Envoy keeps the status of the headers, and the message unless there is a body.
+            if !reply.body.is_empty() || !named.contains(&status.to_string().as_bytes()) {
+                wrong.push("a gRPC answer with a body, or whose headers have another status".to_owned());
+            }
         }
         Some(_) => wrong.push("a gRPC status for a request that is not gRPC".to_owned()),
         None if is_grpc => wrong.push("no gRPC status for a gRPC request".to_owned()),
