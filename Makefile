@@ -1,7 +1,7 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help announce setup targets build run demo test lint e2e images compose-up compose-test compose-down chaos size instructions \
-	valgrind bench check clean
+.PHONY: help announce setup targets build run demo test lint e2e attack gunicorn images compose-up compose-test compose-down chaos \
+	size instructions valgrind bench check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -12,6 +12,8 @@ export ENVOY_IMAGE ?= envoyproxy/envoy:v$(ENVOY_VERSION)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RAW := $(TARGET)/wasm32-wasip1/release/libavnology_gate.a
 MODULE := target/avnology_gate.wasm
+# The framework's server behind the gate, in the attack suite.
+GUNICORN_VERSION := 27.0.1
 # What `make instructions` counts with; the library of the same version is in benches/Cargo.toml.
 GUNGRAUN_VERSION := 0.20.0
 GUNGRAUN := target/tools/gungraun-$(GUNGRAUN_VERSION)
@@ -44,14 +46,19 @@ announce:
 demo: setup build ## the same, but sends the requests itself, shows the answers and stops
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
 
-test: setup lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, containers where there is Docker
+test: setup gunicorn lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
 	$(CARGO) test --workspace --test architecture --test cases --test coverage --test differential --test docs
 	$(CARGO) test --workspace --test envoy
+	$(CARGO) test --workspace --test attack -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.
 	@if tools/compose --available; then $(MAKE) --no-print-directory compose-test FILTER=--quiet; \
 	else echo "make test: the containers are SKIPPED; everything else has passed"; fi
+	@$(LEFT_OUT)
+
+# The last line, where gunicorn could not be installed.
+LEFT_OUT = test -f .gunicorn/version || echo "the framework behind the gate is LEFT OUT: gunicorn could not be installed"
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
@@ -64,6 +71,13 @@ lint: targets ## formatting, clippy on both targets, documentation
 
 e2e: setup build ## the real-Envoy tests alone; FILTER=text picks some
 	$(CARGO) test --workspace --test envoy -- $(FILTER)
+
+attack: setup gunicorn build ## the attack suite at its full size: every row also byte by byte, floods; FILTER=text picks some
+	ATTACK_WHOLE=1 $(CARGO) test --workspace --test attack -- --quiet $(FILTER)
+	@$(LEFT_OUT)
+
+gunicorn:
+	@tools/gunicorn $(GUNICORN_VERSION)
 
 images: targets ## the container images; without a registry, of what this machine has
 	@tools/compose --available

@@ -165,7 +165,10 @@ fn relative_links_lead_somewhere() {
         "docs/performance.md",
         "docs/life-of-a-request.md",
         "docs/CONTRIBUTING.md",
+        "docs/threats.md",
+        "tests/attack/README.md",
         "CHANGELOG.md",
+        "SECURITY.md",
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
         let folder = folder.parent().unwrap();
@@ -230,4 +233,65 @@ fn check_prints_what_the_cluster_must_allow_and_the_shipped_one_does() {
     assert!(provider.contains("lb_policy: LEAST_REQUEST"));
     let page = read(CONFIGURATION);
     assert!(page.contains("16,384 for all four, which is enough for 42 workers"));
+}
+
+/// Every test that a name can stand for: cases, rows of the attack suite, and what the sources call
+/// a trial, a scenario or a test.
+fn tests_by_name() -> BTreeSet<String> {
+    fn sources(folder: &Path, found: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cases = harness::corpus::load(&root.join("tests/cases")).unwrap();
+    let rows = harness::attack::load(&root.join("tests/attack/rows")).unwrap();
+    let readings = harness::attack::readings(&root.join("tests/attack/rows")).unwrap();
+    let mut names: BTreeSet<String> = cases.into_iter().map(|case| case.id).collect();
+    names.extend(rows.into_iter().map(|row| row.id));
+    names.extend(readings.into_iter().map(|reading| reading.id));
+    let mut text = String::new();
+    for folder in ["src", "tests/envoy", "tests/chaos"] {
+        sources(&root.join(folder), &mut text);
+    }
+    let word = |rest: &str, end: char| rest.split(end).next().unwrap_or_default().to_owned();
+    names.extend(
+        text.split("#[test]\n").skip(1).filter_map(|rest| Some(word(rest.split_once("fn ")?.1, '('))),
+    );
+    // Trials and scenarios: `("name", function)`, on one line or on two.
+    names.extend(text.split("(\"").skip(1).map(|rest| word(rest, '"')));
+    let alone = text.lines().filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\","));
+    names.extend(alone.map(str::to_owned));
+    names
+}
+
+#[test]
+fn every_test_that_the_threats_name_exists() {
+    let names = tests_by_name();
+    let page = read("docs/threats.md");
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| tries")) {
+        let shown = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let tests: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test shows: {row}");
+        for test in tests {
+            assert!(names.contains(test), "docs/threats.md names {test}, which is no test");
+            named += 1;
+        }
+    }
+    assert!(named > 80, "the page names its tests: {named}");
+    let remaining = page.split("## What remains").nth(1).unwrap();
+    for name in remaining
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.starts_with("framework/") || name.starts_with("http"))
+    {
+        assert!(names.contains(name), "docs/threats.md names {name}, which is no test");
+    }
 }

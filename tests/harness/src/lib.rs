@@ -1,5 +1,6 @@
 //! Runs the gate's cases: against the core alone in virtual time, and against a real Envoy.
 
+pub mod attack;
 pub mod client;
 pub mod compose;
 pub mod control;
@@ -8,6 +9,7 @@ pub mod corpus;
 pub mod demo;
 pub mod envoy;
 pub mod envoy_driver;
+pub mod framework;
 pub mod port;
 pub mod sample;
 pub mod scene;

@@ -4,6 +4,7 @@
 //! Ready-made HTTP clients normalise what they send, which the gate's cases must avoid. Everything
 //! here blocks, with a deadline on every wait.
 
+pub mod frames;
 mod http1;
 mod http2;
 
@@ -248,6 +249,15 @@ impl Connection {
             Self::Http1(connection) => connection.send_raw(bytes),
             Self::Http2(_) => Err(Failure::Garbled("raw bytes are for HTTP/1".to_owned())),
         }
+    }
+
+    /// Ends the sending direction alone.
+    pub fn end_sending(&self) -> Result<(), Failure> {
+        let stream = match self {
+            Self::Http1(connection) => connection.stream(),
+            Self::Http2(connection) => connection.stream(),
+        };
+        Ok(stream.shutdown(Shutdown::Write)?)
     }
 
     /// Waits for the answer to the last request.
