@@ -1,7 +1,7 @@
 //! Many at once who are all new: invented tokens, real users after a cold start, and a provider
 //! that is just being replaced.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
@@ -132,6 +132,40 @@ pub(crate) fn rolling_deploy(row: &mut Row, retries: u64) -> Result<(), String> 
     let refused = stage.stat("cluster.avnology.upstream_cx_connect_fail");
     row.saw(format!("{refused} connections refused"));
     row.must(refused > 0, || "no connection was refused".to_owned());
+    stage.never_away(row);
+    stage.sound(row);
+    Ok(())
+}
+
+/// How many new tokens meet a silent endpoint at once, and how often.
+const TOGETHER: usize = 40;
+
+/// One of two endpoints takes connections and says nothing; and then all that there is are slow.
+pub(crate) fn silent_endpoint(row: &mut Row) -> Result<(), String> {
+    let stage = Stage::start(json!({}))?;
+    // The system takes its connections, and nobody ever reads from one.
+    let silent = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    let silent_at = silent.local_addr().map_err(|error| error.to_string())?;
+    stage.provider_at(&[stage.provider.stub.address, silent_at])?;
+    let mut wires = stage.many(TOGETHER)?;
+    for round in 0..3 {
+        let name = |nth| Ask::get(any_or_open(nth), format!("tok_{}_profile", 1000 * (round + 1) + nth));
+        let (heard, _) = burst(&mut wires, &name, &served)?;
+        row.saw(heard.report());
+        row.all("new tokens", &heard.tally, 40);
+    }
+    let tried_again = stage.stat("cluster.avnology.upstream_rq_per_try_timeout");
+    row.saw(format!("{tried_again} tries beside a silent one"));
+    row.must(tried_again > 0, || "the silent endpoint was never asked".to_owned());
+    stage.provider_at(&[stage.provider.stub.address])?;
+    stage.provider.mood_to_all(Mood::Slow(Duration::from_millis(700)));
+    let mut wires = stage.many(CROWD)?;
+    let name = |nth| Ask::get(any_or_open(nth), format!("tok_{}_profile", 9000 + nth));
+    // Each waits for its turn too: 64 at once in a worker, and 700 ms of a deadline of 2 s.
+    let (heard, _) = burst(&mut wires, &name, &served)?;
+    row.saw(format!("at 700 ms: {}", heard.report()));
+    row.all("new tokens of a slow provider", &heard.tally, 200);
+    row.saw(stage.all_decisions());
     stage.never_away(row);
     stage.sound(row);
     Ok(())

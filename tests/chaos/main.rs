@@ -101,6 +101,11 @@ const SCENARIOS: &[Scenario] = &[
     ("rolling_deploy_without_retries", "the same: nobody opened, breaker shut", |row| {
         crush::rolling_deploy(row, 0)
     }),
+    (
+        "silent_endpoint",
+        "one of two endpoints says nothing: 0 of 40 new tokens at once refused, three times; a provider at 700 ms: all 200 served",
+        crush::silent_endpoint,
+    ),
     ("cold_start", "5,000 users at once, provider at 20 ms: 0 × 503", crush::cold_start),
     (
         "own_budget",
