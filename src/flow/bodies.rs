@@ -81,8 +81,6 @@ struct Pool {
     total: usize,
     /// The sum of all reserves.
     reserved: usize,
-    /// What is common at least, where policies that fit each by itself do not fit together.
-    least: usize,
     /// What webhooks have taken beyond their reserves.
     common_taken: usize,
 }
@@ -117,7 +115,7 @@ impl Body {
 
 impl Bodies {
     pub(super) fn new(limits: Limits) -> Self {
-        let pool = |total| Pool { total, reserved: 0, least: 0, common_taken: 0 };
+        let pool = |total| Pool { total, reserved: 0, common_taken: 0 };
         Self { places: pool(limits.receiving), bytes: pool(limits.held_bytes), hooks: Vec::new() }
     }
 
@@ -133,10 +131,6 @@ impl Bodies {
             let Some(hook) = find(&mut self.hooks, *id) else { continue };
             (hook.places.reserve, hook.bytes.reserve) = (places, *max_body_bytes);
         }
-        // One plugin's large webhook must not leave another plugin nothing but its reserve.
-        let is_one =
-            hooks.iter().all(|(id, _)| hooks.first().is_some_and(|(first, _)| first.policy == id.policy));
-        self.bytes.least = if is_one { 0 } else { self.bytes.total.div_euclid(4) };
         self.places.recount(self.hooks.iter().map(|hook| hook.places));
         self.bytes.recount(self.hooks.iter().map(|hook| hook.bytes));
     }
@@ -288,16 +282,13 @@ impl Pool {
         let part = part.unwrap_or_default();
         let grown = Part { taken: part.taken.saturating_add(more), ..part };
         let of_common = grown.beyond().saturating_sub(part.beyond());
-        of_common == 0 || self.common_taken.saturating_add(of_common) <= self.common()
-    }
-
-    fn common(&self) -> usize {
-        self.total.saturating_sub(self.reserved).max(self.least)
+        let common = self.total.saturating_sub(self.reserved);
+        of_common == 0 || self.common_taken.saturating_add(of_common) <= common
     }
 
     /// What a webhook may take at the most.
     fn of(&self, part: Part) -> usize {
-        part.reserve.saturating_add(self.common())
+        part.reserve.saturating_add(self.total.saturating_sub(self.reserved))
     }
 
     fn take(&mut self, part: &mut Part, more: usize) {
@@ -493,17 +484,6 @@ mod tests {
         bodies.release(StreamId(0), old);
         assert!(bodies.has_room(Claim::Bytes(body(new, 0, 100))) && bodies.has_room(place(new)));
         assert_eq!(bodies.hooks.len(), 1);
-    }
-
-    #[test]
-    fn another_plugins_reserves_leave_a_quarter_common() {
-        let mut bodies = bodies();
-        let other = |webhook| HookId { policy: 2, webhook };
-        bodies.reserve(&[(A, 20), (other(0), 50), (other(1), 50)]);
-        assert!(bodies.has_room(Claim::Bytes(body(A, 0, 45))), "its 20, and 25 of what is common");
-        assert!(!bodies.has_room(Claim::Bytes(body(A, 0, 46))));
-        bodies.reserve(&[(other(0), 50), (other(1), 50)]);
-        assert!(!bodies.has_room(Claim::Bytes(body(other(0), 0, 51))), "one policy fits, or is refused");
     }
 
     #[test]
