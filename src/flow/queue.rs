@@ -1,4 +1,5 @@
-//! Questions that wait for a free callout: first in, first out, a line for each purpose.
+//! Questions that wait for a free callout: first in, first out, a line for each purpose. Only those
+//! whose subject has its part of the callouts already stand aside.
 //!
 //! They wait here and not in Envoy, whose queue is one for all callers, and whose timeouts would
 //! be taken for the provider's.
