@@ -295,18 +295,10 @@ impl<'m> StandardClaims<'m> {
     }
 }
 
-fn flaw(name: &str, what: &'static str) -> Unusable {
-    match packed::KNOWN.iter().copied().find(|known| *known == name) {
-        Some(member) => Flaw::of(member, what),
-        // Its name is the policy's; which one it is, the policy shows.
-        None => Flaw::of("a claim that the policy names", what),
-    }
-}
-
 fn once<'m>(value: Option<Value<'m>>, name: &str) -> Result<Option<Value<'m>>, Unusable> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Duplicate) => Err(flaw(name, "occurs twice")),
+        Some(Value::Duplicate) => Err(Flaw::of(name, "occurs twice")),
         value => Ok(value),
     }
 }
@@ -315,7 +307,7 @@ fn text_of<'m>(value: Option<Value<'m>>, name: &str) -> Result<Option<&'m str>, 
     match once(value, name)? {
         None => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text)),
-        Some(_) => Err(flaw(name, "is no string")),
+        Some(_) => Err(Flaw::of(name, "is no string")),
     }
 }
 
@@ -326,7 +318,7 @@ fn time_of(value: Option<Value<'_>>, name: &str) -> Result<Option<i128>, Unusabl
         // `as` saturates, and a JSON number is never NaN.
         #[expect(clippy::cast_possible_truncation, reason = "rounded and saturated on purpose")]
         Some(Value::Float(secs)) => Ok(Some(secs.floor() as i128)),
-        Some(_) => Err(flaw(name, "is no number")),
+        Some(_) => Err(Flaw::of(name, "is no number")),
     }
 }
 
@@ -485,7 +477,7 @@ mod tests {
         assert_eq!(told(info.standard_claims().exp().unwrap_err()), "`exp` is no number");
         assert_eq!(told(info.standard_claims().cnf().unwrap_err()), "`cnf` occurs twice");
         assert_eq!(told(info.audiences().unwrap_err()), "`aud` is neither a string nor a list");
-        assert_eq!(told(info.claim("mine").unwrap_err()), "`a claim that the policy names` occurs twice");
+        assert_eq!(told(info.claim("mine").unwrap_err()), "`mine` occurs twice");
         let many: Vec<String> = (0..=MAX_MEMBERS).map(|n| format!(r#""m{n}":1"#)).collect();
         let many = TokenInfo::parse(format!("{{{}}}", many.join(",")).as_bytes());
         assert_eq!(told(many.unwrap_err()), "it has more than 256 members");

@@ -361,3 +361,18 @@ proptest! {
         let _ = load(document.to_string().as_bytes(), &env);
     }
 }
+
+#[test]
+fn of_many_warnings_alike_the_first_are_told_and_the_rest_counted() {
+    let route = |n: usize| json!({"match": {"path": format!("/r/{n}")}});
+    let warned = |routes: usize| {
+        let routes: Vec<Value> = (0..routes).map(route).collect();
+        let document = merged(&json!({"routes": routes, "webhooks": null}));
+        load(document.to_string().as_bytes(), &env).unwrap().warnings
+    };
+    assert_eq!(warned(20).len(), 20);
+    let many = warned(5000);
+    assert_eq!(many.len(), 21);
+    assert!(many[19].starts_with("routes[19] requires neither"), "{many:?}");
+    assert_eq!(many[20], "… and 4980 more like the one before");
+}

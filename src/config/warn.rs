@@ -6,91 +6,97 @@ use crate::overrides;
 use crate::route::Pattern;
 use std::collections::HashMap;
 
-/// One sentence per finding.
+/// One sentence per finding; of many alike the first ones, and how many there are beside.
 pub(super) fn warnings(document: &Document) -> Vec<String> {
     let mut findings = Findings(Vec::new());
+    let routes = &document.routes;
     let wants_token = |r: &&Route| r.webhook.is_none() && r.access() != Access::Public;
     let is_named = |r: &Require| !r.audience.is_empty() || !r.client_id.is_empty();
     let is_named_at_the_top = document.require.as_ref().is_some_and(is_named);
     let names_client = |r: Option<&Require>| is_named_at_the_top || r.is_some_and(is_named);
-    let unnamed = document.routes.iter().filter(wants_token).filter(|r| !names_client(r.require.as_ref()));
+    let unnamed = routes.iter().filter(wants_token).filter(|r| !names_client(r.require.as_ref()));
     let by_default = document.default_access == Some(DefaultAccess::Required) && !names_client(None);
-    for at in unnamed.map(|r| r.at.as_str()).chain(by_default.then_some("default_access")) {
-        findings.add(
-            at,
-            " requires neither an `audience` nor a `client_id`: a token that any client was given passes",
-        );
-    }
-    if document.shadow == Some(true) {
-        findings.add("mode", " is `shadow`: nothing is refused, except where a route or webhook enforces");
-    }
-    if document.default_access == Some(DefaultAccess::Public) {
-        findings.add("default_access", " is `public`: what no route names passes without a credential");
-    }
-    for route in document.routes.iter().filter(|r| r.open_on_outage == Some(true)) {
-        findings.add(&route.at, ".on_provider_error is `allow`: whoever can make the provider fail passes");
-    }
-    for at in literal_secrets(document) {
-        findings.add(
-            at,
-            " is a literal, which Envoy's /config_dump shows: `{\"env\": \"NAME\"}` is read from the environment",
-        );
-    }
-    let stricter =
-        document.routes.iter().find(|r| r.hosts.is_some() && (r.webhook.is_some() || is_required(r)));
-    let open = document.routes.iter().filter(|r| is_open_wildcard(r)).map(|r| r.at.as_str());
+    findings.add(
+        &mut unnamed.map(|r| r.at.as_str()).chain(by_default.then_some("default_access")),
+        " requires neither an `audience` nor a `client_id`: a token that any client was given passes",
+    );
+    findings.add(
+        &mut (document.shadow == Some(true)).then_some("mode").into_iter(),
+        " is `shadow`: nothing is refused, except where a route or webhook enforces",
+    );
     let open_default = (document.default_access == Some(DefaultAccess::Public)).then_some("default_access");
-    for (open, stricter) in open.chain(open_default).zip(stricter.into_iter().cycle()) {
-        findings.0.push(format!(
+    findings
+        .add(&mut open_default.into_iter(), " is `public`: what no route names passes without a credential");
+    findings.add(
+        &mut routes.iter().filter(|r| r.open_on_outage == Some(true)).map(|r| r.at.as_str()),
+        ".on_provider_error is `allow`: whoever can make the provider fail passes",
+    );
+    findings.add(
+        &mut literal_secrets(document),
+        " is a literal, which Envoy's /config_dump shows: `{\"env\": \"NAME\"}` is read from the environment",
+    );
+    let stricter = routes.iter().find(|r| r.hosts.is_some() && (r.webhook.is_some() || is_required(r)));
+    let open = routes.iter().filter(|r| is_open_wildcard(r)).map(|r| r.at.as_str());
+    let pairs = open.chain(open_default).zip(stricter.into_iter().cycle());
+    findings.add_all(&mut pairs.map(|(open, stricter)| {
+        format!(
             "{open} lets every host in, also the one that {} guards, for paths that no other route names",
             stricter.at
-        ));
-    }
-    findings.0.extend(near_twins(&document.routes));
-    let routes = document.routes.iter().filter_map(|r| r.credentials.as_ref());
-    for (at, source) in document.credentials.iter().chain(routes).flatten() {
-        if matches!(source, Source::Cookie { origins, .. } if origins.is_empty()) {
-            findings.add(at, " is a cookie without `origins`: pages of other sites can send it");
-        }
-    }
-    for route in document.routes.iter().filter(|route| route.webhook.is_some()) {
-        if route.methods.is_none() {
-            findings.add(
-                &route.at,
-                " is a webhook without `methods`: the signature does not bind the method, so a delivery passes with any",
-            );
-        }
-        let pattern = route.path.as_ref().and_then(|path| Pattern::parse(path).ok());
-        if let Some(name) = pattern.as_ref().and_then(|pattern| pattern.names().next()) {
-            findings.0.push(format!(
-                "{} is a webhook with `{{{name}}}` in its path: the signature does not bind the path, so a delivery passes with any",
-                route.at
-            ));
-        }
-    }
-    for name in &document.keep_override_headers {
+        )
+    }));
+    findings.add_all(&mut near_twins(routes).into_iter());
+    let sources = routes.iter().filter_map(|r| r.credentials.as_ref());
+    let is_for_any = |source: &Source| matches!(source, Source::Cookie { origins, .. } if origins.is_empty());
+    let cookies = document.credentials.iter().chain(sources).flatten().filter(|(_, s)| is_for_any(s));
+    findings.add(
+        &mut cookies.map(|(at, _)| at.as_str()),
+        " is a cookie without `origins`: pages of other sites can send it",
+    );
+    let hooks = || routes.iter().filter(|route| route.webhook.is_some());
+    findings.add(
+        &mut hooks().filter(|r| r.methods.is_none()).map(|r| r.at.as_str()),
+        " is a webhook without `methods`: the signature does not bind the method, so a delivery passes with any",
+    );
+    findings.add_all(&mut hooks().filter_map(|route| {
+        let pattern = Pattern::parse(route.path.as_ref()?).ok()?;
+        let name = pattern.names().next()?;
+        Some(format!(
+            "{} is a webhook with `{{{name}}}` in its path: the signature does not bind the path, so a delivery passes with any",
+            route.at
+        ))
+    }));
+    findings.add_all(&mut document.keep_override_headers.iter().map(|name| {
         let part = overrides::find(name).map_or("part", |known| known.replaces.word());
-        findings.0.push(format!(
+        format!(
             "keep_override_headers lets `{name}` pass: a service that reads it sees another {part} than the gate did"
-        ));
-    }
-    for webhook in &document.webhooks {
-        if !document.routes.iter().any(|r| r.webhook.as_deref() == Some(&webhook.name)) {
-            findings.add(&webhook.at, " stands on no route");
-        }
-    }
+        )
+    }));
+    let is_used = |name: &String| routes.iter().any(|r| r.webhook.as_ref() == Some(name));
+    findings.add(
+        &mut document.webhooks.iter().filter(|w| !is_used(&w.name)).map(|w| w.at.as_str()),
+        " stands on no route",
+    );
     findings.0
 }
 
 struct Findings(Vec<String>);
 
 impl Findings {
-    /// Not inlined: the module would hold it once for each warning.
-    #[inline(never)]
-    fn add(&mut self, at: &str, text: &str) {
-        self.0.push([at, text].concat());
+    fn add(&mut self, places: &mut dyn Iterator<Item = &str>, text: &str) {
+        self.add_all(&mut places.map(|at| [at, text].concat()));
+    }
+
+    fn add_all(&mut self, alike: &mut dyn Iterator<Item = String>) {
+        self.0.extend(alike.take(MAX_ALIKE));
+        let more = alike.count();
+        if more > 0 {
+            self.0.push(format!("… and {more} more like the one before"));
+        }
     }
 }
+
+/// The most warnings of one kind: who has more reads no more of them.
+const MAX_ALIKE: usize = 20;
 
 /// Where secrets stand as they are.
 fn literal_secrets(document: &Document) -> impl Iterator<Item = &str> {
