@@ -38,7 +38,7 @@ const ORDER: [&str; 25] = [
 
 /// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
 /// other.
-const FLOW: [&str; 25] = [
+const FLOW: [&str; 26] = [
     "gate",
     "limits",
     "store",
@@ -59,6 +59,7 @@ const FLOW: [&str; 25] = [
     "bodies",
     "counts",
     "services",
+    "delivering",
     "request",
     "requests",
     "roots",

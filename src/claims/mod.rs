@@ -230,7 +230,7 @@ impl TokenInfo {
 }
 
 /// A token of a JSON Pointer (RFC 6901 section 4).
-fn unescape(token: &str) -> Cow<'_, str> {
+pub(crate) fn unescape(token: &str) -> Cow<'_, str> {
     if token.contains('~') {
         return Cow::Owned(token.replace("~1", "/").replace("~0", "~"));
     }

@@ -50,12 +50,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn check(document: &[u8], env: bool, workers: Option<u32>) -> ExitCode {
     let read = |name: &str| {
-        // Distinct values: two webhooks that name different variables do not share a secret.
-        if env {
-            std::env::var(name).ok()
-        } else {
-            Some(format!("stand-in for the value of {name}")).map(|v| v.replace(' ', "-"))
-        }
+        if env { std::env::var(name).ok() } else { Some(stand_in(name)) }
     };
     match config::load(document, &read) {
         Ok(loaded) => {
@@ -85,4 +80,30 @@ fn check(document: &[u8], env: bool, workers: Option<u32>) -> ExitCode {
 /// Writes a line. A closed pipe is no reason to panic.
 fn say(out: &mut impl Write, line: &str) {
     let _ = writeln!(out, "{line}");
+}
+
+/// A value in the place of a variable's. Distinct ones, since two webhooks that name different
+/// variables do not share a secret; and such that every encoding of a key can read it.
+fn stand_in(name: &str) -> String {
+    name.bytes().map(|byte| format!("{byte:02x}")).chain(["00".repeat(16)]).collect::<String>().repeat(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_for_a_secret_is_one_in_every_format() {
+        for (nth, name) in ["A", "AB", "ABC", "AVNOLOGY_WEBHOOK_SECRET"].into_iter().enumerate() {
+            for key in ["utf8", "hex", "base64", "whsec"] {
+                let document = format!(
+                    r#"{{"routes": [{{"match": {{"methods": ["POST"], "path": "/h"}}, "webhook": "h"}}],
+                    "webhooks": {{"h": {{"format": "custom", "custom": {{"signature_header": "x", "key": "{key}"}},
+                    "secrets": [{{"env": "{name}"}}, {{"env": "OTHER{nth}"}}]}}}}}}"#
+                );
+                let loaded = config::load(document.as_bytes(), &|name| Some(stand_in(name)));
+                assert!(loaded.is_ok(), "{name} {key}: {:?}", loaded.err());
+            }
+        }
+    }
 }

@@ -4,8 +4,8 @@
 use super::duration::duration;
 use super::error::Problems;
 use super::fields::{
-    Choice, Field, Flag, Number, Object, ObjectMap, ObjectOrOff, Objects, Presence, Secrets, Span, Text,
-    TextMap, Texts, TextsMap,
+    Choice, Field, Flag, Number, Object, ObjectMap, ObjectOrOff, Objects, OneOrMore, Presence, Secrets, Span,
+    Text, TextMap, Texts, TextsMap,
 };
 use super::json::JsonValue;
 use std::cell::RefCell;
@@ -344,16 +344,21 @@ impl<'a> Section<'a> {
         &mut self,
         field: &Field<TextsMap, P>,
     ) -> Option<Vec<(String, Vec<String>)>> {
-        self.take_texts_map(field.into())
+        let members = self.take_map(field.into())?.into_iter();
+        Some(members.filter_map(|(n, (path, node))| Some((n, self.one_or_more_at(path, node)?))).collect())
     }
 
-    fn take_texts_map(&mut self, named: Named) -> Option<Vec<(String, Vec<String>)>> {
-        let members = self.take_map(named)?.into_iter();
-        let texts = |path: String, node: &JsonValue| match node {
+    /// A string, or a list of distinct ones.
+    pub(super) fn one_or_more<P: Presence>(&mut self, field: &Field<OneOrMore, P>) -> Option<Vec<String>> {
+        let (path, node) = self.take_named(field.into())?;
+        self.one_or_more_at(path, node)
+    }
+
+    fn one_or_more_at(&self, path: String, node: &JsonValue) -> Option<Vec<String>> {
+        match node {
             JsonValue::List(_) => Some(self.distinct(self.items(path, node)?)),
             node => Some(vec![self.as_text(path, node)?]),
-        };
-        Some(members.filter_map(|(n, (path, node))| Some((n, texts(path, node)?))).collect())
+        }
     }
 
     /// The members of an object whose names are the user's.

@@ -46,6 +46,10 @@ fn merged(patch: &Value) -> Value {
     document
 }
 
+fn custom(custom: Value) -> Value {
+    json!({"webhooks": {"hook": {"format": "custom", "custom": custom}}})
+}
+
 pub(super) fn lines(document: &Value) -> Vec<String> {
     load(document.to_string().as_bytes(), &env).map(|_| Vec::new()).unwrap_or_else(|p| p.lines())
 }
@@ -112,8 +116,102 @@ fn every_problem_is_told_word_for_word() {
             "provider.permissions.subject: found `identities:me`, expected a `{token.…}` in it: anybody would be the same subject",
         ),
         (
+            json!({"webhooks": {"hook": {"format": "sendgrid"}}}),
+            "webhooks.hook.format: found `sendgrid`, expected `avnology`, `standard-webhooks`, `stripe`, `github`, `slack`, `shopify`, `svix` or `custom`",
+        ),
+        (
             json!({"webhooks": {"hook": {"format": "svix"}}}),
-            "webhooks.hook.format: found `svix`, expected `avnology`",
+            "webhooks.hook.secrets[0]: found a secret of another form, expected `whsec_` and base64",
+        ),
+        (
+            json!({"webhooks": {"hook": {"format": "standard-webhooks", "secrets": ["whpk_AAAAAAAAAAAAAAAAAAAAAAAA"]}}}),
+            "webhooks.hook.secrets[0]: found a secret of another form, expected `whsec_` and base64: a key of `v1a` (ed25519) is not supported",
+        ),
+        (
+            json!({"webhooks": {"hook": {"format": "svix", "secrets": ["whsec_AAAAAAAAAAAAAAAAAAAAAA=="]}, "two": {"format": "svix", "secrets": ["AAAAAAAAAAAAAAAAAAAAAA"]}}}),
+            "webhooks.two.secrets[0]: found a secret that `webhooks.hook` has too, expected a secret of its own: a delivery to one would pass at the other",
+        ),
+        (
+            json!({"webhooks": {"hook": {"format": "github", "body_only": true}}}),
+            "webhooks.hook.body_only: found `true`, expected no `body_only` here: it is a form of the format `avnology`",
+        ),
+        (
+            json!({"webhooks": {"hook": {"format": "github", "tolerance": "5s"}}}),
+            "webhooks.hook.tolerance: found a tolerance, expected no `tolerance`: no time is signed",
+        ),
+        (
+            json!({"webhooks": {"hook": {"format": "custom"}}}),
+            "webhooks.hook.custom: found nothing, expected an object that says how it signs",
+        ),
+        (
+            json!({"webhooks": {"hook": {"custom": {"signature_header": "x-s"}}}}),
+            "webhooks.hook.custom: found an object, expected nothing, except beside `format: custom`",
+        ),
+        (
+            custom(json!({"signature_header": "x s"})),
+            "webhooks.hook.custom.signature_header: found `x s`, expected a header that is not malformed",
+        ),
+        (
+            custom(json!({"signature_header": "X-Avnology-User-Id"})),
+            "webhooks.hook.custom.signature_header: found `X-Avnology-User-Id`, expected a header that is not removed from every request",
+        ),
+        (
+            custom(
+                json!({"signature_header": "x-s", "timestamp_header": "X_S", "content": "{timestamp}.{body}"}),
+            ),
+            "webhooks.hook.custom.timestamp_header: found `x_s` twice, expected a header of its own",
+        ),
+        (
+            custom(json!({"signature_header": "x-s", "timestamp_header": "x-t"})),
+            "webhooks.hook.custom.timestamp_header: found a header that is not signed, expected none, or `{timestamp}` in `content`: anybody could set it",
+        ),
+        (
+            custom(json!({"signature_header": "x-s", "content": "{id}.{body}"})),
+            "webhooks.hook.custom.id_header: found nothing, expected a header's name: `content` holds `{id}`",
+        ),
+        (
+            custom(json!({"signature_header": "x-s", "content": "{body}."})),
+            "webhooks.hook.custom.content: found `{body}.`, expected `{body}` at its end",
+        ),
+        (
+            custom(json!({"signature_header": "x-s", "content": "{body}{body}"})),
+            "webhooks.hook.custom.content: found `{body}{body}`, expected no other variable than `{timestamp}`, `{id}` and one `{body}`",
+        ),
+        (
+            custom(json!({"signature_header": "x-s", "content": "{method}.{body}"})),
+            "webhooks.hook.custom.content: found `{method}.{body}`, expected no other variable than `{timestamp}`, `{id}` and one `{body}`",
+        ),
+        (
+            custom(json!({"signature_header": "x-s", "content": "{timestamp}{body}"})),
+            "webhooks.hook.custom.content: found `{timestamp}{body}`, expected text behind `{timestamp}` and `{id}` that begins with neither letter, digit, `-` nor `_`",
+        ),
+        (
+            custom(json!({"signature_header": "x-s", "content": "{timestamp}.{timestamp}.{body}"})),
+            "webhooks.hook.custom.content: found `{timestamp}.{timestamp}.{body}`, expected each variable once",
+        ),
+        (
+            custom(json!({"signature_header": "x-s", "prefix": "\u{e9}"})),
+            "webhooks.hook.custom.prefix: found bytes outside visible ASCII, expected visible ASCII",
+        ),
+        (
+            json!({"webhooks": {"hook": {"events": {"type": "/a~2"}}}}),
+            "webhooks.hook.events.type: found `/a~2`, expected a JSON Pointer, with `~0` for a `~` and `~1` for a `/` in a name, or a header's name",
+        ),
+        (
+            json!({"webhooks": {"hook": {"events": {"id": ["x-id"]}}}}),
+            "webhooks.hook.events.id: found `x-id`, expected a pointer, or a header that the signature covers: anybody could set it",
+        ),
+        (
+            json!({"webhooks": {"hook": {"events": {"challenge": true}}}}),
+            "webhooks.hook.events.challenge: found `true`, expected no `challenge` here: only `slack` asks an endpoint for one",
+        ),
+        (
+            json!({"webhooks": {"hook": {"events": {"allow": ["a b"]}}}}),
+            "webhooks.hook.events.allow[0]: found `a b`, expected a type in visible ASCII, with `*` for any characters",
+        ),
+        (
+            json!({"webhooks": {"hook": {"signature_status": 503}}}),
+            "webhooks.hook.signature_status: found `503`, expected a whole number from 400 to 499",
         ),
         (
             json!({"webhooks": {"hook": {"replay": {}}}}),
@@ -129,7 +227,7 @@ fn every_problem_is_told_word_for_word() {
         ),
         (
             json!({"webhooks": {"hook": {"body_only": true, "tolerance": "5s"}}}),
-            "webhooks.hook.tolerance: found a tolerance, expected no `tolerance` beside `body_only`: no time is signed",
+            "webhooks.hook.tolerance: found a tolerance, expected no `tolerance`: no time is signed",
         ),
         (
             json!({"webhooks": {"two": {"format": "avnology", "secrets": [{"env": "SECRET"}]}}}),

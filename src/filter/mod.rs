@@ -101,7 +101,8 @@ fn on_trailers(context: u32) -> u32 {
         let Ok(trailers) = header_map::parse(&trailers) else { return callback.reject_unreadable(stream) };
         let now = callback.now();
         let names = trailers.into_iter().map(|(name, _)| name);
-        let (step, owned) = callback.worker.engine.trailers(stream, names, now);
+        let mut fetch = |from, len| host::bytes(BufferType::HttpRequestBody, from, len);
+        let (step, owned) = callback.worker.engine.trailers(stream, names, &mut fetch, now);
         if host::remove_trailers(&owned).is_err() {
             return callback.reject_unreadable(stream);
         }

@@ -8,6 +8,7 @@ mod answer;
 mod bodies;
 mod calls;
 mod counts;
+mod delivering;
 mod edits;
 mod engine;
 mod fact_kind;

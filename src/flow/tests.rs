@@ -865,7 +865,7 @@ impl History {
                 next.received += 3;
                 step = Some(engine.body(STREAM, next.received, last, &mut |_, n| Some(vec![b'x'; n]), now));
             }
-            Report::Trailers => step = Some(engine.trailers(STREAM, [], now).0),
+            Report::Trailers => step = Some(engine.trailers(STREAM, [], &mut |_, _| None, now).0),
             Report::Answer { yes } => {
                 let body = if yes {
                     r#"{"active":true,"sub":"u","allowed":true}"#
@@ -966,10 +966,13 @@ fn content_after_a_preflight_that_went_on_stays_held() {
     let mut fetch = |_: usize, len: usize| Some(vec![b'x'; len]);
     assert!(matches!(engine.body(STREAM, 0, false, &mut fetch, at(2)), Step::Continue));
     let mut ended = engine.clone();
-    assert!(matches!(ended.trailers(STREAM, [], at(2)).0, Step::Continue), "no content has come");
+    assert!(
+        matches!(ended.trailers(STREAM, [], &mut |_, _| None, at(2)).0, Step::Continue),
+        "no content has come"
+    );
     assert!(matches!(engine.body(STREAM, 3, false, &mut fetch, at(2)), Step::Wait), "content");
     assert!(matches!(engine.body(STREAM, 0, true, &mut fetch, at(2)), Step::Wait), "its end");
-    assert!(matches!(engine.trailers(STREAM, [], at(2)).0, Step::Wait), "its trailers");
+    assert!(matches!(engine.trailers(STREAM, [], &mut |_, _| None, at(2)).0, Step::Wait), "its trailers");
 }
 
 /// They need no credential, so that anybody can send them and never end them.

@@ -154,10 +154,6 @@ fn authenticate(
         Access::Public(no_rules) => Triage::Decided(Ok(Permit::public(no_rules))),
         Access::Webhook(webhook) => match webhook.begin(head, now) {
             Err(denial) => Triage::Decided(Err(denial.into())),
-            // No body callback will ever come for a request that ends with its head.
-            Ok(verification) if head.end_of_stream() => {
-                Triage::Decided(verification.finish().map(Permit::webhook).map_err(Refusal::from))
-            }
             Ok(verification) => Triage::Receive(verification, Arc::clone(webhook)),
         },
         Access::Token(rules) => {

@@ -97,6 +97,11 @@ impl<'a> RequestHead<'a> {
         self.values(name).next().is_some()
     }
 
+    /// Whether some server might read a header of the request as the one with this name.
+    pub fn mentions(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(n, _)| normalized_eq(n, name.as_bytes()))
+    }
+
     /// The value of the header with this name, if no other header could be read as it.
     ///
     /// Servers that pass headers on as environment variables (CGI, WSGI) map every non-alphanumeric

@@ -208,7 +208,7 @@ fn split(raw: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     if raw.contains(&b'+') {
         let spaced: Vec<u8> = raw.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
         return Cow::Owned(percent_encoding::percent_decode(&spaced).collect());

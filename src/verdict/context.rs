@@ -3,6 +3,7 @@
 use crate::claims::TokenInfo;
 use crate::http::{Edit, Header, Trace};
 use crate::policy::{Access, Policy, Route};
+use crate::webhook::Webhook;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct RequestContext {
     pub(crate) is_whole: bool,
     /// Whether it is forwarded on the condition that no content follows its head.
     pub(crate) is_without_content: bool,
+    /// What a webhook's sender asked the endpoint to say back, once its signature held.
+    pub(crate) challenge: Option<String>,
 }
 
 impl RequestContext {
@@ -48,6 +51,7 @@ impl RequestContext {
             grpc_web: false,
             is_whole: false,
             is_without_content: false,
+            challenge: None,
         }
     }
 
@@ -74,6 +78,14 @@ impl RequestContext {
             .fold(PENDING, |sum, bytes| sum.saturating_add(bytes).saturating_add(PER_ITEM))
     }
 
+    /// The webhook of the route, if it has one.
+    pub(crate) fn webhook(&self) -> Option<&Webhook> {
+        match &self.route()?.access {
+            Access::Webhook(webhook) => Some(webhook),
+            Access::Public(_) | Access::Token(_) => None,
+        }
+    }
+
     /// The route, if one matches the request.
     pub(crate) fn route(&self) -> Option<&Route> {
         self.route.as_deref()
@@ -81,13 +93,9 @@ impl RequestContext {
 
     /// Whether refusals of this request are counted and not enforced.
     pub(crate) fn is_shadow(&self) -> bool {
-        let route = self.route();
-        let webhook = match route.map(|route| &route.access) {
-            Some(Access::Webhook(webhook)) => webhook.shadow,
-            _ => None,
-        };
+        let webhook = self.webhook().and_then(|webhook| webhook.shadow);
         // The most specific setting applies: a route can enforce under a policy in shadow mode.
-        webhook.or(route.and_then(|route| route.shadow)).unwrap_or(self.policy.shadow)
+        webhook.or(self.route().and_then(|route| route.shadow)).unwrap_or(self.policy.shadow)
     }
 }
 

@@ -77,7 +77,7 @@ pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Ver
         Ok(Passage::FailOpen(open)) => Bypass(Decision::FailOpen, open.outage().reason()),
         Err(refusal) if is_shadowed(&context, &refusal) => Bypass(Decision::ShadowDeny, refusal.reason()),
         Err(refusal) => {
-            let decision = if refusal == READY { Decision::Allow } else { Decision::Deny };
+            let decision = if is_answer(&refusal) { Decision::Allow } else { Decision::Deny };
             let event = event(&context, decision, refusal.reason());
             let reply = respond::respond(&refusal, &context);
             return Verdict { action: Action::Respond { edits: path_edits(context), reply }, event };
@@ -89,6 +89,11 @@ pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Ver
 
 /// No refusal at all: the request is for the gate.
 const READY: Refusal = Refusal::Acknowledgement(Acknowledgement::Ready);
+
+/// Whether the gate gives the caller what he asks for.
+fn is_answer(refusal: &Refusal) -> bool {
+    *refusal == READY || *refusal == Refusal::Acknowledgement(Acknowledgement::Challenge)
+}
 
 /// Whether a refusal is counted and not enforced.
 fn is_shadowed(context: &RequestContext, refusal: &Refusal) -> bool {

@@ -4,12 +4,12 @@ use super::RequestContext;
 use crate::breaker::MAX_PAUSE;
 use crate::http::LocalReply;
 use crate::policy::{Access, AnswerFormat};
-use crate::refusal::{Acknowledgement, Answer, Challenge, Outage, Reason, Refusal, Unusable};
+use crate::refusal::{Acknowledgement, Answer, Challenge, Denial, Outage, Reason, Refusal, Status, Unusable};
 use std::time::Duration;
 
 /// The local reply to a refused request.
 pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply {
-    let answer = refusal.answer();
+    let answer = &Answer { status: status(refusal, context), ..*refusal.answer() };
     let mut headers = vec![("cache-control".to_owned(), "no-store".to_owned())];
     if let Some(challenge) = challenge(answer, context) {
         headers.push(("www-authenticate".to_owned(), challenge));
@@ -28,6 +28,9 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
     } else {
         let (media_type, body) = match refusal {
             Refusal::Acknowledgement(Acknowledgement::Ready) => ("text/plain", answer.message.to_owned()),
+            Refusal::Acknowledgement(Acknowledgement::Challenge) => {
+                ("text/plain", context.challenge.clone().unwrap_or_default())
+            }
             _ => body(answer, context.policy.format),
         };
         headers.push(("content-type".to_owned(), media_type.to_owned()));
@@ -42,6 +45,18 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
         details: details(refusal.reason()),
         grpc_status: context.grpc.then_some(answer.status.grpc),
     }
+}
+
+/// The catalogue's status, or the one that the webhook configures in its place.
+fn status(refusal: &Refusal, context: &RequestContext) -> Status {
+    let own = refusal.answer().status;
+    let code = match (refusal, context.webhook()) {
+        (Refusal::Denial(Denial::InvalidSignature | Denial::StaleTimestamp), Some(webhook)) => {
+            webhook.signature_status
+        }
+        _ => own.code,
+    };
+    if code == own.code { own } else { Status::of(code) }
 }
 
 /// The local reply if even the policy is unknown.
@@ -78,6 +93,8 @@ fn challenge(answer: &Answer, context: &RequestContext) -> Option<String> {
             };
             Some(format!("Bearer realm={realm}, error={}, scope={}", quoted(answer.error), quoted(&scopes)))
         }
+        // A challenge says what a 401 asks for (RFC 9110 section 11.6.1).
+        Challenge::Signature if answer.status.code != 401 => None,
         Challenge::Signature => Some(format!("Signature realm={realm}")),
     }
 }

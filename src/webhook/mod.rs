@@ -1,16 +1,31 @@
-//! Webhook signatures: the head is checked first, the body is hashed as it arrives.
+//! Webhooks: a small pipeline from a head to a delivery that the service may have.
+//!
+//! ```text
+//! head ─▶ Claimed ─▶ Verification ─(body, hashed as it comes)─▶ Delivery ─▶ event ─▶ Verified
+//! ```
+//!
+//! How a sender signs is [data](format). The head is judged before the body is read; what the body
+//! says is read only once its signature held.
 
-pub(crate) mod scheme;
+pub(crate) mod event;
+pub(crate) mod format;
+pub(crate) mod json;
+pub(crate) mod key;
+pub(crate) mod mac;
+#[cfg(test)]
+pub(crate) mod sign;
+mod signature;
 
-pub(crate) use scheme::Scheme;
+pub(crate) use format::Format;
 
-use crate::http::head::{Reading, RequestHead};
+use crate::http::head::RequestHead;
 use crate::refusal::Denial;
 use crate::secret::Secret;
 use crate::time::Timestamp;
-use hmac::{Hmac, Mac};
-use scheme::Signed;
-use sha2::Sha256;
+use event::{Event, Events, Hint, UnreadableEvent};
+use format::Piece;
+use mac::Mac;
+use signature::Claimed;
 use std::time::Duration;
 
 /// One configured webhook.
@@ -21,10 +36,10 @@ pub(crate) struct Webhook {
     /// Its position among the webhooks of its policy.
     pub index: usize,
     /// How its sender signs.
-    pub scheme: Scheme,
+    pub format: Format,
     /// The accepted keys; several during a rotation.
     pub secrets: Vec<Secret<Vec<u8>>>,
-    /// How far the signed time may be from now, in both directions; unused if the scheme signs
+    /// How far the signed time may be from now, in both directions; unused if the format signs
     /// none.
     pub tolerance: Duration,
     /// The longest body that is accepted, in bytes.
@@ -35,20 +50,34 @@ pub(crate) struct Webhook {
     pub trusts_source: bool,
     /// Whether refusals are counted and not enforced; `None` if the webhook does not configure it.
     pub shadow: Option<bool>,
+    /// The status of a refusal for the signature or the signed time.
+    pub signature_status: u16,
+    /// How its events are read; `None`: bodies are not looked into.
+    pub events: Option<Events>,
 }
 
 /// A delivery whose head is valid and whose body is being hashed.
 #[derive(Clone)]
 pub(crate) struct Verification {
-    signature: [u8; 32],
-    macs: Vec<Hmac<Sha256>>,
-    timestamp: Option<String>,
+    claimed: Claimed,
+    macs: Vec<Mac>,
+    hint: Hint,
+}
+
+/// A delivery whose signature holds.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    verified: Verified,
+    hint: Hint,
 }
 
 /// Proof that a delivery's signature is valid. Only [`Verification::finish`] creates one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     timestamp: Option<String>,
+    id: Option<String>,
+    /// Only where the signature covers it.
+    kind: Option<String>,
     secret_index: usize,
 }
 
@@ -60,53 +89,46 @@ impl Webhook {
     /// [`Denial::StaleTimestamp`] if the signed time is out of tolerance; [`Denial::BodyTooLarge`]
     /// if the announced length is too long.
     pub(crate) fn begin(&self, head: &RequestHead<'_>, now: Timestamp) -> Result<Verification, Denial> {
-        let Reading::One(signature) = head.read(self.scheme.signature) else {
-            return Err(Denial::InvalidSignature);
-        };
-        let signature = self.scheme.encoding.decode(&signature).ok_or(Denial::InvalidSignature)?;
-        let timestamp = self.scheme.timestamp.map(|name| self.timestamp(head, name, now)).transpose()?;
+        let claimed = Claimed::read(&self.format, head).ok_or(Denial::InvalidSignature)?;
+        if let Some(timestamp) = &claimed.timestamp {
+            // Well-formed, but too large for a `u64`: outside every tolerance.
+            let signed = timestamp.parse::<u64>().map_err(|_| Denial::StaleTimestamp)?;
+            if now.as_secs().abs_diff(signed) > self.tolerance.as_secs() {
+                return Err(Denial::StaleTimestamp);
+            }
+        }
         if announced_length(head).is_some_and(|length| length > self.max_body_bytes) {
             return Err(Denial::BodyTooLarge);
         }
         let mut macs = Vec::with_capacity(self.secrets.len());
         for secret in &self.secrets {
-            // HMAC accepts keys of any length; an error would be a bug of the gate, and must not
-            // let a request pass.
-            let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret.reveal())
-                .map_err(|_| Denial::InvalidSignature)?;
-            for piece in self.scheme.prefix {
-                match piece {
-                    Signed::Timestamp => mac.update(timestamp.as_deref().unwrap_or_default().as_bytes()),
-                    Signed::Literal(bytes) => mac.update(bytes),
-                }
-            }
+            let mac = Mac::new(self.format.algorithm, secret.reveal()).ok_or(Denial::InvalidSignature)?;
             macs.push(mac);
         }
-        Ok(Verification { signature, macs, timestamp })
+        let hint = self.events.as_ref().map(|events| events.hint(head)).unwrap_or_default();
+        let mut verification = Verification { claimed, macs, hint };
+        for piece in self.format.content.iter() {
+            verification.feed_piece(piece);
+        }
+        Ok(verification)
     }
 
-    /// The signed time: plain decimal digits without sign or leading zero, within the tolerance.
-    fn timestamp(&self, head: &RequestHead<'_>, name: &str, now: Timestamp) -> Result<String, Denial> {
-        let Reading::One(value) = head.read(name) else {
-            return Err(Denial::InvalidSignature);
-        };
-        let text = std::str::from_utf8(&value).map_err(|_| Denial::InvalidSignature)?;
-        let is_plain = !text.is_empty()
-            && text.bytes().all(|b| b.is_ascii_digit())
-            && (text == "0" || !text.starts_with('0'));
-        if !is_plain {
-            return Err(Denial::InvalidSignature);
-        }
-        // Well-formed, but too large for a `u64`: outside every tolerance.
-        let signed = text.parse::<u64>().map_err(|_| Denial::StaleTimestamp)?;
-        if now.as_secs().abs_diff(signed) > self.tolerance.as_secs() {
-            return Err(Denial::StaleTimestamp);
-        }
-        Ok(text.to_owned())
+    /// Whether the body has to be there once its signature held.
+    pub(crate) fn reads_body(&self) -> bool {
+        self.events.as_ref().is_some_and(Events::reads_body)
     }
 }
 
 impl Verification {
+    fn feed_piece(&mut self, piece: &Piece) {
+        let text = match piece {
+            Piece::Timestamp => self.claimed.timestamp.clone().unwrap_or_default(),
+            Piece::Id => self.claimed.id.clone().unwrap_or_default(),
+            Piece::Literal(text) => text.clone().into_owned(),
+        };
+        self.feed(text.as_bytes());
+    }
+
     /// Hashes the next bytes of the body.
     pub(crate) fn feed(&mut self, chunk: &[u8]) {
         for mac in &mut self.macs {
@@ -114,32 +136,62 @@ impl Verification {
         }
     }
 
-    /// Compares the signature once the body is complete: with every secret, each in constant time.
+    /// Compares the signatures once the body is complete: each with every secret, in constant time.
     ///
     /// # Errors
-    /// [`Denial::InvalidSignature`] if no secret matches this signature.
-    pub(crate) fn finish(self) -> Result<Verified, Denial> {
+    /// [`Denial::InvalidSignature`] if no secret matches any of them.
+    pub(crate) fn finish(self) -> Result<Delivery, Denial> {
+        let Self { claimed: Claimed { signatures, timestamp, id }, macs, hint } = self;
         let mut found = None;
-        for (nth, mac) in self.macs.into_iter().enumerate() {
-            let holds = mac.verify_slice(&self.signature).is_ok();
+        for (nth, mac) in macs.iter().enumerate() {
+            // Not `any`: every pair is compared, whatever the others are.
+            let holds = signatures.iter().fold(false, |holds, signature| mac.is(signature) | holds);
             if holds && found.is_none() {
                 found = Some(nth);
             }
         }
         let secret_index = found.ok_or(Denial::InvalidSignature)?;
-        Ok(Verified { timestamp: self.timestamp, secret_index })
+        Ok(Delivery { verified: Verified { timestamp, id, kind: None, secret_index }, hint })
+    }
+}
+
+impl Delivery {
+    /// What the delivery is about; empty where its webhook does not look.
+    ///
+    /// # Errors
+    /// [`UnreadableEvent`] if it does not say what its webhook has to know.
+    pub(crate) fn event(&mut self, webhook: &Webhook, body: &[u8]) -> Result<Event, UnreadableEvent> {
+        let Some(events) = &webhook.events else { return Ok(Event::default()) };
+        let (event, _) = events.read(&self.hint, self.verified.id.as_deref(), body, &[])?;
+        self.verified.kind = event.kind.clone().filter(|_| event.is_kind_signed);
+        self.verified.id.clone_from(&event.id);
+        Ok(event)
+    }
+
+    /// The proof, for whoever lets the delivery pass.
+    pub(crate) fn into_verified(self) -> Verified {
+        self.verified
     }
 }
 
 impl Verified {
     /// The headers that the service receives.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
+        let signed = [
+            ("x-avnology-webhook-timestamp", &self.timestamp),
+            ("x-avnology-webhook-id", &self.id),
+            ("x-avnology-webhook-type", &self.kind),
+        ];
+        let signed = signed.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
         let mut headers = vec![("x-avnology-webhook-verified", "true".to_owned())];
-        if let Some(timestamp) = &self.timestamp {
-            headers.push(("x-avnology-webhook-timestamp", timestamp.clone()));
-        }
+        headers.extend(signed);
         headers.push(("x-avnology-webhook-secret-index", self.secret_index.to_string()));
         headers
+    }
+
+    /// Which of the secrets matched, counted from 0.
+    pub fn secret_index(&self) -> usize {
+        self.secret_index
     }
 }
 
@@ -154,120 +206,4 @@ fn announced_length(head: &RequestHead<'_>) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::head::head_of;
-
-    const KEY: &[u8] = b"whsec_0123456789abcdef";
-    const NOW: u64 = 1_700_000_000;
-
-    fn webhook(scheme: Scheme, keys: &[&[u8]]) -> Webhook {
-        Webhook {
-            name: "w".into(),
-            index: 0,
-            scheme,
-            secrets: keys.iter().map(|k| Secret::new(k.to_vec())).collect(),
-            tolerance: Duration::from_secs(300),
-            max_body_bytes: 10,
-            body_timeout: Duration::from_secs(1),
-            trusts_source: false,
-            shadow: None,
-        }
-    }
-
-    fn sign(key: &[u8], content: &[u8]) -> String {
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap();
-        mac.update(content);
-        mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect()
-    }
-
-    fn verify(webhook: &Webhook, headers: &[(&str, &str)], body: &[u8]) -> Result<Verified, Denial> {
-        let head = head_of(headers, false);
-        let mut verification = webhook.begin(&head, Timestamp::from_secs(NOW))?;
-        for chunk in body.chunks(2) {
-            verification.feed(chunk);
-        }
-        verification.finish()
-    }
-
-    #[test]
-    fn a_known_vector() {
-        // RFC 4231, test case 2.
-        assert_eq!(
-            sign(b"Jefe", b"what do ya want for nothing?"),
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-        );
-    }
-
-    #[test]
-    fn signatures() {
-        let webhook = webhook(scheme::AVNOLOGY, &[b"another key, long enough", KEY]);
-        let good = sign(KEY, format!("{NOW}.body").as_bytes());
-        let now = NOW.to_string();
-        let check = |signature: &str, timestamp: &str, body: &[u8]| {
-            verify(
-                &webhook,
-                &[("x-avnology-signature", signature), ("x-avnology-timestamp", timestamp)],
-                body,
-            )
-        };
-        assert_eq!(
-            check(&good, &now, b"body").map(|v| v.headers()),
-            Ok(vec![
-                ("x-avnology-webhook-verified", "true".into()),
-                ("x-avnology-webhook-timestamp", now.clone()),
-                ("x-avnology-webhook-secret-index", "1".into()),
-            ])
-        );
-        let invalid = Err(Denial::InvalidSignature);
-        assert_eq!(check(&good, &now, b"bodY"), invalid);
-        assert_eq!(check(&good.to_uppercase(), &now, b"body"), invalid);
-        assert_eq!(check(&good[..62], &now, b"body"), invalid);
-        assert_eq!(check(&format!("{good}00"), &now, b"body"), invalid);
-        assert_eq!(check("", &now, b"body"), invalid);
-        assert_eq!(check(&good, &(NOW + 1).to_string(), b"body"), invalid);
-        for damaged in ["", "+1700000000", "-1", "01700000000", "1.7e9", "1700000000.0", " 1", "x"] {
-            assert_eq!(check(&good, damaged, b"body"), invalid, "{damaged}");
-        }
-        for stale in ["0", "99999999999999999999999", &(NOW - 301).to_string(), &(NOW + 301).to_string()] {
-            assert_eq!(check(&good, stale, b"body"), Err(Denial::StaleTimestamp), "{stale}");
-        }
-        for near in [NOW - 300, NOW + 300] {
-            let signature = sign(KEY, format!("{near}.body").as_bytes());
-            assert!(check(&signature, &near.to_string(), b"body").is_ok(), "{near}");
-        }
-        let doubled = [
-            ("x-avnology-signature", good.as_str()),
-            ("x-avnology-signature", &good),
-            ("x-avnology-timestamp", &now),
-        ];
-        assert_eq!(verify(&webhook, &doubled, b"body"), invalid);
-        let folded = [
-            ("x-avnology-signature", good.as_str()),
-            ("x-avnology-timestamp", &now),
-            ("x_avnology_timestamp", "1"),
-        ];
-        assert_eq!(verify(&webhook, &folded, b"body"), invalid);
-        let long = [
-            ("x-avnology-signature", good.as_str()),
-            ("x-avnology-timestamp", &now),
-            ("content-length", "11"),
-        ];
-        assert_eq!(verify(&webhook, &long, b"body"), Err(Denial::BodyTooLarge));
-    }
-
-    #[test]
-    fn body_only_does_not_take_the_timestamped_signature() {
-        let webhook = webhook(scheme::AVNOLOGY_BODY_ONLY, &[KEY]);
-        let now = NOW.to_string();
-        let check = |signature: &str| {
-            verify(
-                &webhook,
-                &[("x-avnology-signature", signature), ("x-avnology-timestamp", "junk")],
-                b"body",
-            )
-        };
-        assert!(check(&sign(KEY, b"body")).is_ok());
-        assert_eq!(check(&sign(KEY, format!("{now}.body").as_bytes())), Err(Denial::InvalidSignature));
-    }
-}
+mod tests;

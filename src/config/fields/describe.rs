@@ -2,8 +2,8 @@
 
 use super::document::HeaderScheme;
 use super::{
-    Choice, Field, Flag, Number, ObjectMap, ObjectOrOff, Objects, Optional, Or, Required, RequiredLater,
-    Secret, Secrets, Span, Text, TextMap, Texts, TextsMap,
+    Choice, Field, Flag, Number, ObjectMap, ObjectOrOff, Objects, OneOrMore, Optional, Or, Required,
+    RequiredLater, Secret, Secrets, Span, Text, TextMap, Texts, TextsMap,
 };
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub enum Type {
     Words(Vec<&'static str>),
     /// A list of strings.
     Texts,
+    /// A string or a list of them.
+    OneOrMore,
     /// An object of strings whose names are the user's.
     TextMap,
     /// An object whose names are the user's, each with a string or a list of them.
@@ -208,6 +210,12 @@ impl<T> Plain for Choice<T> {
 impl Plain for Texts {
     fn describe(&self) -> Type {
         Type::Texts
+    }
+}
+
+impl Plain for OneOrMore {
+    fn describe(&self) -> Type {
+        Type::OneOrMore
     }
 }
 

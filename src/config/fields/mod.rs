@@ -90,6 +90,10 @@ pub(crate) struct Choice<T: 'static> {
 #[derive(Clone, Copy)]
 pub(crate) struct Texts;
 
+/// A string, or a list of them.
+#[derive(Clone, Copy)]
+pub(crate) struct OneOrMore;
+
 /// An object of strings whose names are the user's.
 #[derive(Clone, Copy)]
 pub(crate) struct TextMap;

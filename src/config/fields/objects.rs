@@ -179,23 +179,50 @@ fn rate() -> Object {
 
 fn webhook() -> Object {
     use webhook::{
-        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, FORMAT, MAX_BODY_BYTES, MODE, SECRETS, TOLERANCE,
-        TRUST_SOURCE_ADDRESS,
+        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, CUSTOM, EVENTS, FORMAT, MAX_BODY_BYTES, MODE, SECRETS,
+        SIGNATURE_STATUS, TOLERANCE, TRUST_SOURCE_ADDRESS,
     };
     table(
         "webhook",
         [
             field(&FORMAT),
+            holding(&CUSTOM, custom()),
             field(&SECRETS),
             field(&ALLOW_SHORT_KEY),
             field(&BODY_ONLY),
             field(&TOLERANCE),
+            field(&SIGNATURE_STATUS),
+            holding(&EVENTS, events()),
             field(&MAX_BODY_BYTES),
             field(&BODY_TIMEOUT),
             field(&TRUST_SOURCE_ADDRESS),
             field(&MODE),
         ],
     )
+}
+
+fn custom() -> Object {
+    use webhook::custom::{
+        ALGORITHM, CONTENT, ENCODING, ID_HEADER, KEY, PREFIX, SIGNATURE_HEADER, TIMESTAMP_HEADER,
+    };
+    table(
+        "custom",
+        [
+            field(&SIGNATURE_HEADER),
+            field(&PREFIX),
+            field(&ALGORITHM),
+            field(&ENCODING),
+            field(&KEY),
+            field(&CONTENT),
+            field(&TIMESTAMP_HEADER),
+            field(&ID_HEADER),
+        ],
+    )
+}
+
+fn events() -> Object {
+    use webhook::events::{ALLOW, CHALLENGE, DENY, ID, TYPE};
+    table("events", [field(&TYPE), field(&ID), field(&ALLOW), field(&DENY), field(&CHALLENGE)])
 }
 
 /// An object with a table of its own.

@@ -94,6 +94,7 @@ fn value(kind: &Type) -> String {
         Type::Duration { min, max } => format!("`{}` to `{}`", spelled(*min), spelled(*max)),
         Type::Words(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Type::Texts => "list of strings".to_owned(),
+        Type::OneOrMore => "string or list of strings".to_owned(),
         Type::TextMap => "object of strings".to_owned(),
         Type::TextsMap => "object of strings or lists of them".to_owned(),
         Type::Secret => "secret".to_owned(),

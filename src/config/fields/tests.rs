@@ -61,6 +61,16 @@ fn reach<'v>(document: &'v mut Value, way: &Way) -> (String, &'v mut Map<String,
     (path, at.as_object_mut().unwrap())
 }
 
+/// The base, with what an object at the end of the way needs around it.
+fn base_for(way: &Way) -> Value {
+    let mut document = base();
+    if way.last().is_some_and(|(name, _)| *name == "custom") {
+        document["webhooks"]["hook"]["format"] = json!("custom");
+        document["webhooks"]["hook"]["custom"] = json!({"signature_header": "x-signature"});
+    }
+    document
+}
+
 fn below(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
@@ -121,7 +131,7 @@ fn a_default_that_is_written_out_changes_nothing() {
     for (way, object) in objects() {
         for field in object.all() {
             let Absent::Default(json) = &field.absent else { continue };
-            let mut document = base();
+            let mut document = base_for(&way);
             let (path, object) = reach(&mut document, &way);
             object.remove(field.name);
             let silent = document.to_string();

@@ -1,13 +1,21 @@
 //! A webhook.
 
-use super::{Choice, Field, Flag, MODES, Number, Optional, Or, Required, Secrets, Span, ms, secs};
+use super::{Choice, Field, Flag, MODES, Number, Object, Optional, Or, Required, Secrets, Span, ms, secs};
+use crate::webhook::format::{Format, KNOWN};
 use std::time::Duration;
 
-pub(crate) const FORMAT: Field<Choice<()>, Required> = Field::new(
+pub(crate) const FORMAT: Field<Choice<Option<&Format>>, Required> = Field::new(
     "format",
-    Choice { words: &[("avnology", ())] },
+    Choice { words: KNOWN },
     Required(""),
-    "`avnology`: `X-Avnology-Signature`, lower-case hex HMAC-SHA256 of `<X-Avnology-Timestamp>.<body>`",
+    "[how the sender signs](webhooks.md#formats); `custom`: as `custom` says",
+);
+
+pub(crate) const CUSTOM: Field<Object, Optional> = Field::new(
+    "custom",
+    Object,
+    Optional::NONE,
+    "beside `format: custom`: [how the sender signs](#custom-format)",
 );
 
 pub(crate) const SECRETS: Field<Secrets, Required> = Field::new(
@@ -24,8 +32,7 @@ pub(crate) const BODY_ONLY: Field<Flag, Or<bool>> = Field::new(
     "body_only",
     Flag,
     Or(false),
-    "the signature is over the body alone; no time is signed, so none is checked, and nothing protects \
-     against replay",
+    "`avnology` alone: the signature is over the body alone; no time is signed, so none is checked",
 );
 
 pub(crate) const TOLERANCE: Field<Span, Or<Duration>> = Field::new(
@@ -34,6 +41,17 @@ pub(crate) const TOLERANCE: Field<Span, Or<Duration>> = Field::new(
     Or(secs(300)),
     "how far the signed time may be from now, both ways",
 );
+
+pub(crate) const SIGNATURE_STATUS: Field<Number, Or<u32>> = Field::new(
+    "signature_status",
+    Number { min: 400, max: 499 },
+    Or(401),
+    "the status for a signature that does not hold, or a signed time that is out of tolerance. Some senders give \
+     an endpoint up after a 4xx, and others only after `410`",
+);
+
+pub(crate) const EVENTS: Field<Object, Optional> =
+    Field::new("events", Object, Optional::NONE, "[which events are taken](#events)");
 
 pub(crate) const MAX_BODY_BYTES: Field<Number, Or<u32>> = Field::new(
     "max_body_bytes",
@@ -67,4 +85,104 @@ pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
 );
 
 /// Fields that are not implemented yet.
-pub(crate) const NOT_BUILT: &[&str] = &["replay", "events", "evict", "headers", "template"];
+pub(crate) const NOT_BUILT: &[&str] = &["replay", "evict"];
+
+/// `custom`.
+pub(crate) mod custom {
+    use super::super::{Choice, Field, Optional, Or, Required, Text};
+    use crate::webhook::format::Encoding;
+    use crate::webhook::key::KeyEncoding;
+    use crate::webhook::mac::Algorithm;
+
+    pub(crate) const SIGNATURE_HEADER: Field<Text, Required> =
+        Field::new("signature_header", Text, Required("a header's name"), "the header with the signature");
+
+    pub(crate) const PREFIX: Field<Text, Optional> =
+        Field::new("prefix", Text, Optional::NONE, "what stands in it before the signature, as `sha256=`");
+
+    pub(crate) const ALGORITHM: Field<Choice<Algorithm>, Or<Algorithm>> = Field::new(
+        "algorithm",
+        Choice {
+            words: &[("sha256", Algorithm::Sha256), ("sha512", Algorithm::Sha512), ("sha1", Algorithm::Sha1)],
+        },
+        Or(Algorithm::Sha256),
+        "the digest of the HMAC",
+    );
+
+    pub(crate) const ENCODING: Field<Choice<Encoding>, Or<Encoding>> = Field::new(
+        "encoding",
+        Choice { words: &[("hex", Encoding::Hex), ("base64", Encoding::Base64)] },
+        Or(Encoding::Hex),
+        "of the signature: lower-case hex, or base64 with its padding",
+    );
+
+    pub(crate) const KEY: Field<Choice<KeyEncoding>, Or<KeyEncoding>> = Field::new(
+        "key",
+        Choice {
+            words: &[
+                ("utf8", KeyEncoding::Utf8),
+                ("hex", KeyEncoding::Hex),
+                ("base64", KeyEncoding::Base64),
+                ("whsec", KeyEncoding::Whsec),
+            ],
+        },
+        Or(KeyEncoding::Utf8),
+        "what a secret is: the key itself, or an encoding of it; `whsec`: base64 with or without padding and \
+         `whsec_`",
+    );
+
+    pub(crate) const CONTENT: Field<Text, Or<&str>> = Field::new(
+        "content",
+        Text,
+        Or("{body}"),
+        "what is signed: text with `{timestamp}`, `{id}` and, last, `{body}`; behind each of the first two stands \
+         text that begins with neither letter, digit, `-` nor `_`",
+    );
+
+    pub(crate) const TIMESTAMP_HEADER: Field<Text, Optional> = Field::new(
+        "timestamp_header",
+        Text,
+        Optional::NONE,
+        "the header with the signed time, in Unix seconds",
+    );
+
+    pub(crate) const ID_HEADER: Field<Text, Optional> =
+        Field::new("id_header", Text, Optional::NONE, "the header with the signed id");
+}
+
+/// `events`.
+pub(crate) mod events {
+    use super::super::{Field, Flag, OneOrMore, Optional, Or, Texts};
+
+    pub(crate) const TYPE: Field<OneOrMore, Optional> = Field::new(
+        "type",
+        OneOrMore,
+        Optional::otherwise("the format's"),
+        "where the type stands: pointers into the body (`/event/type`) and header names; the first that is there \
+         counts. A delivery without a type is 400, and so is one whose header and body both name one",
+    );
+
+    pub(crate) const ID: Field<OneOrMore, Optional> = Field::new(
+        "id",
+        OneOrMore,
+        Optional::otherwise("the format's"),
+        "the same for the id; a header only if the signature covers it",
+    );
+
+    pub(crate) const ALLOW: Field<Texts, Optional> = Field::new(
+        "allow",
+        Texts,
+        Optional::otherwise("all"),
+        "the types that are taken, with `*` for any characters; others are answered 202 and not forwarded",
+    );
+
+    pub(crate) const DENY: Field<Texts, Optional> =
+        Field::new("deny", Texts, Optional::NONE, "those of them that are not taken");
+
+    pub(crate) const CHALLENGE: Field<Flag, Or<bool>> = Field::new(
+        "challenge",
+        Flag,
+        Or(false),
+        "`slack` alone: a signed `url_verification` is answered by the gate",
+    );
+}

@@ -3,17 +3,19 @@
 
 pub(super) mod limits;
 mod provider;
+mod webhook;
 
 use limits::{Budgets, Caches};
 pub(crate) use provider::ClientAuthMethod;
+use provider::client_credentials;
 pub(super) use provider::{
     ClientCredentials, Introspection, Permissions, Provider, SecretSource, SecretSourceKind, Sessions,
 };
-use provider::{client_credentials, secret_source};
+pub(super) use webhook::{Custom, Events, Webhook};
 
 use super::fields::document::{self, challenge, source};
 use super::fields::route::{self, check, matching, permissions, require, scopes};
-use super::fields::{Field, Objects, Optional, Presence, webhook};
+use super::fields::{Field, Objects, Optional, Presence};
 use super::json::JsonValue;
 use super::reader::{Section, Sink};
 use crate::credential::Source;
@@ -103,20 +105,6 @@ pub(super) struct Check {
     pub(super) subject: Option<String>,
 }
 
-#[derive(Debug)]
-pub(super) struct Webhook {
-    pub(super) at: String,
-    pub(super) name: String,
-    pub(super) secrets: Vec<SecretSource>,
-    pub(super) allow_short_key: Option<bool>,
-    pub(super) body_only: Option<bool>,
-    pub(super) tolerance: Option<Duration>,
-    pub(super) max_body_bytes: Option<u32>,
-    pub(super) body_timeout: Option<Duration>,
-    pub(super) trust_source_address: Option<bool>,
-    pub(super) shadow: Option<bool>,
-}
-
 /// Reads the document's root.
 pub(super) fn read(node: &JsonValue, sink: &Sink) -> Document {
     let Some(mut root) = Section::open(String::new(), node, sink) else {
@@ -150,7 +138,7 @@ pub(super) fn read(node: &JsonValue, sink: &Sink) -> Document {
     document.routes = routes.into_iter().map(route).collect();
     for (name, (path, node)) in root.map(&document::WEBHOOKS).unwrap_or_default() {
         if let Some(section) = Section::open(path, node, sink) {
-            document.webhooks.push(webhook(name, section));
+            document.webhooks.push(webhook::webhook(name, section));
         }
     }
     root.finish();
@@ -285,24 +273,4 @@ fn check(mut section: Section<'_>) -> Check {
     };
     section.finish();
     check
-}
-
-fn webhook(name: String, mut section: Section<'_>) -> Webhook {
-    section.choice(&webhook::FORMAT);
-    let secrets = section.secrets(&webhook::SECRETS).unwrap_or_default();
-    let webhook = Webhook {
-        at: section.path().to_owned(),
-        name,
-        secrets: secrets.into_iter().filter_map(|(at, node)| secret_source(&section, at, node)).collect(),
-        allow_short_key: section.flag(&webhook::ALLOW_SHORT_KEY),
-        body_only: section.flag(&webhook::BODY_ONLY),
-        tolerance: section.duration(&webhook::TOLERANCE),
-        max_body_bytes: section.number(&webhook::MAX_BODY_BYTES),
-        body_timeout: section.duration(&webhook::BODY_TIMEOUT),
-        trust_source_address: section.flag(&webhook::TRUST_SOURCE_ADDRESS),
-        shadow: section.choice(&webhook::MODE),
-    };
-    section.not_built(webhook::NOT_BUILT);
-    section.finish();
-    webhook
 }

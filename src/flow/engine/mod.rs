@@ -100,9 +100,17 @@ impl Engine {
             }
             Triage::Receive(verification, webhook) => {
                 let body = Body::new(&context.policy, &webhook, head, now);
-                self.make_room(Claim::Place(body), now);
-                let services = self.services(stream, root, now);
-                Receiving::start(context, &webhook, verification, body, &services)
+                // No body callback will ever come for a request that ends with its head.
+                if !head.end_of_stream() {
+                    self.make_room(Claim::Place(body), now);
+                }
+                let mut services = self.services(stream, root, now);
+                let state = Receiving::new(context, webhook, verification, body, now);
+                if head.end_of_stream() {
+                    state.complete(&mut |_, _| None, &mut services)
+                } else {
+                    state.start(&services)
+                }
             }
             Triage::Await(permit) if self.requests.counts().has_room_for_a_preflight() => {
                 Ending::start(context, permit, now)
@@ -140,7 +148,7 @@ impl Engine {
             Request::Receiving(receiving) => {
                 let claim = receiving.claim(received, end_of_stream);
                 claim.into_iter().for_each(|claim| self.make_room(claim, now));
-                receiving.body(progress, &self.services(stream, root, now))
+                receiving.body(progress, &mut self.services(stream, root, now))
             }
             Request::Ending(ending) => ending.body(received, end_of_stream),
             other => Next::Wait(other),
@@ -149,11 +157,12 @@ impl Engine {
     }
 
     /// The names of a request's trailers, and with them its end. Returns beside the step the
-    /// trailers that must leave before anything else.
+    /// trailers that must leave before anything else. `fetch`: as for [`Self::body`].
     pub fn trailers<'t>(
         &mut self,
         stream: StreamId,
         names: impl IntoIterator<Item = &'t [u8]>,
+        fetch: &mut dyn FnMut(usize, usize) -> Option<Vec<u8>>,
         now: Timestamp,
     ) -> (Step, Vec<Vec<u8>>) {
         self.observe_clock(now);
@@ -165,8 +174,8 @@ impl Engine {
             Gate::Pause | Gate::Begin => Step::Wait,
             // With trailers no body callback ever says that the body is complete.
             Gate::Feed => self
-                .receive(stream, now, |request, _| match request {
-                    Request::Receiving(receiving) => receiving.complete(),
+                .receive(stream, now, |request, services| match request {
+                    Request::Receiving(receiving) => receiving.complete(fetch, services),
                     Request::Ending(ending) => ending.complete(),
                     other => Next::Wait(other),
                 })
@@ -279,10 +288,10 @@ impl Engine {
         &mut self,
         stream: StreamId,
         now: Timestamp,
-        step: impl FnOnce(Request, &Services<'_>) -> Next,
+        step: impl FnOnce(Request, &mut Services<'_>) -> Next,
     ) -> Option<Step> {
         let (root, request) = self.requests.take(stream, &mut self.timers)?;
-        let next = step(request, &self.services(stream, root, now));
+        let next = step(request, &mut self.services(stream, root, now));
         Some(self.apply(stream, root, next, now))
     }
 

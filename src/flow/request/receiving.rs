@@ -2,17 +2,20 @@
 
 use super::Next;
 use crate::flow::bodies::{Body, Claim};
+use crate::flow::delivering::deliver;
 use crate::flow::services::Services;
 use crate::refusal::{Denial, Refusal, Unusable};
 use crate::time::Timestamp;
-use crate::verdict::{Passage, Permit, RequestContext};
+use crate::verdict::RequestContext;
 use crate::webhook::{Verification, Webhook};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The state.
 #[cfg_attr(test, derive(Clone))]
 pub(in crate::flow) struct Receiving {
     context: RequestContext,
+    webhook: Arc<Webhook>,
     verification: Verification,
     /// What it counts as; of what is held all is hashed.
     body: Body,
@@ -20,8 +23,6 @@ pub(in crate::flow) struct Receiving {
     deadline: Timestamp,
     /// When it is decided if its body has not begun.
     first_byte: Timestamp,
-    /// The longest body that is taken.
-    limit: usize,
     /// Whether any body callback came: on a plugin entry without
     /// `allow_on_headers_stop_iteration` none ever does.
     is_heard: bool,
@@ -29,49 +30,54 @@ pub(in crate::flow) struct Receiving {
     size_at_head: Option<u64>,
 }
 
+/// Copies a range of the body that the host holds: from where, and how many bytes.
+pub(in crate::flow) type Fetch<'f> = &'f mut dyn FnMut(usize, usize) -> Option<Vec<u8>>;
+
 /// How far a body has come.
 pub(in crate::flow) struct BodyProgress<'b> {
     /// Bytes that the host holds by now.
     pub(in crate::flow) received: usize,
     /// Whether that is all.
     pub(in crate::flow) is_complete: bool,
-    /// Copies a range of them: from where, and how many.
-    pub(in crate::flow) fetch: &'b mut dyn FnMut(usize, usize) -> Option<Vec<u8>>,
+    pub(in crate::flow) fetch: Fetch<'b>,
 }
 
 impl Receiving {
-    /// Begins to receive, where one body more may be received.
-    pub(in crate::flow) fn start(
+    pub(in crate::flow) fn new(
         context: RequestContext,
-        webhook: &Webhook,
+        webhook: Arc<Webhook>,
         verification: Verification,
         body: Body,
-        services: &Services<'_>,
-    ) -> Next {
-        let state = Self {
+        now: Timestamp,
+    ) -> Self {
+        Self {
             context,
             verification,
             body,
-            deadline: services.now.saturating_add(webhook.body_timeout),
-            first_byte: services.now.saturating_add(webhook.body_timeout.min(FIRST_BYTE)),
-            limit: webhook.max_body_bytes,
+            deadline: now.saturating_add(webhook.body_timeout),
+            first_byte: now.saturating_add(webhook.body_timeout.min(FIRST_BYTE)),
+            webhook,
             is_heard: false,
             size_at_head: None,
-        };
-        if services.counts.has_room_for_a_body(Claim::Place(body)) {
-            Next::NeedBody(state)
+        }
+    }
+
+    /// Begins to receive, where one body more may be received.
+    pub(in crate::flow) fn start(self, services: &Services<'_>) -> Next {
+        if services.counts.has_room_for_a_body(Claim::Place(self.body)) {
+            Next::NeedBody(self)
         } else {
-            state.refuse(Unusable::BodyMemory.into())
+            self.refuse(Unusable::BodyMemory.into())
         }
     }
 
     /// More of the body.
-    pub(in crate::flow) fn body(mut self, progress: BodyProgress<'_>, services: &Services<'_>) -> Next {
+    pub(in crate::flow) fn body(mut self, progress: BodyProgress<'_>, services: &mut Services<'_>) -> Next {
         self.is_heard = true;
-        let is_complete = progress.is_complete;
-        match self.hash(progress, services) {
+        let BodyProgress { received, is_complete, fetch } = progress;
+        match self.hash(received, is_complete, fetch, services) {
             Err(refusal) => self.refuse(refusal),
-            Ok(()) if is_complete => self.complete(),
+            Ok(()) if is_complete => self.complete(fetch, services),
             Ok(()) => Next::NeedBody(self),
         }
     }
@@ -79,15 +85,20 @@ impl Receiving {
     /// The room that a body needs which has come so far: none where that is all, since it is then
     /// decided at once, or where it is too long.
     pub(in crate::flow) fn claim(&self, received: usize, is_complete: bool) -> Option<Claim> {
-        let needs_room = !is_complete && received <= self.limit && received > self.body.held;
+        let needs_room = !is_complete && received <= self.webhook.max_body_bytes && received > self.body.held;
         needs_room.then_some(Claim::Bytes(Body { held: received, ..self.body }))
     }
 
-    fn hash(&mut self, progress: BodyProgress<'_>, services: &Services<'_>) -> Result<(), Refusal> {
-        let BodyProgress { received, is_complete, fetch } = progress;
+    fn hash(
+        &mut self,
+        received: usize,
+        is_complete: bool,
+        fetch: Fetch<'_>,
+        services: &Services<'_>,
+    ) -> Result<(), Refusal> {
         // What was hashed is still held: a host that says it holds less now causes this.
         let new = received.checked_sub(self.body.held).ok_or(Unusable::Internal)?;
-        if received > self.limit {
+        if received > self.webhook.max_body_bytes {
             return Err(Denial::BodyTooLarge.into());
         }
         if new == 0 {
@@ -106,10 +117,11 @@ impl Receiving {
     }
 
     /// The body is complete.
-    pub(in crate::flow) fn complete(self) -> Next {
-        let verified = self.verification.finish();
-        let outcome = verified.map(|verified| Passage::Permit(Permit::webhook(verified)));
-        Next::Decided(self.context, outcome.map_err(Refusal::from))
+    pub(in crate::flow) fn complete(self, fetch: Fetch<'_>, services: &mut Services<'_>) -> Next {
+        let Self { mut context, webhook, verification, body, .. } = self;
+        let mut fetch = || if body.held == 0 { Some(Vec::new()) } else { fetch(0, body.held) };
+        let outcome = deliver(&webhook, verification, &mut fetch, &mut context, services);
+        Next::Decided(context, outcome)
     }
 
     /// How many bytes of the request have arrived, its head included. Where that grows and no body

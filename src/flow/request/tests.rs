@@ -123,7 +123,7 @@ fn receiving(services: &Services<'_>) -> Next {
     let (context, found) = triage(policy(), &head, NOW);
     let Triage::Receive(verification, webhook) = found else { panic!("a webhook") };
     let body = Body::new(&context.policy, &webhook, &head, NOW);
-    Receiving::start(context, &webhook, verification, body, services)
+    Receiving::new(context, webhook, verification, body, NOW).start(services)
 }
 
 fn active() -> Result<CachedFact<TokenInfo>, Refusal> {
@@ -245,14 +245,11 @@ fn checks_wait_until_their_answers_are_decisive() {
 fn a_body_is_hashed_as_far_as_the_host_holds_it() {
     let limits = Limits { held_bytes: 6, ..Limits::default() };
     let mut rooms = Rooms::new(limits);
-    let services = rooms.services();
-    let start = || match receiving(&services) {
-        Next::NeedBody(state) => state,
-        next => panic!("{:?}", decided(next)),
-    };
-    let body = |state: Receiving, received, is_complete, handed: usize| {
+    let Next::NeedBody(started) = receiving(&rooms.services()) else { panic!("there is room") };
+    let start = || started.clone();
+    let mut body = |state: Receiving, received, is_complete, handed: usize| {
         let mut fetch = |_, _| Some(vec![0; handed]);
-        state.body(BodyProgress { received, is_complete, fetch: &mut fetch }, &services)
+        state.body(BodyProgress { received, is_complete, fetch: &mut fetch }, &mut rooms.services())
     };
     let internal = Err(Unusable::Internal.into());
     assert_eq!(decided(body(start(), 9, false, 9)), Err(Denial::BodyTooLarge.into()));

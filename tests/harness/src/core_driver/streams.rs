@@ -125,7 +125,11 @@ impl World<'_> {
                     return self.problem("the driver's own trailers cannot be read".to_owned());
                 };
                 let names = trailers.into_iter().map(|(name, _)| name);
-                let (step, owned) = host.engine.trailers(id, names, self.now);
+                let held = stream.sent.body.as_deref().unwrap_or_default();
+                let held = held.get(start..end).unwrap_or_default().to_vec();
+                let mut fetch =
+                    |at: usize, len: usize| held.get(at..at.checked_add(len)?).map(<[u8]>::to_vec);
+                let (step, owned) = host.engine.trailers(id, names, &mut fetch, self.now);
                 removed = owned;
                 step
             }
