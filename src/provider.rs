@@ -70,7 +70,7 @@ impl Endpoint {
         let parts: Vec<&str> = place.iter().chain(client).copied().collect();
         let fingerprint = Fingerprint::of(&parts);
         let secret = client.last().filter(|secret| !secret.is_empty());
-        let sealer = secret.map(|secret| Arc::new(Sealer::new(secret, fingerprint)));
+        let sealer = secret.map(|secret| Arc::new(Sealer::new(secret.as_bytes(), fingerprint)));
         let probe_id = secret.and_then(|secret| probe_id(secret, fingerprint));
         Self { provider, path, fingerprint, sealer, probe_id }
     }

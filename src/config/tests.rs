@@ -214,8 +214,24 @@ fn every_problem_is_told_word_for_word() {
             "webhooks.hook.signature_status: found `503`, expected a whole number from 400 to 499",
         ),
         (
-            json!({"webhooks": {"hook": {"replay": {}}}}),
-            "webhooks.hook.replay: found the field, expected no `replay`: it is not supported yet",
+            json!({"webhooks": {"hook": {"format": "github", "replay": {}}}}),
+            "webhooks.hook.replay.by: found `content`, expected `id`: no time is signed here, so the sender sends the same bytes anew",
+        ),
+        (
+            json!({"webhooks": {"hook": {"format": "github", "replay": {"by": "id"}}}}),
+            "webhooks.hook.replay.by: found `id`, expected `events.id` that says where it stands: this format signs none",
+        ),
+        (
+            json!({"webhooks": {"hook": {"replay": {"window": "599s"}}}}),
+            "webhooks.hook.replay.window: found 599s, expected at least 600s, twice the `tolerance`",
+        ),
+        (
+            json!({"webhooks": {"hook": {"replay": {"status": 302}}}}),
+            "webhooks.hook.replay.status: found `302`, expected 2xx or 4xx",
+        ),
+        (
+            json!({"webhooks": {"hook": {"evict": true}}}),
+            "webhooks.hook.evict: found the field, expected no `evict`: it is not supported yet",
         ),
         (
             json!({"webhooks": {"hook": {"secrets": [{"env": "SHORT"}]}}}),

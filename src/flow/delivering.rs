@@ -1,13 +1,17 @@
 //! From a complete body to a decision: the steps behind a webhook's signature.
 //!
 //! ```text
-//! signature ─▶ event ─▶ challenge ─▶ type taken? ─▶ the service
+//! signature ─▶ event ─▶ challenge ─▶ type taken? ─▶ seen before? ─▶ the service
 //! ```
 
 use super::services::Services;
+use super::store::{self, SharedStore, Write};
+use crate::cache::shared::SeenKey;
 use crate::refusal::{Acknowledgement, Denial, Refusal, Unusable};
+use crate::time::Timestamp;
 use crate::verdict::{Passage, Permit, RequestContext};
-use crate::webhook::{Verification, Webhook};
+use crate::webhook::replay::{Replay, ReplayBy};
+use crate::webhook::{Delivery, Verification, Webhook};
 
 /// Judges a delivery whose body is complete. `fetch`: copies the body, all of which is hashed.
 pub(super) fn deliver(
@@ -15,7 +19,7 @@ pub(super) fn deliver(
     verification: Verification,
     fetch: &mut dyn FnMut() -> Option<Vec<u8>>,
     context: &mut RequestContext,
-    _services: &mut Services<'_>,
+    services: &mut Services<'_>,
 ) -> Result<Passage, Refusal> {
     let mut delivery = verification.finish()?;
     // A host that does not hand over what it held until now causes this.
@@ -28,5 +32,56 @@ pub(super) fn deliver(
     if !webhook.events.as_ref().is_none_or(|events| events.takes(event.kind.as_deref())) {
         return Err(Acknowledgement::EventIgnored.into());
     }
+    if let Some(replay) = &webhook.replay {
+        let seen = Seen::of(webhook, replay, &delivery, services.now).ok_or(Denial::UnreadableEvent)?;
+        let store = services.facts.store();
+        if seen.is_noted(store) || !seen.note(store)? {
+            match replay.by {
+                ReplayBy::Content => return Err(Denial::Replayed.into()),
+                ReplayBy::Id => delivery.mark_duplicate(),
+            }
+        }
+    }
     Ok(Passage::Permit(Permit::webhook(delivery.into_verified())))
+}
+
+/// Whether a delivery came before, in what the workers share.
+struct Seen {
+    /// Where it may be noted; it is noted at the first.
+    keys: Vec<SeenKey>,
+    by: ReplayBy,
+    /// When it was signed, or when it came where it is known by its id.
+    at: Timestamp,
+    until: Timestamp,
+    now: Timestamp,
+}
+
+impl Seen {
+    fn of(webhook: &Webhook, replay: &Replay, delivery: &Delivery, now: Timestamp) -> Option<Self> {
+        let at = match replay.by {
+            ReplayBy::Content => delivery.signed_at()?,
+            ReplayBy::Id => now,
+        };
+        let keys = replay.keys(delivery.digest(webhook)?).collect();
+        Some(Self { keys, by: replay.by, at, until: now.saturating_add(replay.window), now })
+    }
+
+    /// Whether it is noted, or was signed no later than what has left since.
+    fn is_noted(&self, store: &dyn SharedStore) -> bool {
+        self.keys.iter().any(|key| {
+            let bucket = store.get(&key.name());
+            let reading = key.read(bucket.as_ref().map(|(bytes, _)| bytes.as_slice()), self.now);
+            reading.is_noted || (self.by == ReplayBy::Content && self.at <= reading.floor)
+        })
+    }
+
+    /// Notes it. Returns whether no other worker was faster.
+    fn note(&self, store: &dyn SharedStore) -> Result<bool, Unusable> {
+        let key = self.keys.first().ok_or(Unusable::Internal)?;
+        match store::write(store, &key.name(), |bytes| key.write(bytes, self.at, self.until, self.now)) {
+            Write::Done => Ok(true),
+            Write::Kept => Ok(false),
+            Write::Lost => Err(Unusable::SharedWrite),
+        }
+    }
 }

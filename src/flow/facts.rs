@@ -4,7 +4,7 @@ use super::fact_kind::Caches;
 pub(super) use super::fact_kind::{FactKind, PermissionFact, TokenFact};
 use super::header_cache::HeaderCache;
 use super::query::{ProviderQuery, Question};
-use super::store::SharedStore;
+use super::store::{SharedStore, write};
 use crate::cache::shared::{NoReading, SharedKey, SharedYes};
 use crate::cache::{Cache, Lifetime, Lookup};
 use crate::claims::TokenInfo;
@@ -71,6 +71,11 @@ impl Facts {
         self.bounds = bounds;
         self.caches.tokens.resize(bounds.tokens.max_entries);
         self.caches.permissions.resize(bounds.permissions.max_entries);
+    }
+
+    /// What this worker shares with the others.
+    pub(super) fn store(&self) -> &dyn SharedStore {
+        &*self.store
     }
 
     /// What keys the questions of this worker.
@@ -181,7 +186,7 @@ impl Facts {
         }
         if let Some(payload) = payload {
             let yes = SharedYes::new(payload, started, max_stale);
-            write(&*self.store, &key.yes_name(), |bytes| key.write_yes(bytes, &yes, now));
+            let _ = write(&*self.store, &key.yes_name(), |bytes| key.write_yes(bytes, &yes, now));
             return;
         }
         let slot = self.store.get(&key.yes_name());
@@ -193,7 +198,7 @@ impl Facts {
             let started = started.max(known.unwrap_or(started));
             // It stays for as long as another worker might otherwise let its yes count.
             let until = started.saturating_add(max_stale);
-            write(&*self.store, &key.no_name(), |bytes| key.write_no(bytes, started, until, now));
+            let _ = write(&*self.store, &key.no_name(), |bytes| key.write_no(bytes, started, until, now));
         }
     }
 
@@ -305,20 +310,6 @@ fn stale_lifetime(lifetime: &Lifetime, refusal: &Refusal) -> Option<Lifetime> {
     }
 }
 
-/// Writes what is to be in the place of what is there, unless that is to stay.
-fn write(store: &dyn SharedStore, name: &str, value: impl Fn(Option<&[u8]>) -> Option<Vec<u8>>) {
-    for _ in 0..WRITES {
-        let current = store.get(name);
-        let Some(value) = value(current.as_ref().map(|(bytes, _)| bytes.as_slice())) else { return };
-        if store.compare_and_set(name, &value, current.map(|(_, version)| version)) {
-            return;
-        }
-    }
-}
-
-/// How often a write is tried that another worker comes before. Each failure is a success of
-/// another one, and there are fewer workers that write to one place at a time.
-const WRITES: usize = 16;
 /// A clock is set back by less than this without consequences.
 const TOLERATED_STEP: Duration = Duration::from_secs(1);
 

@@ -19,6 +19,40 @@ pub trait SharedStore {
     fn compare_and_set(&self, slot: &str, value: &[u8], version: Option<u32>) -> bool;
 }
 
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Write {
+    /// It is written.
+    Done,
+    /// What was there stays.
+    Kept,
+    /// Others were before it each time.
+    Lost,
+}
+
+/// Writes what is to be in the place of what is there, unless that is to stay.
+pub(super) fn write(
+    store: &dyn SharedStore,
+    name: &str,
+    value: impl Fn(Option<&[u8]>) -> Option<Vec<u8>>,
+) -> Write {
+    for _ in 0..WRITES {
+        let current = store.get(name);
+        let Some(value) = value(current.as_ref().map(|(bytes, _)| bytes.as_slice())) else {
+            return Write::Kept;
+        };
+        if store.compare_and_set(name, &value, current.map(|(_, version)| version)) {
+            return Write::Done;
+        }
+    }
+    Write::Lost
+}
+
+/// How often a write is tried that another worker comes before. Each failure is a success of
+/// another one, and there are fewer workers that write to one place at a time.
+const WRITES: usize = 16;
+
 /// Whether these warnings were not said before, in this process: every worker reads the same
 /// configuration.
 pub(super) fn is_first_to_say(slots: &dyn SharedStore, warnings: &[String]) -> bool {

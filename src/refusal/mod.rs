@@ -16,7 +16,7 @@ pub use flaw::Flaw;
 pub use status::Status;
 
 use status::{
-    ACCEPTED, BAD_REQUEST, CONTENT_TOO_LARGE, FORBIDDEN, OK, REQUEST_TIMEOUT, SERVICE_UNAVAILABLE,
+    ACCEPTED, BAD_REQUEST, CONFLICT, CONTENT_TOO_LARGE, FORBIDDEN, OK, REQUEST_TIMEOUT, SERVICE_UNAVAILABLE,
     UNAUTHORIZED,
 };
 use std::time::Duration;
@@ -212,6 +212,8 @@ catalogue! {
         InvalidSignature "invalid_signature" => answer(UNAUTHORIZED, "invalid_signature", Challenge::Signature, "the signature does not hold");
         /// The signed time is outside the tolerance.
         StaleTimestamp "stale_timestamp" => answer(UNAUTHORIZED, "stale_timestamp", Challenge::Signature, "the signed time is too far from now");
+        /// The webhook's delivery came before.
+        Replayed "replayed" => answer(CONFLICT, "replayed", Challenge::None, "the delivery came before");
         /// The webhook's event has no type or id, two of them, or cannot be read.
         UnreadableEvent "unreadable_event" => answer(BAD_REQUEST, "invalid_request", Challenge::None, "the event cannot be read");
         /// The webhook's body is longer than `max_body_bytes`.
@@ -287,6 +289,10 @@ catalogue! {
         /// Another delivery needed room, and this webhook's body was the slowest.
         BodyDisplaced "body_displaced" => WEBHOOK_UNAVAILABLE,
             "more webhook bodies are under way than a worker takes, and the slowest give way: somebody may be withholding bodies";
+        /// What has to be noted about the delivery could not be written: other workers wrote to the
+        /// same place each time.
+        SharedWrite "shared_write" => WEBHOOK_UNAVAILABLE,
+            "a worker could not write to Envoy's shared data, since others were before it each time";
         /// The host calls no body callback: the plugin's configuration lacks
         /// `allow_on_headers_stop_iteration`.
         NoBodyCallbacks "no_body_callbacks" => WEBHOOK_UNAVAILABLE,

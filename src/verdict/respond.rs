@@ -54,6 +54,9 @@ fn status(refusal: &Refusal, context: &RequestContext) -> Status {
         (Refusal::Denial(Denial::InvalidSignature | Denial::StaleTimestamp), Some(webhook)) => {
             webhook.signature_status
         }
+        (Refusal::Denial(Denial::Replayed), Some(webhook)) => {
+            webhook.replay.as_ref().map_or(own.code, |replay| replay.status)
+        }
         _ => own.code,
     };
     if code == own.code { own } else { Status::of(code) }

@@ -240,12 +240,16 @@ impl Format {
         self.content.contains(&Piece::Timestamp)
     }
 
+    /// Whether an id is signed, in a header.
+    pub(crate) fn signs_id(&self) -> bool {
+        self.content.contains(&Piece::Id)
+    }
+
     /// Whether the signature covers this header's value.
     pub(crate) fn signs_header(&self, name: &str) -> bool {
         let is_named = |header: &Option<Text>| header.as_ref().is_some_and(|header| header == name);
         self.names.iter().any(|names| {
-            (is_named(&names.timestamp) && self.signs_time())
-                || (is_named(&names.id) && self.content.contains(&Piece::Id))
+            (is_named(&names.timestamp) && self.signs_time()) || (is_named(&names.id) && self.signs_id())
         })
     }
 

@@ -1,7 +1,8 @@
 //! Webhooks: a small pipeline from a head to a delivery that the service may have.
 //!
 //! ```text
-//! head ─▶ Claimed ─▶ Verification ─(body, hashed as it comes)─▶ Delivery ─▶ event ─▶ Verified
+//! head ─▶ Claimed ─▶ Verification ─(body, hashed as it comes)─▶ Delivery
+//!      ─▶ event ─▶ seen before? ─▶ Verified
 //! ```
 //!
 //! How a sender signs is [data](format). The head is judged before the body is read; what the body
@@ -12,6 +13,7 @@ pub(crate) mod format;
 pub(crate) mod json;
 pub(crate) mod key;
 pub(crate) mod mac;
+pub(crate) mod replay;
 #[cfg(test)]
 pub(crate) mod sign;
 mod signature;
@@ -25,6 +27,8 @@ use crate::time::Timestamp;
 use event::{Event, Events, Hint, UnreadableEvent};
 use format::Piece;
 use mac::Mac;
+use replay::{Replay, ReplayBy, digest_of};
+use sha2::{Digest, Sha256};
 use signature::Claimed;
 use std::time::Duration;
 
@@ -54,6 +58,8 @@ pub(crate) struct Webhook {
     pub signature_status: u16,
     /// How its events are read; `None`: bodies are not looked into.
     pub events: Option<Events>,
+    /// How a delivery is known again; `None`: it is not.
+    pub replay: Option<Replay>,
 }
 
 /// A delivery whose head is valid and whose body is being hashed.
@@ -61,6 +67,8 @@ pub(crate) struct Webhook {
 pub(crate) struct Verification {
     claimed: Claimed,
     macs: Vec<Mac>,
+    /// Of what is signed, where a delivery is known again by that.
+    digest: Option<Sha256>,
     hint: Hint,
 }
 
@@ -68,6 +76,7 @@ pub(crate) struct Verification {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     verified: Verified,
+    digest: Option<[u8; 32]>,
     hint: Hint,
 }
 
@@ -79,6 +88,8 @@ pub struct Verified {
     /// Only where the signature covers it.
     kind: Option<String>,
     secret_index: usize,
+    /// Whether it came before, where that is only marked.
+    is_duplicate: bool,
 }
 
 impl Webhook {
@@ -106,7 +117,9 @@ impl Webhook {
             macs.push(mac);
         }
         let hint = self.events.as_ref().map(|events| events.hint(head)).unwrap_or_default();
-        let mut verification = Verification { claimed, macs, hint };
+        let is_by_content = |replay: &Replay| replay.by == ReplayBy::Content;
+        let digest = self.replay.as_ref().is_some_and(is_by_content).then(|| digest_of(&self.name));
+        let mut verification = Verification { claimed, macs, digest, hint };
         for piece in self.format.content.iter() {
             verification.feed_piece(piece);
         }
@@ -134,6 +147,9 @@ impl Verification {
         for mac in &mut self.macs {
             mac.update(chunk);
         }
+        if let Some(digest) = &mut self.digest {
+            digest.update(chunk);
+        }
     }
 
     /// Compares the signatures once the body is complete: each with every secret, in constant time.
@@ -141,7 +157,7 @@ impl Verification {
     /// # Errors
     /// [`Denial::InvalidSignature`] if no secret matches any of them.
     pub(crate) fn finish(self) -> Result<Delivery, Denial> {
-        let Self { claimed: Claimed { signatures, timestamp, id }, macs, hint } = self;
+        let Self { claimed: Claimed { signatures, timestamp, id }, macs, digest, hint } = self;
         let mut found = None;
         for (nth, mac) in macs.iter().enumerate() {
             // Not `any`: every pair is compared, whatever the others are.
@@ -151,7 +167,8 @@ impl Verification {
             }
         }
         let secret_index = found.ok_or(Denial::InvalidSignature)?;
-        Ok(Delivery { verified: Verified { timestamp, id, kind: None, secret_index }, hint })
+        let verified = Verified { timestamp, id, kind: None, secret_index, is_duplicate: false };
+        Ok(Delivery { verified, digest: digest.map(|digest| digest.finalize().into()), hint })
     }
 }
 
@@ -166,6 +183,24 @@ impl Delivery {
         self.verified.kind = event.kind.clone().filter(|_| event.is_kind_signed);
         self.verified.id.clone_from(&event.id);
         Ok(event)
+    }
+
+    /// What the delivery is known again by; `None` where it has no id, and is known by that.
+    pub(crate) fn digest(&self, webhook: &Webhook) -> Option<[u8; 32]> {
+        self.digest.or_else(|| {
+            let id = self.verified.id.as_ref()?;
+            Some(digest_of(&webhook.name).chain_update(id).finalize().into())
+        })
+    }
+
+    /// When it was signed, as far as a time is signed.
+    pub(crate) fn signed_at(&self) -> Option<Timestamp> {
+        self.verified.timestamp.as_ref()?.parse().ok().map(Timestamp::from_secs)
+    }
+
+    /// Says that it came before.
+    pub(crate) fn mark_duplicate(&mut self) {
+        self.verified.is_duplicate = true;
     }
 
     /// The proof, for whoever lets the delivery pass.
@@ -185,6 +220,9 @@ impl Verified {
         let signed = signed.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
         let mut headers = vec![("x-avnology-webhook-verified", "true".to_owned())];
         headers.extend(signed);
+        if self.is_duplicate {
+            headers.push(("x-avnology-webhook-duplicate", "true".to_owned()));
+        }
         headers.push(("x-avnology-webhook-secret-index", self.secret_index.to_string()));
         headers
     }

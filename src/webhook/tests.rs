@@ -22,6 +22,7 @@ fn webhook(format: Format, keys: &[&[u8]]) -> Webhook {
         shadow: None,
         signature_status: 401,
         events: None,
+        replay: None,
     }
 }
 

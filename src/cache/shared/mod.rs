@@ -8,10 +8,13 @@
 //! where a token is, or make a value that is believed. Whoever can write may put an older value
 //! back: a fact's own age bounds what that brings.
 
+mod bucket;
 mod no;
+mod seen;
 mod yes;
 
 pub(crate) use no::NoReading;
+pub(crate) use seen::SeenKey;
 pub(crate) use yes::SharedYes;
 
 use crate::hash::{FactKey, Fingerprint, Seed, first_half};
@@ -62,17 +65,20 @@ enum Place {
     Yes(Kind, u32),
     /// A bucket for a no.
     No(Kind, u32),
+    /// A bucket for what was seen.
+    Seen(u32),
 }
 
 impl Place {
     fn bytes(self) -> [u8; 6] {
-        let (answer, kind, number) = match self {
-            Self::Yes(kind, number) => (b'y', kind, number),
-            Self::No(kind, number) => (b'n', kind, number),
-        };
-        let kind = match kind {
+        let byte = |kind| match kind {
             Kind::Token => b't',
             Kind::Permission => b'p',
+        };
+        let (answer, kind, number) = match self {
+            Self::Yes(kind, number) => (b'y', byte(kind), number),
+            Self::No(kind, number) => (b'n', byte(kind), number),
+            Self::Seen(number) => (b's', 0, number),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [answer, kind, a, b, c, d]
@@ -91,10 +97,8 @@ impl Kind {
 impl Sealer {
     /// The keys for an endpoint. `secret`: what the gate shows it; `fingerprint`: where it is and
     /// who the gate is there.
-    pub(crate) fn new(secret: &str, fingerprint: Fingerprint) -> Self {
-        let key = |purpose: &[u8]| {
-            tag(keyed(secret.as_bytes()), &[b"avnology_gate 2", purpose, fingerprint.bytes()])
-        };
+    pub(crate) fn new(secret: &[u8], fingerprint: Fingerprint) -> Self {
+        let key = |purpose: &[u8]| tag(keyed(secret), &[b"avnology_gate 2", purpose, fingerprint.bytes()]);
         let name = key(b"name");
         Self {
             digests: Seed(first_half(key(b"digest"))),

@@ -1,14 +1,11 @@
 //! Buckets for a no, so that a yes which was asked for earlier counts nowhere any more.
 //!
-//! A bucket has eight places. Where all are taken, the oldest no leaves, and the bucket's stamp
-//! says that one has left: a yes of the bucket counts only if its callout was started after the
-//! stamp. So a no that is lost costs a question, and never lets a yes live.
-//!
-//! ```text
-//! value = version stamp[8] (digest[16] started[8] until[8])… seal[16]
-//! ```
+//! Where a [bucket](super::bucket) is full, the oldest no leaves, and the bucket's stamp says that
+//! one has left: a yes of the bucket counts only if its callout was started after the stamp. So a
+//! no that is lost costs a question, and never lets a yes live.
 
-use super::{Place, SharedKey, VERSION, timestamp};
+use super::bucket::{Bucket, Entry, MAX_VALUE};
+use super::{Place, SharedKey};
 use crate::time::Timestamp;
 
 /// What a bucket says about one question.
@@ -28,18 +25,6 @@ impl NoReading {
     }
 }
 
-struct Bucket {
-    stamp: Timestamp,
-    places: Vec<No>,
-}
-
-#[derive(Clone, Copy)]
-struct No {
-    digest: [u8; 16],
-    started: Timestamp,
-    until: Timestamp,
-}
-
 impl SharedKey {
     /// The name of the bucket. It is the endpoint's own: a no that another endpoint overwrites
     /// could not be told from none.
@@ -51,7 +36,7 @@ impl SharedKey {
     /// What the bucket says about this question.
     pub(crate) fn read_no(&self, bytes: Option<&[u8]>, now: Timestamp) -> NoReading {
         let bucket = self.bucket(bytes, now);
-        let mine = bucket.places.iter().find(|no| no.digest == self.digest).map(|no| no.started);
+        let mine = bucket.find(&self.digest);
         // One from the future was written before the clock went backwards. It is no answer yet, and
         // still outdoes every yes that was asked for before it.
         let future = mine.filter(|started| *started > now);
@@ -67,30 +52,12 @@ impl SharedKey {
         until: Timestamp,
         now: Timestamp,
     ) -> Option<Vec<u8>> {
-        let Bucket { mut stamp, mut places } = self.bucket(bytes, now);
-        if places.iter().any(|no| no.digest == self.digest && no.started >= started) {
+        let mut bucket = self.bucket(bytes, now);
+        if bucket.find(&self.digest).is_some_and(|there| there >= started) {
             return None;
         }
-        places.retain(|no| no.digest != self.digest);
-        // A no whose time is over leaves a trace too: where lifetimes were made longer since, a yes
-        // that it ended might count again. It costs nothing otherwise, since such a yes is too old.
-        let over = |no: &&No| no.until < now;
-        stamp = places.iter().filter(over).map(|no| no.started).fold(stamp, Timestamp::max);
-        places.retain(|no| no.until >= now);
-        while places.len() >= PLACES
-            && let Some((oldest, _)) = places.iter().enumerate().min_by_key(|(_, no)| no.started)
-        {
-            stamp = stamp.max(places.swap_remove(oldest).started);
-        }
-        places.push(No { digest: self.digest, started, until });
-        let mut value = vec![VERSION];
-        value.extend(stamp.as_nanos().to_le_bytes());
-        for No { digest, started, until } in places {
-            value.extend(digest);
-            value.extend(started.as_nanos().to_le_bytes());
-            value.extend(until.as_nanos().to_le_bytes());
-        }
-        Some(self.sealer.seal(self.no_place(), value))
+        bucket.insert(Entry { digest: self.digest, at: started, until }, now);
+        Some(self.sealer.seal(self.no_place(), bucket.bytes()))
     }
 
     fn no_place(&self) -> Place {
@@ -100,37 +67,17 @@ impl SharedKey {
     /// A bucket that cannot be read may have held any no that was heard until now.
     fn bucket(&self, bytes: Option<&[u8]>, now: Timestamp) -> Bucket {
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
-            return Bucket { stamp: Timestamp::from_nanos(0), places: Vec::new() };
+            return Bucket::new(Timestamp::from_nanos(0));
         };
-        self.open_bucket(bytes).unwrap_or(Bucket { stamp: now, places: Vec::new() })
-    }
-
-    fn open_bucket(&self, bytes: &[u8]) -> Option<Bucket> {
         // Nothing of ours is longer.
-        let bytes = Some(bytes).filter(|bytes| bytes.len() <= MAX_VALUE)?;
-        let value = self.sealer.open(self.no_place(), bytes)?;
-        let (_, rest) = value.split_first().filter(|(version, _)| **version == VERSION)?;
-        let (stamp, mut rest) = rest.split_first_chunk::<8>()?;
-        let mut places = Vec::with_capacity(PLACES);
-        while !rest.is_empty() {
-            let (digest, after) = rest.split_first_chunk::<16>()?;
-            let (started, after) = after.split_first_chunk::<8>()?;
-            let (until, after) = after.split_first_chunk::<8>()?;
-            places.push(No { digest: *digest, started: timestamp(started), until: timestamp(until) });
-            rest = after;
-        }
-        Some(Bucket { stamp: timestamp(stamp), places })
+        let bytes = Some(bytes).filter(|bytes| bytes.len() <= MAX_VALUE);
+        let value = bytes.and_then(|bytes| self.sealer.open(self.no_place(), bytes));
+        value.and_then(Bucket::parse).unwrap_or(Bucket::new(now))
     }
 }
 
 /// Buckets of an endpoint, of each kind: places for 8,192 that were known and are not any more.
 const BUCKETS: u32 = 1024;
-
-/// Places of a bucket.
-const PLACES: usize = 8;
-
-/// The longest value: all places with what is around them.
-const MAX_VALUE: usize = PLACES * 32 + 32;
 
 #[cfg(test)]
 mod tests {
@@ -145,7 +92,7 @@ mod tests {
 
     /// Questions of one bucket.
     fn keys(secret: &str) -> Vec<SharedKey> {
-        let sealer = Arc::new(Sealer::new(secret, Fingerprint::of(&["cluster"])));
+        let sealer = Arc::new(Sealer::new(secret.as_bytes(), Fingerprint::of(&["cluster"])));
         let key = sealer.key(Kind::Token, &[b"token"]);
         let other = |nth: u8| {
             let mut digest = key.digest;

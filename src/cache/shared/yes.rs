@@ -127,7 +127,7 @@ mod tests {
     use std::sync::Arc;
 
     fn sealer(secret: &str) -> Arc<Sealer> {
-        Arc::new(Sealer::new(secret, Fingerprint::of(&["cluster"])))
+        Arc::new(Sealer::new(secret.as_bytes(), Fingerprint::of(&["cluster"])))
     }
 
     fn at(secs: u64) -> Timestamp {
@@ -167,7 +167,7 @@ mod tests {
             "another kind"
         );
         assert_eq!(SharedKey { sealer: sealer("x"), ..key }.read_yes(&value), None, "another secret");
-        let elsewhere = Arc::new(Sealer::new("s", Fingerprint::of(&["elsewhere"])));
+        let elsewhere = Arc::new(Sealer::new(b"s", Fingerprint::of(&["elsewhere"])));
         assert_ne!(
             elsewhere.key(Kind::Token, &[b"token"]).digest,
             sealer("s").key(Kind::Token, &[b"token"]).digest

@@ -2,6 +2,7 @@
 
 mod custom;
 mod events;
+mod replay;
 
 use super::Compiler;
 use crate::config::fields::webhook as fields;
@@ -30,6 +31,11 @@ impl Compiler<'_> {
                 let expected = "no `tolerance`: no time is signed";
                 self.problems.push(format!("{}.tolerance", raw.at), "a tolerance", expected);
             }
+            let mut events = raw.events.as_ref().map(|events| self.events(events, &format));
+            let replay = raw.replay.as_ref().map(|replay| {
+                let tolerance = is_formed.then(|| fields::TOLERANCE.of(raw.tolerance));
+                self.replay(replay, (&raw.name, &secrets), (&format, tolerance), &mut events)
+            });
             let max_body_bytes = fields::MAX_BODY_BYTES.of(raw.max_body_bytes);
             let signature_status = fields::SIGNATURE_STATUS.of(raw.signature_status);
             webhooks.push(Arc::new(Webhook {
@@ -42,7 +48,8 @@ impl Compiler<'_> {
                 trusts_source: fields::TRUST_SOURCE_ADDRESS.of(raw.trust_source_address),
                 shadow: raw.shadow,
                 signature_status: u16::try_from(signature_status).unwrap_or(401),
-                events: raw.events.as_ref().map(|events| self.events(events, &format)),
+                events,
+                replay,
                 format,
             }));
         }

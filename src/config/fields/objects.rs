@@ -179,8 +179,8 @@ fn rate() -> Object {
 
 fn webhook() -> Object {
     use webhook::{
-        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, CUSTOM, EVENTS, FORMAT, MAX_BODY_BYTES, MODE, SECRETS,
-        SIGNATURE_STATUS, TOLERANCE, TRUST_SOURCE_ADDRESS,
+        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, CUSTOM, EVENTS, FORMAT, MAX_BODY_BYTES, MODE, REPLAY,
+        SECRETS, SIGNATURE_STATUS, TOLERANCE, TRUST_SOURCE_ADDRESS,
     };
     table(
         "webhook",
@@ -193,6 +193,7 @@ fn webhook() -> Object {
             field(&TOLERANCE),
             field(&SIGNATURE_STATUS),
             holding(&EVENTS, events()),
+            holding(&REPLAY, replay()),
             field(&MAX_BODY_BYTES),
             field(&BODY_TIMEOUT),
             field(&TRUST_SOURCE_ADDRESS),
@@ -218,6 +219,11 @@ fn custom() -> Object {
             field(&ID_HEADER),
         ],
     )
+}
+
+fn replay() -> Object {
+    use webhook::replay::{BY, SLOTS, STATUS, WINDOW};
+    table("replay", [field(&WINDOW), field(&BY), field(&STATUS), field(&SLOTS)])
 }
 
 fn events() -> Object {

@@ -53,6 +53,9 @@ pub(crate) const SIGNATURE_STATUS: Field<Number, Or<u32>> = Field::new(
 pub(crate) const EVENTS: Field<Object, Optional> =
     Field::new("events", Object, Optional::NONE, "[which events are taken](#events)");
 
+pub(crate) const REPLAY: Field<Object, Optional> =
+    Field::new("replay", Object, Optional::NONE, "[refuses a delivery that came before](#replay)");
+
 pub(crate) const MAX_BODY_BYTES: Field<Number, Or<u32>> = Field::new(
     "max_body_bytes",
     // One body may not be longer than what a worker holds in all.
@@ -85,7 +88,7 @@ pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
 );
 
 /// Fields that are not implemented yet.
-pub(crate) const NOT_BUILT: &[&str] = &["replay", "evict"];
+pub(crate) const NOT_BUILT: &[&str] = &["evict"];
 
 /// `custom`.
 pub(crate) mod custom {
@@ -148,6 +151,43 @@ pub(crate) mod custom {
 
     pub(crate) const ID_HEADER: Field<Text, Optional> =
         Field::new("id_header", Text, Optional::NONE, "the header with the signed id");
+}
+
+/// `replay`.
+pub(crate) mod replay {
+    use super::super::{Choice, Field, Number, Optional, Or, Span, secs};
+    use crate::webhook::replay::ReplayBy;
+
+    pub(crate) const WINDOW: Field<Span, Optional> = Field::new(
+        "window",
+        Span { min: secs(1), max: secs(172_800) },
+        Optional::otherwise("twice the `tolerance`, or `600s` without one"),
+        "how long a delivery is remembered; at least twice the `tolerance`, or one that was signed ahead of time \
+         would pass again",
+    );
+
+    pub(crate) const BY: Field<Choice<ReplayBy>, Or<ReplayBy>> = Field::new(
+        "by",
+        Choice { words: &[("content", ReplayBy::Content), ("id", ReplayBy::Id)] },
+        Or(ReplayBy::Content),
+        "`content`: what is signed, which needs a signed time; a second one is refused. `id`: the event's id; a \
+         second one is forwarded with `x-avnology-webhook-duplicate: true`",
+    );
+
+    pub(crate) const STATUS: Field<Number, Or<u32>> = Field::new(
+        "status",
+        Number { min: 200, max: 499 },
+        Or(409),
+        "the status for a second one, 2xx or 4xx. After a 2xx the sender does not try again, though the service may \
+         never have had the first one",
+    );
+
+    pub(crate) const SLOTS: Field<Number, Or<u32>> = Field::new(
+        "slots",
+        Number { min: 64, max: 65_536 },
+        Or(4096),
+        "how many deliveries are remembered, at about 50 bytes each",
+    );
 }
 
 /// `events`.

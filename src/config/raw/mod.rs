@@ -11,7 +11,7 @@ use provider::client_credentials;
 pub(super) use provider::{
     ClientCredentials, Introspection, Permissions, Provider, SecretSource, SecretSourceKind, Sessions,
 };
-pub(super) use webhook::{Custom, Events, Webhook};
+pub(super) use webhook::{Custom, Events, Replay, Webhook};
 
 use super::fields::document::{self, challenge, source};
 use super::fields::route::{self, check, matching, permissions, require, scopes};

@@ -1,11 +1,12 @@
 //! `webhooks`.
 
 use super::provider::{SecretSource, secret_source};
-use crate::config::fields::webhook::{self as fields, custom, events};
+use crate::config::fields::webhook::{self as fields, custom, events, replay};
 use crate::config::reader::Section;
 use crate::webhook::format::{Encoding, Format};
 use crate::webhook::key::KeyEncoding;
 use crate::webhook::mac::Algorithm;
+use crate::webhook::replay::ReplayBy;
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(in crate::config) struct Webhook {
     pub(in crate::config) tolerance: Option<Duration>,
     pub(in crate::config) signature_status: Option<u32>,
     pub(in crate::config) events: Option<Events>,
+    pub(in crate::config) replay: Option<Replay>,
     pub(in crate::config) max_body_bytes: Option<u32>,
     pub(in crate::config) body_timeout: Option<Duration>,
     pub(in crate::config) trust_source_address: Option<bool>,
@@ -38,6 +40,15 @@ pub(in crate::config) struct Custom {
     pub(in crate::config) content: Option<String>,
     pub(in crate::config) timestamp_header: Option<String>,
     pub(in crate::config) id_header: Option<String>,
+}
+
+#[derive(Debug)]
+pub(in crate::config) struct Replay {
+    pub(in crate::config) at: String,
+    pub(in crate::config) window: Option<Duration>,
+    pub(in crate::config) by: Option<ReplayBy>,
+    pub(in crate::config) status: Option<u32>,
+    pub(in crate::config) slots: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -64,6 +75,7 @@ pub(super) fn webhook(name: String, mut section: Section<'_>) -> Webhook {
         tolerance: section.duration(&fields::TOLERANCE),
         signature_status: section.number(&fields::SIGNATURE_STATUS),
         events: section.section(&fields::EVENTS).map(events),
+        replay: section.section(&fields::REPLAY).map(replay),
         max_body_bytes: section.number(&fields::MAX_BODY_BYTES),
         body_timeout: section.duration(&fields::BODY_TIMEOUT),
         trust_source_address: section.flag(&fields::TRUST_SOURCE_ADDRESS),
@@ -88,6 +100,18 @@ fn custom(mut section: Section<'_>) -> Custom {
     };
     section.finish();
     custom
+}
+
+fn replay(mut section: Section<'_>) -> Replay {
+    let replay = Replay {
+        at: section.path().to_owned(),
+        window: section.duration(&replay::WINDOW),
+        by: section.choice(&replay::BY),
+        status: section.number(&replay::STATUS),
+        slots: section.number(&replay::SLOTS),
+    };
+    section.finish();
+    replay
 }
 
 fn events(mut section: Section<'_>) -> Events {

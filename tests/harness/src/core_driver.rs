@@ -332,7 +332,7 @@ impl<'c> World<'c> {
         let calls_before = self.provider.calls().len();
         let mut streams = Vec::new();
         for _ in 0..step.parallel.unwrap_or(1) {
-            let Some(sent) = step.outgoing(self.now.as_secs()) else { continue };
+            let Some(sent) = step.outgoing(self.now.as_secs(), START.as_secs()) else { continue };
             streams.push(self.begin(worker, sent, step.eager));
         }
         let gone = if step.disconnect_all { streams.len() } else { usize::from(step.disconnect_first) };

@@ -322,6 +322,8 @@ pub enum When {
     Relative(i64),
     /// Unix seconds.
     Absolute(Absolute),
+    /// Seconds from when the case began.
+    SinceBegin(SinceBegin),
     /// Any text, with `{now}` for the Unix seconds; it is what is signed.
     Written(WrittenTime),
 }
@@ -332,6 +334,14 @@ pub enum When {
 pub struct Absolute {
     /// Unix seconds.
     pub absolute: u64,
+}
+
+/// Seconds from when the case began: the same time in each of its steps.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinceBegin {
+    /// Seconds, before it if negative.
+    pub since_begin: i64,
 }
 
 /// Any text as a timestamp.

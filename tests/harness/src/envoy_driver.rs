@@ -83,6 +83,10 @@ pub fn run(case: &Case, version: Version, envoy: &Arc<Envoy>) -> Result<(), Stri
     if stage.problems.is_empty() { Ok(()) } else { Err(stage.problems.join("\n")) }
 }
 
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// The number of trials so far. It may wrap round: so many are never in progress at the same time.
 static TRIALS: AtomicU16 = AtomicU16::new(1);
 
@@ -91,6 +95,8 @@ struct Stage<'c> {
     case: &'c Case,
     version: Version,
     scene: Scene,
+    /// When, in Unix seconds.
+    began: u64,
     /// The document in force, its cluster under the case's own name.
     in_force: Option<Value>,
     /// The names of the case's clusters here.
@@ -144,6 +150,7 @@ impl<'c> Stage<'c> {
             case,
             version,
             scene,
+            began: unix_time(),
             in_force: None,
             clusters,
             forwarded: 0,
@@ -285,8 +292,7 @@ impl<'c> Stage<'c> {
         let mut exchanges = Vec::new();
         let lines = self.scene.lines()?;
         for _ in 0..step.parallel.unwrap_or(1) {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let Some(sent) = step.outgoing(now) else { continue };
+            let Some(sent) = step.outgoing(unix_time(), self.began) else { continue };
             let connection = self.scene.connect(self.version, worker)?;
             let port = connection.port().map_err(|error| error.to_string())?;
             let earlier = lines.iter().filter(|line| line.is_of(port)).count();

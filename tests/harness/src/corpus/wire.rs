@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Absolute, Repeated, Sign, Step, Text, Version, WEBHOOK_SECRET, When, WrittenTime};
+use super::{Absolute, Repeated, Sign, SinceBegin, Step, Text, Version, WEBHOOK_SECRET, When, WrittenTime};
 
 /// A request, ready for the wire.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +32,9 @@ pub struct Outgoing {
 }
 
 impl Step {
-    /// The request for the wire, signed at `now`; `None` if the step sends none.
-    pub fn outgoing(&self, now_unix_secs: u64) -> Option<Outgoing> {
+    /// The request for the wire, signed at `now` in a case that began at `begin`, both in Unix
+    /// seconds; `None` if the step sends none.
+    pub fn outgoing(&self, now: u64, begin: u64) -> Option<Outgoing> {
         let request = self.request.as_ref()?;
         let omitted = |name: &str| request.omit.iter().any(|o| o == name);
         let pairs =
@@ -41,7 +42,7 @@ impl Step {
         let body = request.body.as_ref().map(Text::bytes);
         let mut headers = pairs(&request.headers);
         if let Some(sign) = &self.sign {
-            headers.extend(sign.headers(body.as_deref().unwrap_or_default(), now_unix_secs));
+            headers.extend(sign.headers(body.as_deref().unwrap_or_default(), now, begin));
         }
         Some(Outgoing {
             method: unescape(&request.method),
@@ -74,11 +75,14 @@ impl Text {
 }
 
 impl Sign {
-    fn headers(&self, body: &[u8], now: u64) -> Vec<(String, Vec<u8>)> {
+    fn headers(&self, body: &[u8], now: u64, begin: u64) -> Vec<(String, Vec<u8>)> {
         let secret = self.secret.as_deref().unwrap_or(WEBHOOK_SECRET);
         let timestamp = match &self.timestamp {
             When::Relative(offset) => now.saturating_add_signed(*offset).to_string(),
             When::Absolute(Absolute { absolute }) => absolute.to_string(),
+            When::SinceBegin(SinceBegin { since_begin }) => {
+                begin.saturating_add_signed(*since_begin).to_string()
+            }
             When::Written(WrittenTime { text }) => text.replace("{now}", &now.to_string()),
         };
         let timestamp = unescape(&timestamp);
@@ -173,11 +177,11 @@ mod tests {
     #[test]
     fn a_body_is_signed_as_avnology_signs() {
         let sign = Sign { timestamp: When::Relative(-10), ..Sign::default() };
-        let headers = sign.headers(b"{}", 1_000);
+        let headers = sign.headers(b"{}", 1_000, 900);
         assert_eq!(headers[0], ("x-avnology-timestamp".to_owned(), b"990".to_vec()));
         assert_eq!(headers[1].1, standin::sign(WEBHOOK_SECRET, 990, b"{}").into_bytes());
         let sign = Sign { body_only: true, ..Sign::default() };
-        let headers = sign.headers(b"{}", 1_000);
+        let headers = sign.headers(b"{}", 1_000, 900);
         assert_eq!(
             headers,
             [(
