@@ -10,6 +10,7 @@
 
 mod guide;
 mod host;
+mod protects;
 mod provider;
 mod shipped;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         guide::trials(&fleet),
         host::trials(&fleet),
         provider::trials(&fleet),
+        protects::trials(&fleet),
         shipped::trials(&fleet),
         corpus_trials(&fleet),
     ];
