@@ -12,6 +12,7 @@ mod guide;
 mod host;
 mod protects;
 mod provider;
+mod provider_tls;
 mod shipped;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         guide::trials(&fleet),
         host::trials(&fleet),
         provider::trials(&fleet),
+        provider_tls::trials(&fleet),
         protects::trials(&fleet),
         shipped::trials(&fleet),
         corpus_trials(&fleet),
