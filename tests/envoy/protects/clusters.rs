@@ -61,7 +61,7 @@ fn gives_a_silent_service_up(scene: &Scene, _: &str) -> Result<bool, String> {
     let service = silent()?;
     let to = service.local_addr().map_err(text)?;
     lead(scene, sample::cluster("upstream", &scene.shape.service, None), &[to])?;
-    Ok(status_within(scene, &healthz(), NEVER)? == Some(504))
+    Ok(status_in_time(scene, &healthz())? == Some(504))
 }
 
 /// Of four requests that a service keeps, one reaches it, and one waits.
@@ -82,7 +82,7 @@ fn spares_the_service(scene: &Scene, _: &str) -> Result<bool, String> {
 fn gives_a_connection_up(scene: &mut Scene, cluster: Value) -> Result<bool, String> {
     let (to, _open) = gone()?;
     lead(scene, cluster, &[to])?;
-    Ok(status_within(scene, &healthz(), NEVER)? == Some(503))
+    Ok(status_in_time(scene, &healthz())? == Some(503))
 }
 
 /// What is wrong with one of two endpoints.

@@ -3,7 +3,6 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::Instant;
 
-use harness::client::PATIENCE;
 use harness::client::frames::Session;
 
 use super::*;
@@ -11,16 +10,16 @@ use crate::ensure;
 
 pub(super) const PLAYS: &[(&str, Play)] = &[
     ("idle_timeout", Play::Scene(tells_the_idle_to_go)),
-    ("stream_idle_timeout", Play::Scene(|scene, _| ends(half_a_body(scene)?, ""))),
-    ("request_timeout", Play::Scene(|scene, _| ends(half_a_body(scene)?, "1\r\nx\r\n"))),
+    ("stream_idle_timeout", Play::Scene(|scene, _| ends(scene, half_a_body(scene)?, ""))),
+    ("request_timeout", Play::Scene(|scene, _| ends(scene, half_a_body(scene)?, "1\r\nx\r\n"))),
     (
         "request_headers_timeout",
         Play::Scene(|scene, _| {
-            ends(begun(scene, &format!("GET /healthz HTTP/1.1\r\nhost: {HOST}\r\nx-long: "))?, "x")
+            ends(scene, begun(scene, &format!("GET /healthz HTTP/1.1\r\nhost: {HOST}\r\nx-long: "))?, "x")
         }),
     ),
-    ("max_stream_duration", Play::Scene(|scene, _| ends(a_stream(scene)?, "1\r\nx\r\n"))),
-    ("route_idle_timeout", Play::Scene(|scene, _| ends(a_stream(scene)?, ""))),
+    ("max_stream_duration", Play::Scene(|scene, _| ends(scene, a_stream(scene)?, "1\r\nx\r\n"))),
+    ("route_idle_timeout", Play::Scene(|scene, _| ends(scene, a_stream(scene)?, ""))),
     ("per_connection_buffer_limit_bytes", Play::Scene(|scene, _| Ok(held_back(scene)? < 24 * MIB))),
     ("max_concurrent_streams", Play::Scene(takes_a_hundred_streams)),
     ("initial_stream_window_size", Play::Scene(|scene, _| too_much(scene, 1, 5 * MIB))),
@@ -50,8 +49,8 @@ fn a_stream(scene: &Scene) -> Result<TcpStream, String> {
 
 /// Whether a connection, or the request on it, is ended by Envoy while its client goes on sending
 /// this now and then.
-fn ends(mut stream: TcpStream, trickle: &str) -> Result<bool, String> {
-    let end = Instant::now() + NEVER;
+fn ends(scene: &Scene, mut stream: TcpStream, trickle: &str) -> Result<bool, String> {
+    let end = Instant::now() + patience(scene);
     stream.set_read_timeout(Some(Duration::from_millis(100))).map_err(text)?;
     let (mut read, mut part) = (Vec::new(), [0; 4096]);
     while Instant::now() < end {
@@ -83,7 +82,7 @@ fn tells_the_idle_to_go(scene: &Scene, _: &str) -> Result<bool, String> {
     let before = counter();
     let mut connection = scene.connect(Version::Http1, None)?;
     passed(&connection.ask(&healthz()).map_err(text)?)?;
-    let end = Instant::now() + NEVER;
+    let end = Instant::now() + patience(scene);
     while Instant::now() < end {
         if counter() > before {
             return Ok(true);
@@ -100,7 +99,7 @@ fn held_back(scene: &Scene) -> Result<usize, String> {
     let head = format!("PUT /api/projects/1 HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer tok_alice\r\n");
     let mut stream = begun(scene, &format!("{head}content-length: 1000000000\r\n\r\n"))?;
     // No byte more for a while: nobody takes any.
-    stream.set_write_timeout(Some(Duration::from_millis(400))).map_err(text)?;
+    stream.set_write_timeout(Some(Duration::from_secs(1))).map_err(text)?;
     socket2::SockRef::from(&stream).set_send_buffer_size(64 * 1024).map_err(text)?;
     let (mut taken, part) = (0, vec![b'x'; 64 * 1024]);
     while taken < 64 * MIB {

@@ -15,7 +15,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::client::{Answer, Ask, Failure, Version};
+use harness::client::{Answer, Ask, Failure, PATIENCE, Version};
 use harness::envoy::{Envoy, Options, Refused};
 use harness::sample::{self, Policy};
 use harness::scene::Scene;
@@ -88,7 +88,7 @@ fn on_a_scene(line: &Line, envoy: &Arc<Envoy>, play: Play) -> Outcome {
         module = plugin::failing_module(envoy)?;
     }
     judge(line, |is_there| {
-        let id = format!("{}-{}", scene.shape.name, if is_there { "with" } else { "without" });
+        let id = format!("{}{}", scene.shape.name, if is_there { WITH } else { WITHOUT });
         scene.shape.label.clone_from(&id);
         if let Play::Failing(_) = play {
             // One worker has one such module for each id: they fail on their own.
@@ -137,6 +137,16 @@ const HOST: &str = "api.example.com";
 /// How long a trial waits for what is not to come; the limits that it tries are half a second.
 const NEVER: Duration = Duration::from_millis(1800);
 
+/// How long a trial waits for what comes with the line, on however busy a machine, and does not come
+/// without it.
+fn patience(scene: &Scene) -> Duration {
+    if scene.shape.label.ends_with(WITHOUT) { NEVER } else { PATIENCE }
+}
+
+/// The end of the label of a listener that has the line, and of one that has not.
+const WITH: &str = "-with";
+const WITHOUT: &str = "-without";
+
 /// A policy that waits for the provider longer than the shipped one, however busy the machine.
 fn slow_policy(scene: &Scene, mut policy: Value) -> Policy {
     policy["provider"]["timeout"] = json!("3s");
@@ -164,10 +174,10 @@ fn ask(scene: &Scene, request: &Ask) -> Result<Answer, String> {
 }
 
 /// The status, unless there is no answer in time.
-fn status_within(scene: &Scene, request: &Ask, patience: Duration) -> Result<Option<u16>, String> {
+fn status_in_time(scene: &Scene, request: &Ask) -> Result<Option<u16>, String> {
     let mut connection = scene.connect(Version::Http1, None)?;
     connection.send(request).map_err(text)?;
-    match connection.answer(patience) {
+    match connection.answer(patience(scene)) {
         Ok(answer) => Ok(Some(answer.status)),
         Err(Failure::Silent) => Ok(None),
         Err(failure) => Err(text(failure)),

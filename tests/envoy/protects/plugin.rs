@@ -14,8 +14,7 @@ use crate::ensure;
 pub(super) const PLAYS: &[(&str, Play)] = &[
     ("failure_policy_rather_than_fail_open", Play::Failing(still_guards)),
     ("failure_policy", Play::Failing(|scene, _| Ok(fails(scene)? < Duration::MAX))),
-    // The shipped pause is a tenth of a second, Envoy's a whole one.
-    ("reload_config", Play::Failing(|scene, _| Ok(fails(scene)? < Duration::from_millis(950)))),
+    ("reload_config", Play::Failing(recovers_soon)),
     ("allow_on_headers_stop_iteration", Play::Scene(takes_a_webhook)),
     ("vm_id", Play::Given(keeps_its_data)),
     ("environment_variables_rather_than_literals", Play::Scene(keeps_its_secrets)),
@@ -52,16 +51,28 @@ pub(super) fn failing_module(envoy: &Envoy) -> Result<PathBuf, String> {
 /// Makes the module fail, and says how long no request passes after that; the longest time if none
 /// does while this waits.
 fn fails(scene: &Scene) -> Result<Duration, String> {
+    // A module's second request, whether its first one was here or ended the wait before.
     let statuses = [get(scene, "/healthz")?.status, get(scene, "/healthz")?.status];
-    ensure!(statuses == [200, 503], "{statuses:?}");
+    ensure!(statuses.contains(&503), "{statuses:?}");
     let began = Instant::now();
-    while began.elapsed() < 2 * NEVER {
+    while began.elapsed() < 2 * patience(scene) {
         if get(scene, "/healthz")?.status == 200 {
             return Ok(began.elapsed());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(Duration::MAX)
+}
+
+/// The shipped pause is a tenth of a second, Envoy's a whole one: that takes as long each time,
+/// however busy the machine.
+fn recovers_soon(scene: &Scene, _: &str) -> Result<bool, String> {
+    for _ in 0..3 {
+        if fails(scene)? < Duration::from_millis(950) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What passes first after a failure was its module's first request: the second one fails again.

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 
-use harness::client::{PATIENCE, Version};
 use harness::scene::LINE;
 
 use super::*;
