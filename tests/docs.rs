@@ -96,6 +96,21 @@ fn the_tables_of_the_configuration_are_those_of_the_declared_fields() {
 }
 
 #[test]
+fn the_threats_show_every_shipped_line_that_protects() {
+    const THREATS: &str = "docs/threats.md";
+    let page = read(THREATS);
+    let (before, rest) = page.split_once("<!-- shipped -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- /shipped -->").unwrap();
+    let table = harness::shipped::Lines::load().table();
+    let listed = format!("{before}<!-- shipped -->\n{table}\n<!-- /shipped -->{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(THREATS), listed).unwrap();
+        return;
+    }
+    assert_eq!(page, listed, "{THREATS} is behind: UPDATE_DOCS=1 cargo test --test docs");
+}
+
+#[test]
 fn every_declared_field_has_a_row_and_every_row_is_a_declared_field() {
     /// Collects an object's fields, and those of the objects in it, each with its table.
     fn walk(object: &Object, around: &str, prefix: &str, found: &mut BTreeSet<(String, String)>) {
@@ -255,8 +270,15 @@ fn tests_by_name() -> BTreeSet<String> {
     let mut names: BTreeSet<String> = cases.into_iter().map(|case| case.id).collect();
     names.extend(rows.into_iter().map(|row| row.id));
     names.extend(readings.into_iter().map(|reading| reading.id));
-    let mut text = String::new();
-    for folder in ["src", "tests/envoy", "tests/chaos"] {
+    names.extend(
+        harness::shipped::Lines::load()
+            .lines
+            .into_iter()
+            .filter(|line| line.trial().is_some())
+            .map(|line| line.test),
+    );
+    let mut text = read("tests/docs.rs");
+    for folder in ["src", "tests/envoy", "tests/chaos", "tests/harness/src"] {
         sources(&root.join(folder), &mut text);
     }
     let word = |rest: &str, end: char| rest.split(end).next().unwrap_or_default().to_owned();
@@ -275,7 +297,10 @@ fn every_test_that_the_threats_name_exists() {
     let names = tests_by_name();
     let page = read("docs/threats.md");
     let mut named = 0;
-    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| tries")) {
+    for row in page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| tries") && !line.starts_with("| in |"))
+    {
         let shown = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
         let tests: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
         assert!(!tests.is_empty(), "no test shows: {row}");

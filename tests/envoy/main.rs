@@ -10,7 +10,9 @@
 
 mod guide;
 mod host;
+mod protects;
 mod provider;
+mod provider_tls;
 mod shipped;
 
 use std::collections::BTreeMap;
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         guide::trials(&fleet),
         host::trials(&fleet),
         provider::trials(&fleet),
+        provider_tls::trials(&fleet),
+        protects::trials(&fleet),
         shipped::trials(&fleet),
         corpus_trials(&fleet),
     ];

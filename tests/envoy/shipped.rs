@@ -1,36 +1,28 @@
-//! The documentation's transcript, and the files of `envoy/` as they are.
+//! The documentation's transcript, and what starts from the files of `envoy/`.
 
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
-use harness::client::{Answer, Ask, Version};
+use harness::client::{Ask, Version};
 use harness::demo::Demo;
-use harness::envoy::{Envoy, Refused};
-use harness::sample;
-use harness::scene::{LINE, Scene};
+use harness::envoy::{Envoy, Options};
+use harness::sample::{self, Policy, Shape};
+use harness::scene::Scene;
 use libtest_mimic::{Failed, Trial};
-use serde_json::Value;
+use serde_json::json;
 
 use crate::{Fleet, Outcome, ensure};
 
 pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
     let trial = |name: &str, run: fn() -> Outcome| Trial::test(name, move || run().map_err(Failed::from));
-    let mut trials: Vec<Trial> = PROTECTIONS
-        .iter()
-        .map(|protection| {
-            let (fleet, name) = (fleet.clone(), format!("shipped/protects_by::{}", protection.name()));
-            Trial::test(name, move || {
-                fleet.get(1).and_then(|envoy| protects(protection, &envoy)).map_err(Failed::from)
-            })
-        })
-        .collect();
-    trials.extend([
+    vec![
         trial("shipped/the_readme_shows_what_the_demo_prints", readme),
         trial("shipped/envoy_takes_the_bootstrap", bootstrap),
+        trial("shipped/a_refused_listener_in_the_bootstrap_ends_the_process", refused_at_start),
+        crate::trial(fleet, "shipped/prometheus_sees_decisions_by_their_labels", 1, labels),
         trial("shipped/run_takes_a_policy_and_the_next_port", own_policy),
-    ]);
-    trials
+    ]
 }
 
 /// `make run POLICY=file`, on ports that README shows in their usual place.
@@ -98,168 +90,40 @@ fn bootstrap() -> Outcome {
     Ok(())
 }
 
-/// A line of envoy/listener.yaml that protects, and what becomes possible without it.
-struct Protection {
-    /// Where it stands, below the HTTP connection manager.
-    pointer: &'static str,
-    /// What a listener without it has in its place: nothing, or the weaker setting.
-    weaker: Option<&'static str>,
-    /// Whether a scene is protected. The second parameter differs from call to call.
-    holds: fn(&Scene, &str) -> Result<bool, String>,
-}
-
-/// Each of them is removed in turn, and then its attack has to succeed: a line that protects from
-/// nothing is a comment that is not true.
-const PROTECTIONS: [Protection; 10] = [
-    // Dot segments are resolved, for the service as for the gate.
-    Protection {
-        pointer: "/normalize_path",
-        weaker: None,
-        holds: |scene, _| Ok(get(scene, "/x/../healthz")?.status == 200),
-    },
-    Protection {
-        pointer: "/merge_slashes",
-        weaker: None,
-        holds: |scene, _| Ok(get(scene, "//healthz")?.status == 200),
-    },
-    // Envoy refuses it, before any filter.
-    Protection {
-        pointer: "/path_with_escaped_slashes_action",
-        weaker: None,
-        holds: |scene, _| {
-            let answer = get(scene, "/healthz%2Fx")?;
-            Ok(answer.status == 400 && answer.error().is_none())
-        },
-    },
-    Protection {
-        pointer: "/strip_any_host_port",
-        weaker: None,
-        holds: |scene, id| Ok(authority_behind(scene, "api.example.com:10000", id)? == HOST),
-    },
-    Protection {
-        pointer: "/strip_trailing_host_dot",
-        weaker: None,
-        holds: |scene, id| Ok(authority_behind(scene, "api.example.com.", id)? == HOST),
-    },
-    Protection {
-        pointer: "/common_http_protocol_options/headers_with_underscores_action",
-        weaker: None,
-        holds: |scene, _| Ok(ask(scene, &healthz().header("x_avnology_user_id", "usr_evil"))?.status == 400),
-    },
-    // The service learns who really connects.
-    Protection {
-        pointer: "/use_remote_address",
-        weaker: None,
-        holds: |scene, id| {
-            let request = healthz().header("x-forwarded-for", "198.51.100.7").header("x-request-id", id);
-            let seen = behind(scene, &request, id)?;
-            Ok(!seen.iter().any(|(name, value)| name == "x-forwarded-for" && value == "198.51.100.7"))
-        },
-    },
-    // A header of the client's makes statistics, which are never freed: without a list of addresses,
-    // loopback and private ones are trusted. (Without the line, Envoy 1.40 trusts none either.)
-    Protection {
-        pointer: "/internal_address_config",
-        weaker: Some(r#"{"unix_sockets": false}"#),
-        holds: makes_no_statistics,
-    },
-    Protection {
-        pointer: "/http_filters/1/typed_config/suppress_envoy_headers",
-        weaker: None,
-        holds: |scene, _| Ok(get(scene, "/healthz")?.header("x-envoy-upstream-service-time").is_none()),
-    },
-    // A credential in a query that no route reads is in no access log.
-    Protection {
-        pointer: "/access_log/0/typed_config/log_format/json_format/path",
-        weaker: Some(r#""%REQ(:PATH)%""#),
-        holds: |scene, id| {
-            let mut connection = scene.connect(Version::Http1, None)?;
-            let port = connection.port().map_err(|error| error.to_string())?;
-            let path = format!("/healthz?token={id}");
-            connection.ask(&Ask::new("GET", &path, HOST)).map_err(|failure| failure.to_string())?;
-            scene.line(port, 0, LINE)?.ok_or("no access log line")?;
-            let log = fs::read_to_string(&scene.shape.access_log).map_err(|error| error.to_string())?;
-            Ok(!log.contains(id))
-        },
-    },
-];
-
-const HOST: &str = "api.example.com";
-
-impl Protection {
-    fn name(&self) -> String {
-        let line = self.pointer.rsplit('/').next().unwrap_or_default();
-        let rather = if self.weaker.is_some() { "_rather_than_a_weaker_one" } else { "" };
-        format!("{line}{rather}")
-    }
-
-    /// Takes the line out of a listener's connection manager.
-    fn weaken(&self, manager: &mut Value) -> Outcome {
-        let there = manager.pointer_mut(self.pointer).ok_or_else(|| format!("no {}", self.pointer))?;
-        match self.weaker {
-            Some(weaker) => *there = serde_json::from_str(weaker).map_err(|error| error.to_string())?,
-            None => {
-                let (parent, name) = self.pointer.rsplit_once('/').ok_or("a pointer begins with a slash")?;
-                let parent = manager.pointer_mut(parent).and_then(Value::as_object_mut);
-                parent.ok_or("its place is an object")?.remove(name);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// With the line the attack fails, and without it it succeeds.
-fn protects(protection: &Protection, envoy: &Arc<Envoy>) -> Outcome {
-    let name = protection.name();
-    let scene = Scene::with(envoy, &name, &sample::forgetful_policy())?;
-    let id = |when: &str| format!("{}-{when}", scene.shape.name);
-    ensure!((protection.holds)(&scene, &id("with"))?, "the shipped line {name} does not protect");
-    let mut shape = scene.shape.clone();
-    shape.label = "without".to_owned();
-    let mut listener = sample::listener(&shape, &sample::module()?);
-    let manager = listener.pointer_mut("/filter_chains/0/filters/0/typed_config").ok_or("no manager")?;
-    protection.weaken(manager)?;
-    envoy.put_raw_listener(&shape.name, listener).map_err(|Refused(text)| text)?;
-    let holds = (protection.holds)(&scene, &id("without"))?;
-    ensure!(!holds, "without the line {name} nothing is different: this test shows no attack");
+/// Why the shipped listener is in no bootstrap.
+fn refused_at_start() -> Outcome {
+    let start = |policy: &str| {
+        let shape =
+            Shape::new("static", Policy::Document(policy.as_bytes().to_vec()), "s", "/dev/null".into());
+        let mut listener = sample::listener(&shape, &sample::module()?);
+        listener.as_object_mut().and_then(|listener| listener.remove("@type"));
+        let options =
+            Options { workers: 1, environment: Vec::new(), module: sample::module()?, narrate: false };
+        Envoy::start_edited(options, |bootstrap| {
+            let mut cluster = sample::cluster("upstream", "s", None);
+            cluster.as_object_mut().and_then(|cluster| cluster.remove("@type"));
+            bootstrap["static_resources"] = json!({"listeners": [listener], "clusters": [cluster]});
+            Ok(())
+        })
+    };
+    start(r#"{"routes": [{"match": {"path": "/x"}, "access": "public"}]}"#)?;
+    let refused = start(r#"{"routes": []}"#).err().unwrap_or_default();
+    ensure!(refused.contains("ended at start-up"), "it goes on: {refused}");
     Ok(())
 }
 
-fn healthz() -> Ask {
-    Ask::new("GET", "/healthz", HOST)
-}
-
-fn get(scene: &Scene, path: &str) -> Result<Answer, String> {
-    ask(scene, &Ask::new("GET", path, HOST))
-}
-
-fn ask(scene: &Scene, request: &Ask) -> Result<Answer, String> {
-    scene.connect(Version::Http1, None)?.ask(request).map_err(|failure| failure.to_string())
-}
-
-/// The headers of a request as the service saw them.
-fn behind(scene: &Scene, request: &Ask, id: &str) -> Result<Vec<(String, String)>, String> {
-    scene.upstream.clear()?;
-    let answer = ask(scene, request)?;
-    ensure_passed(&answer, id)?;
-    let seen = scene.upstream.seen()?.into_iter().next().ok_or("the service saw nothing")?;
-    Ok(seen.headers)
-}
-
-fn ensure_passed(answer: &Answer, id: &str) -> Outcome {
-    ensure!(answer.status == 200, "{id}: {} {}", answer.status, answer.text());
+fn labels(envoy: &Arc<Envoy>) -> Outcome {
+    let scene = Scene::with(envoy, "labels", &sample::policy())?;
+    let answer =
+        scene.connect(Version::Http1, None)?.ask(&Ask::new("GET", "/api/profile", "api.example.com"));
+    let answer = answer.map_err(|failure| failure.to_string())?;
+    ensure!(answer.status == 401, "{} {}", answer.status, answer.text());
+    let metrics = envoy.get("/stats/prometheus?filter=avnology_gate")?;
+    let is_it = |line: &str| {
+        line.starts_with("avnology_gate_decision{")
+            && line.contains("decision=\"deny\"")
+            && line.contains("reason=\"missing_token\"")
+    };
+    ensure!(metrics.lines().any(is_it), "{metrics}");
     Ok(())
-}
-
-/// The host as the service saw it.
-fn authority_behind(scene: &Scene, authority: &str, id: &str) -> Result<String, String> {
-    let seen = behind(scene, &Ask::new("GET", "/healthz", authority), id)?;
-    let host = seen.into_iter().find(|(name, _)| name == "host" || name == ":authority");
-    host.map(|(_, value)| value).ok_or_else(|| "the service saw no host".to_owned())
-}
-
-fn makes_no_statistics(scene: &Scene, id: &str) -> Result<bool, String> {
-    let answer = ask(scene, &healthz().header("x-envoy-upstream-alt-stat-name", id))?;
-    ensure_passed(&answer, id)?;
-    Ok(scene.envoy.stats(id).is_empty())
 }

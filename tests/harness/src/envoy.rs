@@ -89,6 +89,14 @@ impl Envoy {
 
     /// Starts Envoy and waits until it is ready.
     pub fn start(options: Options) -> Result<Self, String> {
+        Self::start_edited(options, |_| Ok(()))
+    }
+
+    /// The same, with a bootstrap that differs.
+    pub fn start_edited(
+        options: Options,
+        edit: impl FnOnce(&mut Value) -> Result<(), String>,
+    ) -> Result<Self, String> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("avnology-gate-{}-{number}", std::process::id()));
@@ -104,7 +112,8 @@ impl Envoy {
             attached: None,
         };
         envoy.write(&mut envoy.tables()).map_err(io)?;
-        let bootstrap = sample::bootstrap(&envoy.listener_file(), &envoy.cluster_file());
+        let mut bootstrap = sample::bootstrap(&envoy.listener_file(), &envoy.cluster_file());
+        edit(&mut bootstrap)?;
         fs::write(directory.join("envoy.json"), bootstrap.to_string()).map_err(io)?;
         let log = File::create(envoy.log_file()).map_err(io)?;
 

@@ -13,6 +13,7 @@ pub mod framework;
 pub mod port;
 pub mod sample;
 pub mod scene;
+pub mod shipped;
 mod sys;
 
 /// The signals that stop a run.

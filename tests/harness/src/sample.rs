@@ -87,10 +87,15 @@ impl Shape {
 
 /// A file of `envoy/`, parsed.
 pub fn shipped(name: &str) -> Value {
+    parsed(name, |text| text)
+}
+
+/// The same, once its text was edited.
+fn parsed(name: &str, edit: impl FnOnce(String) -> String) -> Value {
     let path = root().join("envoy").join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut value: serde_norway::Value =
-        serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_norway::from_str(&edit(text)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     value.apply_merge().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::to_value(value).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -123,7 +128,16 @@ pub fn bootstrap(listeners: &Path, clusters: &Path) -> Value {
 
 /// One of the shipped clusters, under another name and at another address.
 pub fn cluster(shipped_name: &str, name: &str, address: Option<SocketAddr>) -> Value {
-    let bootstrap = shipped("envoy.yaml");
+    cluster_of(&shipped("envoy.yaml"), shipped_name, name, address)
+}
+
+/// The same, with the lines for TLS switched on as the file says.
+pub fn cluster_with_tls(shipped_name: &str, name: &str, address: Option<SocketAddr>) -> Value {
+    let bootstrap = parsed("envoy.yaml", |text| text.replace("#TLS ", ""));
+    cluster_of(&bootstrap, shipped_name, name, address)
+}
+
+fn cluster_of(bootstrap: &Value, shipped_name: &str, name: &str, address: Option<SocketAddr>) -> Value {
     let mut cluster = bootstrap["static_resources"]["clusters"]
         .as_array()
         .and_then(|clusters| clusters.iter().find(|cluster| cluster["name"] == shipped_name))
