@@ -1,7 +1,6 @@
 //! The problems of a configuration: all of them, each with its path, what was found and what was
 //! expected.
 
-use std::borrow::Cow;
 use std::fmt;
 
 /// Why a configuration is refused.
@@ -21,20 +20,13 @@ pub struct Problem {
 impl Problems {
     /// Adds a problem. `path` looks like `routes[2].match.path`, and is empty for the document
     /// itself.
-    pub(super) fn push<'t>(
+    pub(super) fn push(
         &mut self,
-        path: impl Into<Cow<'t, str>>,
-        found: impl Into<Cow<'t, str>>,
-        expected: impl Into<Cow<'t, str>>,
+        path: impl Into<String>,
+        found: impl Into<String>,
+        expected: impl Into<String>,
     ) {
-        self.add(path.into(), found.into(), expected.into());
-    }
-
-    /// Compiled once: texts are copied here, and not in each of the many places that find a problem.
-    #[inline(never)]
-    fn add(&mut self, path: Cow<'_, str>, found: Cow<'_, str>, expected: Cow<'_, str>) {
-        let [path, found, expected] = [path, found, expected].map(Cow::into_owned);
-        self.lines.push(Problem { path, found, expected });
+        self.lines.push(Problem { path: path.into(), found: found.into(), expected: expected.into() });
     }
 
     /// Whether there is a problem at this place already.
