@@ -144,6 +144,12 @@ impl Requests {
         self.counts.release(stream, parked.taken);
     }
 
+    /// Whether no stream is known, and nothing is taken.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.counts.is_empty()
+    }
+
     /// The undecided streams of a root.
     pub(super) fn of_root(&self, root: RootId) -> Vec<StreamId> {
         let is_its = |stream: &Stream| matches!(stream, Stream::Parked(parked) if parked.root == root);

@@ -74,6 +74,12 @@ impl Timers {
         Some(first.2)
     }
 
+    /// Whether nothing is to happen.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
     fn first(&self, root: RootId) -> Option<Entry> {
         let lowest = (root, Timestamp::from_nanos(0), Timer::Flight(FlightId(0)));
         self.due.range(lowest..).next().filter(|(of, ..)| *of == root).copied()

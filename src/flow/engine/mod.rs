@@ -1,6 +1,8 @@
 //! What a host may report, and which room it concerns.
 
 mod landing;
+#[cfg(feature = "fuzzing")]
+mod leftovers;
 
 use super::bodies::{Body, Claim};
 use super::calls::Calls;
