@@ -130,6 +130,16 @@ impl Requests {
         self.streams.insert(stream, Stream::Answered);
     }
 
+    /// The clock was set back by so much: nothing that waits waits longer by that, however often it
+    /// is parked anew.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        for stream in self.streams.values_mut() {
+            if let Stream::Parked(parked) = stream {
+                parked.request.set_back(by);
+            }
+        }
+    }
+
     /// A stream is gone.
     pub(super) fn remove(&mut self, stream: StreamId, timers: &mut Timers) {
         if let Some(Stream::Parked(parked)) = self.streams.remove(&stream) {
