@@ -256,7 +256,7 @@ fn tests_by_name() -> BTreeSet<String> {
     names.extend(rows.into_iter().map(|row| row.id));
     names.extend(readings.into_iter().map(|reading| reading.id));
     let mut text = String::new();
-    for folder in ["src", "tests/envoy", "tests/chaos"] {
+    for folder in ["src", "tests/envoy", "tests/chaos", "tests/fuzz/tests"] {
         sources(&root.join(folder), &mut text);
     }
     let word = |rest: &str, end: char| rest.split(end).next().unwrap_or_default().to_owned();
