@@ -1,6 +1,6 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help announce setup targets build run demo test lint e2e attack gunicorn images compose-up compose-test compose-down chaos \
+.PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn images compose-up compose-test compose-down chaos \
 	size instructions valgrind bench check clean
 
 CARGO ?= cargo
@@ -17,6 +17,10 @@ GUNICORN_VERSION := 27.0.1
 # What `make instructions` counts with; the library of the same version is in benches/Cargo.toml.
 GUNGRAUN_VERSION := 0.20.0
 GUNGRAUN := target/tools/gungraun-$(GUNGRAUN_VERSION)
+# What drives `make fuzz`.
+CARGO_FUZZ_VERSION := 0.13.1
+CARGO_FUZZ := target/tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)
+FUZZ_SECONDS ?= 60
 PACK := $(CARGO) run --quiet --package pack --
 
 help: ## lists the verbs
@@ -49,7 +53,7 @@ demo: setup build ## the same, but sends the requests itself, shows the answers 
 test: setup gunicorn lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test --workspace --test architecture --test cases --test coverage --test differential --test docs
+	$(CARGO) test --workspace --test architecture --test cases --test coverage --test differential --test docs --test replay
 	$(CARGO) test --workspace --test envoy
 	$(CARGO) test --workspace --test attack -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.
@@ -75,6 +79,12 @@ e2e: setup build ## the real-Envoy tests alone; FILTER=text picks some
 attack: setup gunicorn build ## the attack suite at its full size: every row also byte by byte, floods; FILTER=text picks some
 	ATTACK_WHOLE=1 $(CARGO) test --workspace --test attack -- --quiet $(FILTER)
 	@$(LEFT_OUT)
+
+fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz ## random bytes for every reader and for the engine, a minute each; FUZZ_SECONDS=n, FILTER=text picks some
+	@tools/fuzz $(CARGO_FUZZ)/bin/cargo-fuzz $(FUZZ_SECONDS) $(FILTER)
+
+$(CARGO_FUZZ)/bin/cargo-fuzz:
+	$(CARGO) install --quiet --locked --root $(CARGO_FUZZ) cargo-fuzz --version =$(CARGO_FUZZ_VERSION)
 
 gunicorn:
 	@tools/gunicorn $(GUNICORN_VERSION)

@@ -27,6 +27,8 @@ pub mod envoy;
 #[cfg(target_family = "wasm")]
 mod filter;
 pub mod flow;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hash;
 pub mod http;
 mod introspect;

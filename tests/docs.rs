@@ -278,7 +278,7 @@ fn tests_by_name() -> BTreeSet<String> {
             .map(|line| line.test),
     );
     let mut text = read("tests/docs.rs");
-    for folder in ["src", "tests/envoy", "tests/chaos", "tests/harness/src"] {
+    for folder in ["src", "tests/envoy", "tests/chaos", "tests/harness/src", "tests/fuzz/tests"] {
         sources(&root.join(folder), &mut text);
     }
     let word = |rest: &str, end: char| rest.split(end).next().unwrap_or_default().to_owned();

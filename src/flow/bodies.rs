@@ -160,6 +160,17 @@ impl Bodies {
         }
     }
 
+    /// Whether no body is counted, and no place or byte taken.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        let is_empty = |hook: &Hook| {
+            let taken = hook.places.taken.saturating_add(hook.bytes.taken);
+            hook.bodies.is_empty() && hook.sources.is_empty() && taken == 0
+        };
+        let common = self.places.common_taken.saturating_add(self.bytes.common_taken);
+        self.hooks.iter().all(is_empty) && common == 0
+    }
+
     /// Whether there is room for a body, as things are.
     pub(super) fn has_room(&self, claim: Claim) -> bool {
         let own = claim.body().hook;

@@ -351,6 +351,12 @@ impl Calls {
         self.flights.iter().filter(|(_, flight)| is_meant(flight)).map(|(id, _)| *id).collect()
     }
 
+    /// Whether nothing is asked, and no share or place in the queue taken.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.flights.is_empty() && self.by_key.is_empty() && self.queue.is_empty() && self.shares.is_empty()
+    }
+
     /// The flights of a root, which end with it.
     pub(super) fn of_root(&self, root: RootId) -> Vec<FlightId> {
         self.flights.iter().filter(|(_, flight)| flight.root == root).map(|(id, _)| *id).collect()

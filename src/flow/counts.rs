@@ -106,6 +106,14 @@ impl Counts {
         all.iter().fold(0, |sum, share| sum.saturating_add(share.streams))
     }
 
+    /// Whether nothing is taken of any limit.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { waiting_new, waiting_known, receiving, ending, .. } = self;
+        let all = [waiting_new, waiting_known, receiving, ending];
+        all.iter().all(|share| share.streams == 0 && share.parked_bytes == 0) && self.bodies.is_empty()
+    }
+
     fn of(&mut self, class: Class) -> &mut Share {
         match class {
             Class::New => &mut self.waiting_new,

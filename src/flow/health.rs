@@ -253,6 +253,12 @@ impl Health {
         self.opened.pop()
     }
 
+    /// Whether no endpoint is watched, and nobody waits for a probe.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.concluded.is_empty() && self.opened.is_empty()
+    }
+
     fn note(&mut self, endpoint: Fingerprint, transition: Transition) {
         let Some(watched) = self.watched_mut(endpoint) else { return };
         if transition == Transition::None {

@@ -69,6 +69,12 @@ impl Queue {
         line.into_iter().flat_map(|line| &line.flights).copied()
     }
 
+    /// Whether nobody waits, and no room is taken.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.taken == [Room::default(); 3]
+    }
+
     /// Takes one out of its line.
     pub(super) fn remove(&mut self, flight: FlightId, root: RootId, purpose: Purpose, bytes: usize) {
         let Some(line) = self.lines.iter_mut().find(|line| line.of == (root, purpose)) else { return };

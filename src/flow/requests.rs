@@ -130,6 +130,16 @@ impl Requests {
         self.streams.insert(stream, Stream::Answered);
     }
 
+    /// The clock was set back by so much: nothing that waits waits longer by that, however often it
+    /// is parked anew.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        for stream in self.streams.values_mut() {
+            if let Stream::Parked(parked) = stream {
+                parked.request.set_back(by);
+            }
+        }
+    }
+
     /// A stream is gone.
     pub(super) fn remove(&mut self, stream: StreamId, timers: &mut Timers) {
         if let Some(Stream::Parked(parked)) = self.streams.remove(&stream) {
@@ -142,6 +152,12 @@ impl Requests {
         timers.clear(&parked.deadline);
         parked.measurement.iter().for_each(|armed| timers.clear(armed));
         self.counts.release(stream, parked.taken);
+    }
+
+    /// Whether no stream is known, and nothing is taken.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.counts.is_empty()
     }
 
     /// The undecided streams of a root.

@@ -32,6 +32,12 @@ impl Roots {
         self.policies.remove(&root);
     }
 
+    /// Whether no root is configured.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+    }
+
     /// How much all of them together want to be kept, the larger where two differ.
     pub(super) fn bounds(&self) -> Bounds {
         self.policies.values().fold(Bounds::default(), |bounds, policy| bounds.max(policy.bounds))

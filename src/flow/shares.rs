@@ -89,6 +89,12 @@ impl Shares {
         self.under_way.retain(|(_, counts)| counts.iter().any(|count| *count > 0));
     }
 
+    /// Whether nothing is under way, and nobody waits.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.iter().all(|(_, counts)| *counts == [0; 3]) && self.of_subjects.is_empty()
+    }
+
     fn of(&self, root: RootId, subject: Option<FactKey>) -> Part {
         let part = subject.and_then(|subject| self.of_subjects.get(&(root, subject)));
         part.copied().unwrap_or_default()

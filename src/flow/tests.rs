@@ -223,6 +223,45 @@ fn a_clock_that_is_set_back_leaves_nothing_of_the_future() {
     assert!(matches!(begin(&mut engine, StreamId(9), &bearer("/token"), true, at(3_600_010)), Step::Wait));
 }
 
+/// What waits for its end is parked anew whenever it is measured.
+#[test]
+fn a_clock_that_is_set_back_makes_no_request_wait_longer() {
+    let preflight =
+        head("/token", &[("origin", "https://a.example"), ("access-control-request-method", "PUT")]);
+    let config = r#"{"routes": [{"match": {"path": "/token", "methods": ["PUT"]}, "access": "public",
+        "preflight": true}]}"#;
+    let ending = move || {
+        let mut engine = engine();
+        engine.configure(ROOT, config::load(config.as_bytes(), &|_| None).unwrap(), at(3_600_000));
+        let mut head = preflight.clone();
+        head[0].1 = "OPTIONS".to_owned();
+        assert!(matches!(begin(&mut engine, STREAM, &head, false, at(3_600_000)), Step::NeedBody));
+        engine
+    };
+    let receiving = || {
+        let mut engine = engine();
+        let hook = head("/hook", &[("x-avnology-signature", &signed(b""))]);
+        assert!(matches!(begin(&mut engine, STREAM, &hook, false, at(3_600_000)), Step::NeedBody));
+        engine
+    };
+    let begun = || {
+        let mut engine = receiving();
+        let mut fetch = |_: usize, len: usize| Some(vec![b'x'; len]);
+        assert!(matches!(engine.body(STREAM, 1, false, &mut fetch, at(3_600_000)), Step::NeedBody));
+        engine
+    };
+    for (mut engine, seconds) in [(ending(), 2), (receiving(), 2), (begun(), 10)] {
+        engine.measured(STREAM, 100, at(3_600_000));
+        engine.tick(ROOT, at(0));
+        while engine.waiting() > 0 {
+            let due = engine.next_deadline(ROOT).unwrap();
+            assert!(due <= at(seconds * 1000), "it waits until {due:?}");
+            engine.tick(ROOT, due);
+            drain(&mut engine);
+        }
+    }
+}
+
 #[test]
 fn a_callout_that_never_returns_is_answered_by_the_tick() {
     let mut engine = engine();

@@ -40,13 +40,16 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Reads the clock. What it is set back by, no timer waits longer.
-    pub(super) fn observe(&mut self, now: Timestamp) {
+    /// Reads the clock, and returns by how much it was set back. No timer waits longer by that.
+    pub(super) fn observe(&mut self, now: Timestamp) -> Duration {
         // That is a host without a clock.
-        if now != Timestamp::from_nanos(u64::MAX) {
-            let latest = self.latest.replace(now).unwrap_or(now);
-            self.set_back = self.set_back.saturating_add(latest.saturating_since(now));
+        if now == Timestamp::from_nanos(u64::MAX) {
+            return Duration::ZERO;
         }
+        let latest = self.latest.replace(now).unwrap_or(now);
+        let by = latest.saturating_since(now);
+        self.set_back = self.set_back.saturating_add(by);
+        by
     }
 
     /// Sets a timer.
@@ -72,6 +75,12 @@ impl Timers {
         let first = self.first(root).filter(|(_, at, _)| *at <= now)?;
         self.due.remove(&first);
         Some(first.2)
+    }
+
+    /// Whether nothing is to happen.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty()
     }
 
     fn first(&self, root: RootId) -> Option<Entry> {

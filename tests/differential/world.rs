@@ -115,13 +115,25 @@ pub(crate) const TOKENS: [(&str, Known); 6] = [
     ("fails", Known::Fails),
 ];
 
-/// Numbers at random, the same for the same seed (SplitMix64).
-pub(crate) struct Random(pub u64);
+/// Choices: the given bytes first, one for each, and then numbers at random, the same for the same
+/// seed (SplitMix64).
+pub(crate) struct Random<'b> {
+    seed: u64,
+    bytes: &'b [u8],
+}
 
-impl Random {
+impl<'b> Random<'b> {
+    pub(crate) fn new(seed: u64, bytes: &'b [u8]) -> Self {
+        Self { seed, bytes }
+    }
+
     pub(crate) fn below(&mut self, most: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        if let Some((byte, rest)) = self.bytes.split_first() {
+            self.bytes = rest;
+            return usize::from(*byte) % most;
+        }
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % most as u64) as usize
@@ -145,7 +157,7 @@ impl Parameter {
 }
 
 impl Policy {
-    pub(crate) fn random(random: &mut Random) -> Self {
+    pub(crate) fn random(random: &mut Random<'_>) -> Self {
         let routes = (0..1 + random.below(6)).map(|_| Route::random(random)).collect();
         let default_access = random.of(&["deny", "deny", "required", "public"]);
         Self { routes, default_access, shadow: random.once_in(8) }
@@ -166,7 +178,7 @@ impl Policy {
 }
 
 impl Route {
-    fn random(random: &mut Random) -> Self {
+    fn random(random: &mut Random<'_>) -> Self {
         let mut pattern = Vec::new();
         for name in ["x", "y", "z"].into_iter().take(random.below(4)) {
             pattern.push(match random.below(3) {
@@ -186,7 +198,7 @@ impl Route {
             .collect();
         let access = random.of(&[Access::Public, Access::Optional, Access::Required, Access::Required]);
         let has_rules = access != Access::Public;
-        let parameter = |random: &mut Random| {
+        let parameter = |random: &mut Random<'_>| {
             (has_rules && !parameters.is_empty() && random.once_in(2)).then(|| random.of(&parameters))
         };
         let (org_is, editor_of) = (parameter(random), parameter(random));
@@ -256,7 +268,7 @@ impl Route {
 }
 
 impl Request {
-    pub(crate) fn random(random: &mut Random) -> Self {
+    pub(crate) fn random(random: &mut Random<'_>) -> Self {
         const PATHS: [&str; 24] = [
             "/",
             "/a",

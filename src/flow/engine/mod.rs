@@ -1,6 +1,8 @@
 //! What a host may report, and which room it concerns.
 
 mod landing;
+#[cfg(feature = "fuzzing")]
+mod leftovers;
 
 use super::bodies::{Body, Claim};
 use super::calls::Calls;
@@ -260,7 +262,10 @@ impl Engine {
     /// Every event begins with this.
     fn observe_clock(&mut self, now: Timestamp) {
         self.facts.observe_clock(now);
-        self.timers.observe(now);
+        let set_back = self.timers.observe(now);
+        if !set_back.is_zero() {
+            self.requests.set_back(set_back);
+        }
     }
 
     fn services(&mut self, stream: StreamId, root: RootId, now: Timestamp) -> Services<'_> {

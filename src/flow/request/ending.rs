@@ -73,6 +73,10 @@ impl Ending {
     pub(super) fn deadline(&self) -> Timestamp {
         self.deadline
     }
+
+    pub(super) fn set_back(&mut self, by: Duration) {
+        self.deadline = self.deadline.saturating_sub(by);
+    }
 }
 
 /// How long its end may take to come: a head alone costs its sender nothing, and takes a place.

@@ -105,6 +105,18 @@ impl Request {
         }
     }
 
+    /// The clock was set back by so much.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        let bearer = match self {
+            Self::Introspecting(state) => state.bearer_mut(),
+            Self::Checking(state) => state.bearer_mut(),
+            Self::Opening(state) => state.bearer_mut(),
+            Self::Receiving(state) => return state.set_back(by),
+            Self::Ending(state) => return state.set_back(by),
+        };
+        bearer.deadline = bearer.deadline.saturating_sub(by);
+    }
+
     /// What it takes while it waits.
     pub(super) fn taken(&self) -> Taken {
         match self {

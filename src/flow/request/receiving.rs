@@ -154,6 +154,11 @@ impl Receiving {
         if self.body.held == 0 { self.first_byte } else { self.deadline }
     }
 
+    pub(super) fn set_back(&mut self, by: Duration) {
+        self.deadline = self.deadline.saturating_sub(by);
+        self.first_byte = self.first_byte.saturating_sub(by);
+    }
+
     pub(super) fn counted(&self) -> Body {
         self.body
     }
