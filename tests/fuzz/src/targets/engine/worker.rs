@@ -124,7 +124,7 @@ impl World {
         let Worker { engine, streams, .. } = &mut self.workers[worker];
         let Some(stream) = streams.get_mut(&id) else { return Ok(()) };
         stream.has_ended = true;
-        let (step, removed) = engine.trailers(id, names, self.now);
+        let (step, removed) = engine.trailers(id, names, &mut |_, _| None, self.now);
         let is_owned = |name: &[u8]| normalized_eq(name, names[0]) || normalized_eq(name, names[3]);
         let is_public_only = stream.phase == Phase::Forwarded && stream.request.kind == Kind::Public;
         for name in names.into_iter().filter(|name| is_owned(name) && !is_public_only) {
@@ -238,7 +238,7 @@ impl World {
         let nothing: std::result::Result<Response<'_>, _> = Err(CallFailure::Reset);
         engine.landed(FlightId(input.int_in_range(0..=1 << 40)?), nothing, now);
         assert!(matches!(engine.body(unknown, 5, true, &mut |_, _| None, now), Step::Wait));
-        assert!(matches!(engine.trailers(unknown, [], now).0, Step::Wait));
+        assert!(matches!(engine.trailers(unknown, [], &mut |_, _| None, now).0, Step::Wait));
         engine.measured(unknown, input.arbitrary()?, now);
         engine.tick(RootId(9), now);
         self.drain(worker, None, &mut None);
