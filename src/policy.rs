@@ -1,6 +1,7 @@
 //! A compiled configuration: immutable, and free of request data.
 
 use crate::cache::Lifetime;
+use crate::cache::shared::Subjects;
 use crate::credential::Source;
 use crate::http::head::{normalize_byte, normalized_eq};
 use crate::introspect::{IntrospectionEndpoint, Requirement, SessionEndpoint};
@@ -28,6 +29,8 @@ pub(crate) struct Policy {
     pub(crate) probes: Vec<Arc<Probe>>,
     /// Every webhook.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
+    /// Where it stands whose facts are over; `None` where no webhook says so.
+    pub(crate) subjects: Option<Arc<Subjects>>,
     pub(crate) identity_headers: Vec<(String, Template)>,
     /// Whether identity headers read nothing from the request, so that a token has one rendering.
     pub(crate) renders_token_alone: bool,
@@ -124,6 +127,8 @@ pub struct TokenRules {
     pub(crate) inputs: Vec<RequestValue>,
     /// Whether the request is allowed in an outage.
     pub(crate) open_on_outage: bool,
+    /// The policy's.
+    pub(crate) subjects: Option<Arc<Subjects>>,
 }
 
 /// The permissions that a route requires.

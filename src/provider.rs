@@ -1,7 +1,7 @@
 //! What the provider's endpoints share: its host, and what tells one endpoint from another.
 
 use crate::breaker::Purpose;
-use crate::cache::shared::{Kind, Sealer, SharedKey};
+use crate::cache::shared::{Kind, Sealer, SharedKey, Subjects};
 use crate::hash::{FactKey, Fingerprint, Seed, first_half};
 use crate::http::Callout;
 use hmac::{Hmac, Mac};
@@ -121,6 +121,12 @@ impl Endpoint {
     pub(crate) fn key(&self, seed: Seed, question: &[&[u8]]) -> FactKey {
         let endpoint: &[u8] = self.fingerprint.bytes();
         FactKey::of(seed, std::iter::once(endpoint).chain(question.iter().copied()))
+    }
+
+    /// Where the workers share until when what is known about subjects is over; `None` without a
+    /// secret.
+    pub(crate) fn subjects(&self) -> Option<Subjects> {
+        self.sealer.clone().map(Subjects::new)
     }
 
     /// Where the workers share the answer to a question of these parts, if they do.

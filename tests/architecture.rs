@@ -38,7 +38,7 @@ const ORDER: [&str; 25] = [
 
 /// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
 /// other.
-const FLOW: [&str; 26] = [
+const FLOW: [&str; 27] = [
     "gate",
     "limits",
     "store",
@@ -47,6 +47,7 @@ const FLOW: [&str; 26] = [
     "header_cache",
     "timers",
     "outputs",
+    "evictions",
     "fact_kind",
     "facts",
     "health",

@@ -47,7 +47,10 @@ pub(crate) enum Lookup<'c, V> {
         needs_refresh: bool,
     },
     /// A negative answer.
-    Negative,
+    Negative {
+        /// When its callout was started.
+        started: Timestamp,
+    },
 }
 
 impl<V> Cache<V> {
@@ -109,9 +112,10 @@ impl<V> Cache<V> {
         let counts = |started: Timestamp, ttl: Duration| {
             !ttl.is_zero() && started <= now && now.saturating_since(started) <= ttl
         };
-        if self.no.started(key).is_some_and(|started| counts(started, lifetime.negative_ttl)) {
+        let no = self.no.started(key).filter(|started| counts(*started, lifetime.negative_ttl));
+        if let Some(started) = no {
             self.no.touch(key);
-            return Some(Lookup::Negative);
+            return Some(Lookup::Negative { started });
         }
         let kept = self.yes.touch(key).filter(|kept| counts(kept.started, lifetime.ttl))?;
         let age = now.saturating_since(kept.started);
@@ -189,7 +193,7 @@ mod tests {
     fn read(cache: &mut Cache<u32>, n: u32, now: u64) -> Option<Option<(u32, bool)>> {
         cache.get(key(n), &LIFETIME, at(now)).map(|memory| match memory {
             Lookup::Positive { value, needs_refresh, .. } => Some((*value, needs_refresh)),
-            Lookup::Negative => None,
+            Lookup::Negative { .. } => None,
         })
     }
 

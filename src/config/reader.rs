@@ -1,11 +1,14 @@
 //! Reads a JSON document member by member, and continues after a problem, so that all problems are
 //! reported together.
 
+mod maps;
+
+pub(super) use maps::TextsByName;
+
 use super::duration::duration;
 use super::error::Problems;
 use super::fields::{
-    Choice, Field, Flag, Number, Object, ObjectMap, ObjectOrOff, Objects, OneOrMore, Presence, Secrets, Span,
-    Text, TextMap, Texts, TextsMap,
+    Choice, Field, Flag, Number, Object, ObjectOrOff, Objects, Presence, Secrets, Span, Text, Texts,
 };
 use super::json::JsonValue;
 use std::cell::RefCell;
@@ -314,68 +317,6 @@ impl<'a> Section<'a> {
             self.asked.pop();
             if let Some((path, _)) = taken {
                 self.sink.borrow_mut().push(path, "the field, which is gone", now);
-            }
-        }
-    }
-
-    /// An object of objects whose names are the user's, none of them opened yet.
-    pub(super) fn map<P: Presence>(
-        &mut self,
-        field: &Field<ObjectMap, P>,
-    ) -> Option<Vec<(String, Member<'a>)>> {
-        self.take_map(field.into())
-    }
-
-    /// An object of strings whose names are the user's.
-    pub(super) fn text_map<P: Presence>(
-        &mut self,
-        field: &Field<TextMap, P>,
-    ) -> Option<Vec<(String, String)>> {
-        self.take_text_map(field.into())
-    }
-
-    fn take_text_map(&mut self, named: Named) -> Option<Vec<(String, String)>> {
-        let members = self.take_map(named)?.into_iter();
-        Some(members.filter_map(|(n, (path, node))| Some((n, self.as_text(path, node)?))).collect())
-    }
-
-    /// An object whose names are the user's, each with a string or a list of them.
-    pub(super) fn texts_map<P: Presence>(
-        &mut self,
-        field: &Field<TextsMap, P>,
-    ) -> Option<Vec<(String, Vec<String>)>> {
-        let members = self.take_map(field.into())?.into_iter();
-        Some(members.filter_map(|(n, (path, node))| Some((n, self.one_or_more_at(path, node)?))).collect())
-    }
-
-    /// A string, or a list of distinct ones.
-    pub(super) fn one_or_more<P: Presence>(&mut self, field: &Field<OneOrMore, P>) -> Option<Vec<String>> {
-        let (path, node) = self.take_named(field.into())?;
-        self.one_or_more_at(path, node)
-    }
-
-    fn one_or_more_at(&self, path: String, node: &JsonValue) -> Option<Vec<String>> {
-        match node {
-            JsonValue::List(_) => Some(self.distinct(self.items(path, node)?)),
-            node => Some(vec![self.as_text(path, node)?]),
-        }
-    }
-
-    /// The members of an object whose names are the user's.
-    fn take_map(&mut self, named: Named) -> Option<Vec<(String, Member<'a>)>> {
-        let Self { path, members, .. } = self.take_section(named)?;
-        Some(members.into_iter().map(|(n, node)| (n.to_owned(), (join(&path, n), node))).collect())
-    }
-
-    /// Fields that are not implemented yet: they are never accepted and ignored, and never offered
-    /// as alternatives to an unknown name.
-    pub(super) fn not_built(&mut self, names: &[&'static str]) {
-        for name in names {
-            let taken = self.take_named(Named { name, expected: None });
-            self.asked.pop();
-            if let Some((path, _)) = taken {
-                let expected = format!("no `{name}`: it is not supported yet");
-                self.sink.borrow_mut().push(path, "the field", expected);
             }
         }
     }

@@ -231,7 +231,27 @@ fn every_problem_is_told_word_for_word() {
         ),
         (
             json!({"webhooks": {"hook": {"evict": true}}}),
-            "webhooks.hook.evict: found the field, expected no `evict`: it is not supported yet",
+            "webhooks.hook.evict: found no `replay`, expected `replay` beside it: whoever sends an old event again would end cached answers again",
+        ),
+        (
+            json!({"webhooks": {"hook": {"evict": 1, "replay": {}}}}),
+            "webhooks.hook.evict: found `1`, expected `true`, `false` or an object",
+        ),
+        (
+            json!({"webhooks": {"hook": {"evict": {"user.*": ["data"]}, "replay": {}}}}),
+            "webhooks.hook.evict: found `data`, expected a type in visible ASCII with `*` for any characters, and JSON Pointers to the subjects",
+        ),
+        (
+            json!({"webhooks": {"hook": {"evict": true, "body_only": true, "replay": {"by": "id"}}}}),
+            "webhooks.hook.evict: found `body_only`, expected a signed time: an old event could come again at any time",
+        ),
+        (
+            json!({"webhooks": {"hook": {"format": "github", "evict": true, "replay": {"by": "id"}, "events": {"id": "/id"}}}}),
+            "webhooks.hook.evict: found a type that is not signed, expected `events.type` in the signed body: anybody could set a header",
+        ),
+        (
+            json!({"provider": {"introspection": {"credentials": {"method": "none", "client_id": null, "client_secret": null}}}, "webhooks": {"hook": {"evict": true, "replay": {}}}}),
+            "webhooks.hook.evict: found no secret of `provider.introspection`, expected one: with it the workers tell each other whose answers are over",
         ),
         (
             json!({"webhooks": {"hook": {"secrets": [{"env": "SHORT"}]}}}),

@@ -1,8 +1,12 @@
 //! From a complete body to a decision: the steps behind a webhook's signature.
 //!
 //! ```text
-//! signature ─▶ event ─▶ challenge ─▶ type taken? ─▶ seen before? ─▶ the service
+//! signature ─▶ event ─▶ challenge ─▶ seen before? ─▶ whose facts are over
+//!     ─▶ type taken? ─▶ the service
 //! ```
+//!
+//! What is noted is noted last: a sender whose delivery was refused for the gate's own reasons
+//! sends it again.
 
 use super::services::Services;
 use super::store::{self, SharedStore, Write};
@@ -29,18 +33,38 @@ pub(super) fn deliver(
         context.challenge = Some(challenge);
         return Err(Acknowledgement::Challenge.into());
     }
-    if !webhook.events.as_ref().is_none_or(|events| events.takes(event.kind.as_deref())) {
+    let is_taken = webhook.events.as_ref().is_none_or(|events| events.takes(event.kind.as_deref()));
+    let subjects = delivery.subjects(webhook, &body).map_err(|_| Denial::UnreadableEvent)?;
+    if !is_taken && subjects.is_none() {
         return Err(Acknowledgement::EventIgnored.into());
     }
-    if let Some(replay) = &webhook.replay {
-        let seen = Seen::of(webhook, replay, &delivery, services.now).ok_or(Denial::UnreadableEvent)?;
-        let store = services.facts.store();
-        if seen.is_noted(store) || !seen.note(store)? {
-            match replay.by {
-                ReplayBy::Content => return Err(Denial::Replayed.into()),
-                ReplayBy::Id => delivery.mark_duplicate(),
-            }
+    let seen = match &webhook.replay {
+        Some(replay) => {
+            Some(Seen::of(webhook, replay, &delivery, services.now).ok_or(Denial::UnreadableEvent)?)
         }
+        None => None,
+    };
+    let is_noted = seen.as_ref().is_some_and(|seen| seen.is_noted(services.facts.store()));
+    let by_content = |seen: &Seen| seen.by == ReplayBy::Content;
+    if is_noted && seen.as_ref().is_some_and(by_content) {
+        return Err(Denial::Replayed.into());
+    }
+    // What came before has done so already, and a webhook on trial changes nothing.
+    if let (Some(stamps), false, false) = (&context.policy.subjects, is_noted, context.is_shadow()) {
+        for subject in subjects.iter().flatten() {
+            services.facts.evict(stamps, subject, services.now)?;
+        }
+    }
+    if let Some(seen) = &seen
+        && (is_noted || !seen.note(services.facts.store())?)
+    {
+        if by_content(seen) {
+            return Err(Denial::Replayed.into());
+        }
+        delivery.mark_duplicate();
+    }
+    if !is_taken {
+        return Err(Acknowledgement::EventIgnored.into());
     }
     Ok(Passage::Permit(Permit::webhook(delivery.into_verified())))
 }

@@ -1,5 +1,6 @@
 //! The kinds of facts, and what differs between them.
 
+use crate::cache::shared::{SubjectSlot, Subjects};
 use crate::cache::{Cache, Lifetime};
 use crate::claims::TokenInfo;
 use crate::hash::FactKey;
@@ -31,6 +32,14 @@ pub(super) trait FactKind {
     fn counts(_value: &Self::Value, _started: Timestamp, _rules: &TokenRules, _now: Timestamp) -> bool {
         true
     }
+
+    /// Where it stands whether what is known about the subject is over. `value`: what a positive
+    /// answer holds. `asked`: of a question whose subject is known before its answer.
+    fn subject(
+        value: Option<&Self::Value>,
+        asked: Option<SubjectSlot>,
+        subjects: &Subjects,
+    ) -> Option<SubjectSlot>;
 
     /// Whether a positive answer beyond its lifetime may count.
     fn may_be_stale(_value: &Self::Value, _now: Timestamp) -> bool {
@@ -96,6 +105,14 @@ impl FactKind for TokenFact {
         is_recent && info.is_past(skew, started)
     }
 
+    fn subject(
+        info: Option<&TokenInfo>,
+        _asked: Option<SubjectSlot>,
+        subjects: &Subjects,
+    ) -> Option<SubjectSlot> {
+        info?.subject().ok().flatten().map(|subject| subjects.slot(&subject))
+    }
+
     fn may_be_stale(info: &TokenInfo, now: Timestamp) -> bool {
         !info.is_past(Duration::ZERO, now)
     }
@@ -135,6 +152,10 @@ impl FactKind for PermissionFact {
 
     fn unpack(_: &[u8]) -> Option<()> {
         Some(())
+    }
+
+    fn subject(_value: Option<&()>, asked: Option<SubjectSlot>, _subjects: &Subjects) -> Option<SubjectSlot> {
+        asked
     }
 
     fn payload((): &()) -> Option<&[u8]> {

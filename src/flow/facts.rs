@@ -1,11 +1,12 @@
 //! What is known: both cache levels, and what is made of what they hold.
 
+use super::evictions::Evictions;
 use super::fact_kind::Caches;
 pub(super) use super::fact_kind::{FactKind, PermissionFact, TokenFact};
 use super::header_cache::HeaderCache;
 use super::query::{ProviderQuery, Question};
 use super::store::{SharedStore, write};
-use crate::cache::shared::{NoReading, SharedKey, SharedYes};
+use crate::cache::shared::{NoReading, SharedKey, SharedYes, Subjects};
 use crate::cache::{Cache, Lifetime, Lookup};
 use crate::claims::TokenInfo;
 use crate::hash::{FactKey, Seed};
@@ -40,6 +41,7 @@ pub(super) struct Facts {
     caches: Caches,
     bounds: Bounds,
     header_cache: HeaderCache,
+    evictions: Evictions,
     /// Tokens that were active lately, as they are known here.
     recent: RecentTokens,
     /// The latest time that was heard of.
@@ -61,6 +63,7 @@ impl Facts {
             caches: Caches { tokens: Cache::new(0), permissions: Cache::new(0) },
             bounds: Bounds::default(),
             header_cache: HeaderCache::default(),
+            evictions: Evictions::default(),
             recent: RecentTokens::default(),
             latest: Timestamp::from_nanos(0),
         }
@@ -88,6 +91,36 @@ impl Facts {
         self.recent.knows(key)
     }
 
+    /// Learns whose facts are over by now.
+    pub(super) fn read_evictions(&mut self, subjects: &Subjects, now: Timestamp) {
+        self.evictions.read(subjects, &*self.store, now);
+    }
+
+    /// Ends what every worker knows about a subject.
+    ///
+    /// # Errors
+    /// Unusable where the workers could not be told.
+    pub(super) fn evict(
+        &mut self,
+        subjects: &Subjects,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<(), Unusable> {
+        self.evictions.write(subjects, subject, &*self.store, now)
+    }
+
+    /// Whether an answer that was asked for then is over, since an event has said so.
+    pub(super) fn is_over<K: FactKind>(
+        &self,
+        question: &Question,
+        value: Option<&K::Value>,
+        rules: &TokenRules,
+        started: Timestamp,
+    ) -> bool {
+        let slot = |subjects: &Subjects| K::subject(value, question.subject, subjects);
+        self.evictions.end(rules.subjects.as_deref(), started, slot)
+    }
+
     /// Notices a clock that has gone backwards: what is known from the future would come to life
     /// again.
     pub(super) fn observe_clock(&mut self, now: Timestamp) {
@@ -106,24 +139,30 @@ impl Facts {
         rules: &TokenRules,
         now: Timestamp,
     ) -> Option<(CachedFact<K::Value>, bool)> {
-        let cached = self.get_cached::<K>(query.key(), rules, now);
+        let cached = self.get_cached::<K>(query, rules, now);
         if cached.is_none() && self.load_shared::<K>(query, now) {
-            return self.get_cached::<K>(query.key(), rules, now);
+            return self.get_cached::<K>(query, rules, now);
         }
         cached
     }
 
     fn get_cached<K: FactKind>(
         &mut self,
-        key: FactKey,
+        query: &ProviderQuery<'_>,
         rules: &TokenRules,
         now: Timestamp,
     ) -> Option<(CachedFact<K::Value>, bool)> {
+        let key = query.key();
         let fact = |value, started| CachedFact { value, started, cache_key: Some(key), is_stale: false };
-        match K::cache(&mut self.caches).get(key, K::lifetime(rules), now)? {
-            Lookup::Negative => Some((fact(None, now), false)),
+        let Self { caches, evictions, .. } = self;
+        let is_over = |value: Option<&K::Value>, started| {
+            let slot = |subjects: &Subjects| K::subject(value, query.subject_slot(subjects), subjects);
+            evictions.end(rules.subjects.as_deref(), started, slot)
+        };
+        match K::cache(caches).get(key, K::lifetime(rules), now)? {
+            Lookup::Negative { started } => (!is_over(None, started)).then(|| (fact(None, now), false)),
             Lookup::Positive { value, started, needs_refresh } => {
-                let counts = K::counts(value, started, rules, now);
+                let counts = K::counts(value, started, rules, now) && !is_over(Some(value), started);
                 counts.then(|| (fact(Some(value.clone()), started), needs_refresh))
             }
         }
@@ -238,16 +277,23 @@ impl Facts {
         {
             self.keep::<K>(key, None, started, now);
         }
-        let cache = K::cache(&mut self.caches);
+        let Self { caches, evictions, .. } = self;
+        let cache = K::cache(caches);
         if rules.open_on_outage
             && matches!(refusal, Refusal::Outage(_))
             && let Some(no) = K::forbids_opening(cache.last_known(key), rules, now)
         {
             return Err(no);
         }
+        let is_over = |value: &K::Value, started| {
+            let slot = |subjects: &Subjects| K::subject(Some(value), question.subject, subjects);
+            evictions.end(rules.subjects.as_deref(), started, slot)
+        };
         match cache.stale(key, &lifetime, now) {
             Some((value, started))
-                if K::may_be_stale(value, now) && no.is_none_or(|no| no.admits(started)) =>
+                if K::may_be_stale(value, now)
+                    && no.is_none_or(|no| no.admits(started))
+                    && !is_over(value, started) =>
             {
                 let value = Some(value.clone());
                 Ok(CachedFact { value, started, cache_key: Some(key), is_stale: true })

@@ -11,6 +11,7 @@ mod counts;
 mod delivering;
 mod edits;
 mod engine;
+mod evictions;
 mod fact_kind;
 mod facts;
 pub(crate) mod gate;

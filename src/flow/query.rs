@@ -1,6 +1,6 @@
 //! Questions to the provider: what is asked, what identifies the answer, where it may be found.
 
-use crate::cache::shared::{Kind, SharedKey};
+use crate::cache::shared::{Kind, SharedKey, SubjectSlot, Subjects};
 use crate::hash::{FactKey, Fingerprint, Seed};
 use crate::http::Callout;
 use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
@@ -16,6 +16,8 @@ pub(super) struct ProviderQuery<'p> {
     seed: Seed,
     target: Target<'p>,
     trace: &'p [(&'static str, String)],
+    /// Where it stands whose facts are over.
+    subjects: Option<&'p Subjects>,
     shared_key: OnceCell<Option<SharedKey>>,
 }
 
@@ -28,6 +30,9 @@ pub(super) struct Question {
     pub(super) shared_key: Option<SharedKey>,
     /// Who is asked.
     pub(super) endpoint: Fingerprint,
+    /// Where it stands whether what is known about its subject is over: of a permission check,
+    /// where some webhook may say so.
+    pub(super) subject: Option<SubjectSlot>,
 }
 
 /// What is asked.
@@ -52,20 +57,26 @@ impl<'p> ProviderQuery<'p> {
     pub(super) fn token(rules: &'p TokenRules, token: &'p Token, seed: Seed) -> Self {
         match &rules.sessions {
             Some(endpoint) if token.reveal().starts_with(SESSION_PREFIX) => {
-                Self::new(Target::Session(endpoint, token), seed)
+                Self::new(Target::Session(endpoint, token), rules, seed)
             }
-            _ => Self::new(Target::Introspection(&rules.endpoint, token), seed),
+            _ => Self::new(Target::Introspection(&rules.endpoint, token), rules, seed),
         }
     }
 
     /// About a permission.
-    pub(super) fn permission(endpoint: &'p PermissionEndpoint, check: &'p Check, seed: Seed) -> Self {
-        Self::new(Target::Permission(endpoint, check), seed)
+    pub(super) fn permission(
+        rules: &'p TokenRules,
+        endpoint: &'p PermissionEndpoint,
+        check: &'p Check,
+        seed: Seed,
+    ) -> Self {
+        Self::new(Target::Permission(endpoint, check), rules, seed)
     }
 
-    fn new(target: Target<'p>, seed: Seed) -> Self {
+    fn new(target: Target<'p>, rules: &'p TokenRules, seed: Seed) -> Self {
         let key = target.with_parts(|endpoint, parts| endpoint.key(seed, parts));
-        Self { key, seed, target, trace: &[], shared_key: OnceCell::new() }
+        let subjects = rules.subjects.as_deref();
+        Self { key, seed, target, trace: &[], subjects, shared_key: OnceCell::new() }
     }
 
     /// With the headers of the request that it is for.
@@ -81,7 +92,16 @@ impl<'p> ProviderQuery<'p> {
 
     pub(super) fn question(&self) -> Question {
         let shared_key = self.shared_key().cloned();
-        Question { key: self.key, shared_key, endpoint: self.endpoint() }
+        let subject = self.subjects.and_then(|subjects| self.subject_slot(subjects));
+        Question { key: self.key, shared_key, endpoint: self.endpoint(), subject }
+    }
+
+    /// Where it stands whether what is known about a check's subject is over.
+    pub(super) fn subject_slot(&self, subjects: &Subjects) -> Option<SubjectSlot> {
+        match self.target {
+            Target::Permission(_, check) => Some(subjects.slot(check.subject_id())),
+            Target::Introspection(..) | Target::Session(..) => None,
+        }
     }
 
     pub(super) fn kind(&self) -> QueryKind {

@@ -2,9 +2,13 @@
 
 use super::RootId;
 use super::bodies::HookId;
+use super::evictions::EVERY;
+use super::timers::{Armed, Timer, Timers};
+use crate::cache::shared::Subjects;
 use crate::hash::TrustedKeyHasher;
 use crate::policy::{Bounds, Policy};
 use crate::probe::Probe;
+use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,6 +17,8 @@ use std::sync::Arc;
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Roots {
     policies: HashMap<RootId, Arc<Policy>, TrustedKeyHasher>,
+    /// When a root looks next whose facts are over.
+    evictions: HashMap<RootId, Armed, TrustedKeyHasher>,
     next_policy: u32,
 }
 
@@ -30,6 +36,22 @@ impl Roots {
 
     pub(super) fn remove(&mut self, root: RootId) {
         self.policies.remove(&root);
+    }
+
+    /// Where it stands whose facts are over, if some webhook of the root's says so. The root looks
+    /// there now, and again after a while.
+    pub(super) fn look_for_evictions(
+        &mut self,
+        root: RootId,
+        timers: &mut Timers,
+        now: Timestamp,
+    ) -> Option<Arc<Subjects>> {
+        if let Some(armed) = self.evictions.remove(&root) {
+            timers.clear(&armed);
+        }
+        let subjects = self.policies.get(&root)?.subjects.clone()?;
+        self.evictions.insert(root, timers.set(root, now.saturating_add(EVERY), Timer::Evictions));
+        Some(subjects)
     }
 
     /// Whether no root is configured.

@@ -15,6 +15,8 @@ pub(super) enum Timer {
     Decision(StreamId),
     /// A stream whose body does not come is measured.
     Measurement(StreamId),
+    /// This worker looks whose facts are over.
+    Evictions,
     /// An endpoint is probed, or what its probes have shown is judged.
     Health(Fingerprint),
 }

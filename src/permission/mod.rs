@@ -66,6 +66,12 @@ impl CheckTemplate {
 }
 
 impl Check {
+    /// The id of the subject, as a token's `sub` names it.
+    pub(crate) fn subject_id(&self) -> &str {
+        let id = self.subject.split_once(':').map_or(self.subject.as_str(), |(_, id)| id);
+        id.split('#').next().unwrap_or(id)
+    }
+
     /// The parts that identify the check.
     pub(crate) fn parts(&self) -> [&[u8]; 4] {
         [&self.namespace, &self.object, &self.relation, &self.subject].map(String::as_bytes)

@@ -119,15 +119,13 @@ impl Events {
         Hint { kind }
     }
 
-    /// Reads an event. `id`: what a signed header says. `more`: what else is to be found in the
-    /// body, in the order of the result.
-    pub(super) fn read(
-        &self,
-        hint: &Hint,
-        id: Option<&str>,
-        body: &[u8],
-        more: &[&Pointer],
-    ) -> Result<(Event, Vec<Found>), UnreadableEvent> {
+    /// What stands in the body at these pointers.
+    pub(super) fn find(&self, body: &[u8], pointers: &[&Pointer]) -> Result<Vec<Found>, UnreadableEvent> {
+        find(&self.document(body)?, pointers).map_err(|_| UnreadableEvent)
+    }
+
+    /// Reads an event. `id`: what a signed header says.
+    pub(super) fn read(&self, hint: &Hint, id: Option<&str>, body: &[u8]) -> Result<Event, UnreadableEvent> {
         let mut pointers: Vec<&Pointer> =
             self.kind.iter().chain(&self.id).filter_map(Place::pointer).collect();
         let kinds = self.kind.iter().filter(|place| place.pointer().is_some()).count();
@@ -136,13 +134,7 @@ impl Events {
         if self.challenge {
             pointers.extend(challenge.iter().flatten());
         }
-        let challenges = pointers.len().saturating_sub(kinds).saturating_sub(ids);
-        pointers.extend(more);
-        let mut found = Vec::new();
-        if !pointers.is_empty() {
-            let document = self.document(body)?;
-            found = find(&document, &pointers).map_err(|_| UnreadableEvent)?;
-        }
+        let found = if pointers.is_empty() { Vec::new() } else { self.find(body, &pointers)? };
         let mut found = found.into_iter();
         let mut event = Event::default();
         let head = hint.kind.as_ref().ok_or(UnreadableEvent)?.clone();
@@ -168,13 +160,12 @@ impl Events {
         if event.id.is_none() && self.needs_id {
             return Err(UnreadableEvent);
         }
-        let mut challenge = found.by_ref().take(challenges);
+        let mut challenge = found;
         if challenge.next() == Some(Found::Text("url_verification".to_owned())) {
             let text = challenge.next().unwrap_or_default();
             event.challenge = Some(visible(text, MAX_CHALLENGE)?.ok_or(UnreadableEvent)?);
         }
-        drop(challenge);
-        Ok((event, found.collect()))
+        Ok(event)
     }
 
     /// The JSON of a body. Which of the two it is, the signed bytes say, and no header that anybody
@@ -264,7 +255,7 @@ mod tests {
 
     fn read(events: &Events, headers: &[(&str, &str)], body: &str) -> Result<Event, UnreadableEvent> {
         let hint = events.hint(&head_of(headers, false));
-        events.read(&hint, None, body.as_bytes(), &[]).map(|(event, _)| event)
+        events.read(&hint, None, body.as_bytes())
     }
 
     fn event(kind: &str, is_kind_signed: bool, id: Option<&str>) -> Event {

@@ -9,6 +9,7 @@
 //! says is read only once its signature held.
 
 pub(crate) mod event;
+pub(crate) mod evict;
 pub(crate) mod format;
 pub(crate) mod json;
 pub(crate) mod key;
@@ -25,6 +26,7 @@ use crate::refusal::Denial;
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use event::{Event, Events, Hint, UnreadableEvent};
+use evict::Evict;
 use format::Piece;
 use mac::Mac;
 use replay::{Replay, ReplayBy, digest_of};
@@ -60,6 +62,8 @@ pub(crate) struct Webhook {
     pub events: Option<Events>,
     /// How a delivery is known again; `None`: it is not.
     pub replay: Option<Replay>,
+    /// Whose cached answers its events end; `None`: nobody's.
+    pub evict: Option<Evict>,
 }
 
 /// A delivery whose head is valid and whose body is being hashed.
@@ -128,7 +132,7 @@ impl Webhook {
 
     /// Whether the body has to be there once its signature held.
     pub(crate) fn reads_body(&self) -> bool {
-        self.events.as_ref().is_some_and(Events::reads_body)
+        self.evict.is_some() || self.events.as_ref().is_some_and(Events::reads_body)
     }
 }
 
@@ -179,10 +183,27 @@ impl Delivery {
     /// [`UnreadableEvent`] if it does not say what its webhook has to know.
     pub(crate) fn event(&mut self, webhook: &Webhook, body: &[u8]) -> Result<Event, UnreadableEvent> {
         let Some(events) = &webhook.events else { return Ok(Event::default()) };
-        let (event, _) = events.read(&self.hint, self.verified.id.as_deref(), body, &[])?;
+        let event = events.read(&self.hint, self.verified.id.as_deref(), body)?;
         self.verified.kind = event.kind.clone().filter(|_| event.is_kind_signed);
         self.verified.id.clone_from(&event.id);
         Ok(event)
+    }
+
+    /// Whose cached answers the event ends; `None` where it ends nobody's.
+    ///
+    /// # Errors
+    /// [`UnreadableEvent`] if a subject stands twice.
+    pub(crate) fn subjects(
+        &self,
+        webhook: &Webhook,
+        body: &[u8],
+    ) -> Result<Option<Vec<String>>, UnreadableEvent> {
+        let (Some(evict), Some(events)) = (&webhook.evict, &webhook.events) else { return Ok(None) };
+        let pointers = evict.pointers(self.verified.kind.as_deref());
+        if pointers.is_empty() {
+            return Ok(None);
+        }
+        events.find(body, &pointers).map(|found| Some(evict::subjects_of(found)))
     }
 
     /// What the delivery is known again by; `None` where it has no id, and is known by that.

@@ -23,6 +23,7 @@ fn webhook(format: Format, keys: &[&[u8]]) -> Webhook {
         signature_status: 401,
         events: None,
         replay: None,
+        evict: None,
     }
 }
 

@@ -9,10 +9,12 @@
 //! back: a fact's own age bounds what that brings.
 
 mod bucket;
+mod evicted;
 mod no;
 mod seen;
 mod yes;
 
+pub(crate) use evicted::{EMPTY, Generation, PAGES, Page, SubjectSlot, Subjects};
 pub(crate) use no::NoReading;
 pub(crate) use seen::SeenKey;
 pub(crate) use yes::SharedYes;
@@ -67,6 +69,10 @@ enum Place {
     No(Kind, u32),
     /// A bucket for what was seen.
     Seen(u32),
+    /// A page of subjects' stamps.
+    Page(u32),
+    /// How often pages were written.
+    Generation,
 }
 
 impl Place {
@@ -79,6 +85,8 @@ impl Place {
             Self::Yes(kind, number) => (b'y', byte(kind), number),
             Self::No(kind, number) => (b'n', byte(kind), number),
             Self::Seen(number) => (b's', 0, number),
+            Self::Page(number) => (b'e', b'p', number),
+            Self::Generation => (b'e', b'g', 0),
         };
         let [a, b, c, d] = number.to_le_bytes();
         [answer, kind, a, b, c, d]

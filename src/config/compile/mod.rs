@@ -14,6 +14,7 @@ use super::fields::provider as provider_fields;
 use super::raw::limits::Caches;
 use super::raw::{Document, Require};
 use crate::cache::Lifetime;
+use crate::cache::shared::Subjects;
 use crate::credential::Source;
 use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
 use crate::permission::PermissionEndpoint;
@@ -71,6 +72,7 @@ struct Shared {
     permissions: Option<(Template, Vec<(String, String)>)>,
     permission_endpoint: Option<Arc<PermissionEndpoint>>,
     webhooks: Vec<Arc<Webhook>>,
+    subjects: Option<Arc<Subjects>>,
     cache: Caches,
     has_sessions: bool,
     sessions: Option<Arc<SessionEndpoint>>,
@@ -108,6 +110,7 @@ impl Compiler<'_> {
             Some(Arc::new(SessionEndpoint::new(provider, sessions.path().to_owned())))
         });
         let webhooks = self.webhooks(&document.webhooks);
+        let subjects = self.subjects(&webhooks, default_endpoint.as_deref());
         let shared = Shared {
             introspection_path,
             default_endpoint,
@@ -120,6 +123,7 @@ impl Compiler<'_> {
             has_sessions: document.provider.as_ref().is_some_and(|p| p.sessions.is_some()),
             permission_endpoint,
             sessions,
+            subjects,
             webhooks,
             provider,
             sources,
@@ -145,6 +149,7 @@ impl Compiler<'_> {
             credential_queries: headers::credential_queries(&document),
             probes,
             webhooks: shared.webhooks,
+            subjects: shared.subjects,
             identity_headers,
             owned: std::mem::take(&mut self.owned),
             refused_token_prefixes: document.refused_token_prefixes.unwrap_or_else(|| {
@@ -158,6 +163,24 @@ impl Compiler<'_> {
             shadow: fields::MODE.of(document.shadow),
             record_allowed: fields::FILTER_STATE.of(document.record_allowed),
         })
+    }
+
+    /// Where it stands whose facts are over, if some webhook says so.
+    fn subjects(
+        &mut self,
+        webhooks: &[Arc<Webhook>],
+        endpoint: Option<&IntrospectionEndpoint>,
+    ) -> Option<Arc<Subjects>> {
+        let evicting = webhooks.iter().find(|webhook| webhook.evict.is_some())?;
+        let subjects = endpoint.and_then(|endpoint| endpoint.endpoint.subjects());
+        if subjects.is_none() && !self.problems.has("provider.introspection.credentials") {
+            self.problems.push(
+                format!("webhooks.{}.evict", evicting.name),
+                "no secret of `provider.introspection`",
+                "one: with it the workers tell each other whose answers are over",
+            );
+        }
+        subjects.map(Arc::new)
     }
 
     /// A probe for each endpoint that some route may call.

@@ -201,6 +201,7 @@ impl Compiler<'_> {
             permissions,
             inputs,
             open_on_outage: self.opens_on_outage(raw, shared),
+            subjects: shared.subjects.clone(),
         })
     }
 
@@ -298,6 +299,7 @@ impl Compiler<'_> {
                     permissions: None,
                     inputs: shared.identity_values.clone(),
                     open_on_outage: false,
+                    subjects: shared.subjects.clone(),
                 }))
             }
         };

@@ -2,6 +2,7 @@
 
 mod custom;
 mod events;
+mod evict;
 mod replay;
 
 use super::Compiler;
@@ -36,6 +37,7 @@ impl Compiler<'_> {
                 let tolerance = is_formed.then(|| fields::TOLERANCE.of(raw.tolerance));
                 self.replay(replay, (&raw.name, &secrets), (&format, tolerance), &mut events)
             });
+            let evict = self.evict(raw, &format, &mut events);
             let max_body_bytes = fields::MAX_BODY_BYTES.of(raw.max_body_bytes);
             let signature_status = fields::SIGNATURE_STATUS.of(raw.signature_status);
             webhooks.push(Arc::new(Webhook {
@@ -50,6 +52,7 @@ impl Compiler<'_> {
                 signature_status: u16::try_from(signature_status).unwrap_or(401),
                 events,
                 replay,
+                evict,
                 format,
             }));
         }

@@ -2,8 +2,8 @@
 
 use super::document::HeaderScheme;
 use super::{
-    Choice, Field, Flag, Number, ObjectMap, ObjectOrOff, Objects, OneOrMore, Optional, Or, Required,
-    RequiredLater, Secret, Secrets, Span, Text, TextMap, Texts, TextsMap,
+    Choice, Field, Flag, FlagOrTextsMap, Number, ObjectMap, ObjectOrOff, Objects, OneOrMore, Optional, Or,
+    Required, RequiredLater, Secret, Secrets, Span, Text, TextMap, Texts, TextsMap,
 };
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub enum Type {
     TextMap,
     /// An object whose names are the user's, each with a string or a list of them.
     TextsMap,
+    /// `true`, `false`, or such an object.
+    FlagOrTextsMap,
     /// An environment variable or a string.
     Secret,
     /// A list of secrets.
@@ -228,6 +230,18 @@ impl Plain for TextMap {
 impl Plain for TextsMap {
     fn describe(&self) -> Type {
         Type::TextsMap
+    }
+}
+
+impl Plain for FlagOrTextsMap {
+    fn describe(&self) -> Type {
+        Type::FlagOrTextsMap
+    }
+}
+
+impl Writes<bool> for FlagOrTextsMap {
+    fn json(&self, value: bool) -> String {
+        value.to_string()
     }
 }
 

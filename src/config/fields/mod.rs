@@ -102,6 +102,10 @@ pub(crate) struct TextMap;
 #[derive(Clone, Copy)]
 pub(crate) struct TextsMap;
 
+/// `true`, `false`, or an object whose names are the user's, each with a string or a list of them.
+#[derive(Clone, Copy)]
+pub(crate) struct FlagOrTextsMap;
+
 /// An environment variable, or a string for trials.
 #[derive(Clone, Copy)]
 pub(crate) struct Secret;

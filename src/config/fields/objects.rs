@@ -179,8 +179,8 @@ fn rate() -> Object {
 
 fn webhook() -> Object {
     use webhook::{
-        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, CUSTOM, EVENTS, FORMAT, MAX_BODY_BYTES, MODE, REPLAY,
-        SECRETS, SIGNATURE_STATUS, TOLERANCE, TRUST_SOURCE_ADDRESS,
+        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, CUSTOM, EVENTS, EVICT, FORMAT, MAX_BODY_BYTES, MODE,
+        REPLAY, SECRETS, SIGNATURE_STATUS, TOLERANCE, TRUST_SOURCE_ADDRESS,
     };
     table(
         "webhook",
@@ -194,6 +194,7 @@ fn webhook() -> Object {
             field(&SIGNATURE_STATUS),
             holding(&EVENTS, events()),
             holding(&REPLAY, replay()),
+            field(&EVICT),
             field(&MAX_BODY_BYTES),
             field(&BODY_TIMEOUT),
             field(&TRUST_SOURCE_ADDRESS),

@@ -97,6 +97,7 @@ fn value(kind: &Type) -> String {
         Type::OneOrMore => "string or list of strings".to_owned(),
         Type::TextMap => "object of strings".to_owned(),
         Type::TextsMap => "object of strings or lists of them".to_owned(),
+        Type::FlagOrTextsMap => "`true`, `false`, or an object of strings or lists of them".to_owned(),
         Type::Secret => "secret".to_owned(),
         Type::Secrets => "list of secrets".to_owned(),
         Type::Object(_) => "object".to_owned(),

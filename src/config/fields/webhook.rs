@@ -1,6 +1,9 @@
 //! A webhook.
 
-use super::{Choice, Field, Flag, MODES, Number, Object, Optional, Or, Required, Secrets, Span, ms, secs};
+use super::{
+    Choice, Field, Flag, FlagOrTextsMap, MODES, Number, Object, Optional, Or, Required, Secrets, Span, ms,
+    secs,
+};
 use crate::webhook::format::{Format, KNOWN};
 use std::time::Duration;
 
@@ -87,8 +90,13 @@ pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
     "the nearest word counts: webhook, route, document",
 );
 
-/// Fields that are not implemented yet.
-pub(crate) const NOT_BUILT: &[&str] = &["evict"];
+pub(crate) const EVICT: Field<FlagOrTextsMap, Or<bool>> = Field::new(
+    "evict",
+    FlagOrTextsMap,
+    Or(false),
+    "[whose cached answers its events end](webhooks.md#events-that-revoke): `true` for the table there, or type → \
+     pointers to the subjects. Needs `replay`",
+);
 
 /// `custom`.
 pub(crate) mod custom {

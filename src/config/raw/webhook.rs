@@ -2,7 +2,7 @@
 
 use super::provider::{SecretSource, secret_source};
 use crate::config::fields::webhook::{self as fields, custom, events, replay};
-use crate::config::reader::Section;
+use crate::config::reader::{Section, TextsByName};
 use crate::webhook::format::{Encoding, Format};
 use crate::webhook::key::KeyEncoding;
 use crate::webhook::mac::Algorithm;
@@ -23,6 +23,8 @@ pub(in crate::config) struct Webhook {
     pub(in crate::config) signature_status: Option<u32>,
     pub(in crate::config) events: Option<Events>,
     pub(in crate::config) replay: Option<Replay>,
+    /// Rules by type, or `Err` for a flag.
+    pub(in crate::config) evict: Option<Result<TextsByName, bool>>,
     pub(in crate::config) max_body_bytes: Option<u32>,
     pub(in crate::config) body_timeout: Option<Duration>,
     pub(in crate::config) trust_source_address: Option<bool>,
@@ -76,12 +78,12 @@ pub(super) fn webhook(name: String, mut section: Section<'_>) -> Webhook {
         signature_status: section.number(&fields::SIGNATURE_STATUS),
         events: section.section(&fields::EVENTS).map(events),
         replay: section.section(&fields::REPLAY).map(replay),
+        evict: section.flag_or_texts_map(&fields::EVICT),
         max_body_bytes: section.number(&fields::MAX_BODY_BYTES),
         body_timeout: section.duration(&fields::BODY_TIMEOUT),
         trust_source_address: section.flag(&fields::TRUST_SOURCE_ADDRESS),
         shadow: section.choice(&fields::MODE),
     };
-    section.not_built(fields::NOT_BUILT);
     section.finish();
     webhook
 }

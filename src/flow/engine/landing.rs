@@ -142,7 +142,9 @@ impl Engine {
             let WaitReason::Check(check) = waiter.reason else { continue };
             let answer = answer.clone();
             self.step(waiter.stream, now, |request, services| match request {
-                Request::Checking(state) => state.resume(check, &flight.question, answer, services),
+                Request::Checking(state) => {
+                    state.resume(check, &flight.question, answer, flight.started, services)
+                }
                 other => Next::Wait(other),
             });
         }

@@ -73,10 +73,17 @@ impl Engine {
 
     fn reconfigured(&mut self, root: RootId, now: Timestamp) {
         self.facts.resize(self.roots.bounds());
+        self.look_for_evictions(root, now);
         self.calls.reconfigured(root);
         let Self { health, timers, outputs, .. } = self;
         health.configure(root, &self.roots.probes(root), &mut Sending { timers, outputs }, now);
         self.requests.bodies_mut().reserve(&self.roots.webhooks());
+    }
+
+    fn look_for_evictions(&mut self, root: RootId, now: Timestamp) {
+        if let Some(subjects) = self.roots.look_for_evictions(root, &mut self.timers, now) {
+            self.facts.read_evictions(&subjects, now);
+        }
     }
 
     /// A request's head.
@@ -195,6 +202,7 @@ impl Engine {
                 Timer::Decision(stream) => {
                     self.step(stream, now, |request, services| request.time_out(services));
                 }
+                Timer::Evictions => self.look_for_evictions(root, now),
                 Timer::Health(endpoint) => {
                     let Self { calls, health, timers, outputs, .. } = self;
                     let is_hopeful = calls.is_hopeful(endpoint, health);

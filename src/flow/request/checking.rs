@@ -11,6 +11,7 @@ use crate::flow::services::{Resolution, Services};
 use crate::introspect::Identity;
 use crate::permission::{Check, CheckIndex, Checks};
 use crate::refusal::Refusal;
+use crate::time::Timestamp;
 use crate::verdict::Permit;
 use std::sync::Arc;
 
@@ -50,9 +51,18 @@ impl Checking {
         check: CheckIndex,
         question: &Question,
         answer: Result<bool, Refusal>,
+        started: Timestamp,
         services: &mut Services<'_>,
     ) -> Next {
-        self.note(check, question, answer, services);
+        let is_late = answer.is_ok() && self.bearer.began > started;
+        if is_late && services.facts.is_over::<PermissionFact>(question, None, &self.bearer.rules, started) {
+            // Others had asked before it came, and before an event that it has to heed.
+            if let Err(refusal) = self.ask_again(check, services) {
+                return self.bearer.refuse(refusal);
+            }
+        } else {
+            self.note(check, question, answer, services);
+        }
         self.next(services)
     }
 
@@ -87,7 +97,7 @@ impl Checking {
         let (seed, trace) = (services.facts.seed(), self.bearer.context.trace.clone());
         let mut unknown = Vec::new();
         for (index, check) in indices.zip(all.iter().chain(any)) {
-            let query = ProviderQuery::permission(&permissions.endpoint, check, seed).traced(&trace);
+            let query = ProviderQuery::permission(&rules, &permissions.endpoint, check, seed).traced(&trace);
             match services.known::<PermissionFact>(&query, &rules, &rates) {
                 Some(fact) => drop(self.checks.note(index, Ok(fact.value.is_some()))),
                 None => unknown.push((index, query)),
@@ -97,18 +107,41 @@ impl Checking {
             return;
         }
         for (index, query) in unknown {
-            match services.ask::<PermissionFact>(&query, &rules, &rates, WaitReason::Check(index)) {
-                Resolution::Asked { .. } => self.open.push((index, query.question())),
-                Resolution::Known(fact) => {
-                    let is_first = self.checks.note(index, Ok(fact.value.is_some()));
-                    self.bearer.context.is_stale |= is_first && fact.is_stale;
-                }
-                Resolution::Unavailable(refusal) => {
-                    self.failed.push(query.question());
-                    let _ = self.checks.note(index, Err(refusal));
-                }
+            self.ask_one(index, &query, services);
+        }
+    }
+
+    fn ask_one(&mut self, index: CheckIndex, query: &ProviderQuery<'_>, services: &mut Services<'_>) {
+        let rules = Arc::clone(&self.bearer.rules);
+        let rates = self.bearer.context.policy.rates;
+        match services.ask::<PermissionFact>(query, &rules, &rates, WaitReason::Check(index)) {
+            Resolution::Asked { .. } => self.open.push((index, query.question())),
+            Resolution::Known(fact) => {
+                let is_first = self.checks.note(index, Ok(fact.value.is_some()));
+                self.bearer.context.is_stale |= is_first && fact.is_stale;
+            }
+            Resolution::Unavailable(refusal) => {
+                self.failed.push(query.question());
+                let _ = self.checks.note(index, Err(refusal));
             }
         }
+    }
+
+    /// Asks once more for one permission, whose answer is over.
+    fn ask_again(&mut self, index: CheckIndex, services: &mut Services<'_>) -> Result<(), Refusal> {
+        let rules = Arc::clone(&self.bearer.rules);
+        let Some(permissions) = &rules.permissions else { return Ok(()) };
+        let template = match index {
+            CheckIndex::All(nth) => permissions.all.get(nth),
+            CheckIndex::Any(nth) => permissions.any.get(nth),
+        };
+        let Some(template) = template else { return Ok(()) };
+        let check = template.resolve(&self.bearer.inputs, &self.identity)?;
+        let (seed, trace) = (services.facts.seed(), self.bearer.context.trace.clone());
+        let query = ProviderQuery::permission(&rules, &permissions.endpoint, &check, seed).traced(&trace);
+        self.open.retain(|(open, _)| *open != index);
+        self.ask_one(index, &query, services);
+        Ok(())
     }
 
     /// Notes an answer, or what an outage leaves of one.

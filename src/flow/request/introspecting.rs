@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub(in crate::flow) struct Introspecting {
     bearer: Bearer,
     question: Question,
+    /// Only where an event may say that the answer is over before it comes.
+    token: Option<Token>,
 }
 
 impl Introspecting {
@@ -30,7 +32,8 @@ impl Introspecting {
             Resolution::Known(fact) => Checking::start(bearer, fact, services),
             Resolution::Asked { is_new } => {
                 bearer.is_new = is_new;
-                Next::Wait(Request::Introspecting(Self { bearer, question: query.question() }))
+                let token = rules.subjects.as_ref().map(|_| token.clone());
+                Next::Wait(Request::Introspecting(Self { bearer, question: query.question(), token }))
             }
             Resolution::Unavailable(refusal) => {
                 bearer.fail(refusal, query.endpoint(), Unanswered::Token(query.question()), services)
@@ -44,8 +47,20 @@ impl Introspecting {
         answer: Result<CachedFact<TokenInfo>, Refusal>,
         services: &mut Services<'_>,
     ) -> Next {
-        let Self { bearer, question } = self;
+        let Self { bearer, question, token } = self;
         let now = services.now;
+        if let (Ok(fact), Some(token)) = (&answer, &token)
+            && bearer.began > fact.started
+            && services.facts.is_over::<TokenFact>(
+                &question,
+                fact.value.as_ref(),
+                &bearer.rules,
+                fact.started,
+            )
+        {
+            // Others had asked before it came, and before an event that it has to heed.
+            return Self::start(bearer, token, services);
+        }
         let fact = answer
             .or_else(|refusal| services.facts.or_stale::<TokenFact>(&question, &bearer.rules, refusal, now));
         match fact {

@@ -67,6 +67,8 @@ pub(super) struct Bearer {
     pub(super) context: RequestContext,
     pub(super) rules: Arc<TokenRules>,
     pub(super) inputs: Inputs,
+    /// When it came.
+    pub(super) began: Timestamp,
     /// When it is decided at the latest.
     pub(super) deadline: Timestamp,
     /// Whether its token was not seen active lately, as far as is known.
@@ -184,7 +186,7 @@ impl Bearer {
         now: Timestamp,
     ) -> Self {
         let deadline = now.saturating_add(longest(&rules));
-        Self { context, rules, inputs, deadline, is_new: true }
+        Self { context, rules, inputs, began: now, deadline, is_new: true }
     }
 
     /// When it is decided at the latest, also where the clock was set back since it began.

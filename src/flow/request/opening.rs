@@ -93,7 +93,8 @@ impl Opening {
                 Ok(check) => check,
                 Err(refusal) => return Some(refusal),
             };
-            let query = ProviderQuery::permission(&permissions.endpoint, &check, services.facts.seed());
+            let query =
+                ProviderQuery::permission(rules, &permissions.endpoint, &check, services.facts.seed());
             let outage = Refusal::Outage(self.outage);
             let _ = match services.facts.or_stale::<PermissionFact>(&query.question(), rules, outage, now) {
                 Ok(fact) => checks.note(index, Ok(fact.value.is_some())),

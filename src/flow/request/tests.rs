@@ -225,19 +225,19 @@ fn checks_wait_until_their_answers_are_decisive() {
     let mut rooms = Rooms::new(Limits::default());
     let key = crate::hash::FactKey::of(Seed([0; 16]), []);
     let endpoint = Fingerprint::of(&[]);
-    let question = &Question { key, shared_key: None, endpoint };
+    let question = &Question { key, shared_key: None, endpoint, subject: None };
     let first = checking("/check", &mut rooms);
     assert_eq!(rooms.asked(), 3, "the token and both permissions");
     let Next::Wait(Request::Checking(second)) =
-        first.clone().resume(All(0), question, Ok(true), &mut rooms.services())
+        first.clone().resume(All(0), question, Ok(true), NOW, &mut rooms.services())
     else {
         panic!("waits for the other")
     };
-    let granted = second.clone().resume(All(1), question, Ok(true), &mut rooms.services());
+    let granted = second.clone().resume(All(1), question, Ok(true), NOW, &mut rooms.services());
     assert_eq!(decided(granted), Ok("permit"));
-    let denied = second.resume(All(1), question, Ok(false), &mut rooms.services());
+    let denied = second.resume(All(1), question, Ok(false), NOW, &mut rooms.services());
     assert_eq!(decided(denied), Err(Denial::PermissionDenied.into()));
-    let denied = first.resume(All(1), question, Ok(false), &mut rooms.services());
+    let denied = first.resume(All(1), question, Ok(false), NOW, &mut rooms.services());
     assert_eq!(decided(denied), Err(Denial::PermissionDenied.into()), "without the other answer");
 }
 

@@ -66,6 +66,8 @@ struct World<'c> {
     lose_callouts: bool,
     /// Whether a callout went to a cluster that has no host.
     refuses_callouts: bool,
+    /// Whether some webhook ends what is known.
+    evicts: bool,
     queue: BTreeMap<(Timestamp, u64), HostEvent>,
     host_events: u64,
     in_force: Option<Value>,
@@ -175,6 +177,7 @@ impl<'c> World<'c> {
             provider_down: false,
             lose_callouts: false,
             refuses_callouts: false,
+            evicts: false,
             queue: BTreeMap::new(),
             host_events: 0,
             in_force: None,
@@ -287,6 +290,9 @@ impl<'c> World<'c> {
             self.problem(format!("the warnings do not name {expected:?}: {warnings:?}"));
         }
         self.no_secret("the warnings", &warnings);
+        let hooks = document.value.as_ref().and_then(|value| value.pointer("/webhooks")?.as_object());
+        let evicts = |hook: &Value| hook.get("evict").is_some_and(|evict| *evict != Value::Bool(false));
+        self.evicts |= hooks.is_some_and(|hooks| hooks.values().any(evicts));
         let pointer = document.value.as_ref().and_then(|value| value.pointer("/provider/cluster"));
         let cluster = pointer.and_then(Value::as_str).map(str::to_owned);
         let mut first = Some(first);
@@ -422,12 +428,14 @@ impl<'c> World<'c> {
         // A provider that is away is probed until it is back.
         self.provider_down = false;
         self.provider.clear();
-        // An endpoint without a host is probed for ever.
-        let is_probed_for_ever = |world: &Self| {
-            world.refuses_callouts && world.workers.iter().all(|worker| worker.engine.waiting() == 0)
+        // An endpoint without a host is probed for ever, and a worker looks for ever whether an event
+        // has ended what it knows.
+        let may_tick_for_ever = |world: &Self| {
+            (world.refuses_callouts || world.evicts)
+                && world.workers.iter().all(|worker| worker.engine.waiting() == 0)
         };
         self.run_on(|world| {
-            world.queue.is_empty() && (world.next_tick().is_none() || is_probed_for_ever(world))
+            world.queue.is_empty() && (world.next_tick().is_none() || may_tick_for_ever(world))
         })
     }
 
