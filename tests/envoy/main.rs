@@ -9,6 +9,7 @@
 )]
 
 mod guide;
+mod hooks;
 mod host;
 mod provider;
 mod shipped;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     let fleet = Fleet::default();
     let trials = [
         guide::trials(&fleet),
+        hooks::trials(&fleet),
         host::trials(&fleet),
         provider::trials(&fleet),
         shipped::trials(&fleet),
