@@ -1,5 +1,7 @@
 //! The subcommands of the command line.
 
+mod sign;
+
 use avnology_gate::config::{self, ClusterNeeds};
 use clap::{Parser, Subcommand};
 use std::io::{Read, Write};
@@ -30,11 +32,15 @@ enum Verb {
         #[arg(long, value_name = "N")]
         workers: Option<u32>,
     },
+    Sign(sign::Arguments),
 }
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
-    let Verb::Check { file, env, workers } = Arguments::parse().verb;
+    let (file, env, workers) = match Arguments::parse().verb {
+        Verb::Check { file, env, workers } => (file, env, workers),
+        Verb::Sign(arguments) => return sign::main(&arguments),
+    };
     let mut document = Vec::new();
     let read = if file.as_os_str() == "-" {
         std::io::stdin().read_to_end(&mut document).map(drop)

@@ -240,6 +240,12 @@ impl Format {
         self.content.contains(&Piece::Timestamp)
     }
 
+    /// Whether an id is signed.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn signs_id(&self) -> bool {
+        self.content.contains(&Piece::Id)
+    }
+
     /// Whether the signature covers this header's value.
     pub(crate) fn signs_header(&self, name: &str) -> bool {
         let is_named = |header: &Option<Text>| header.as_ref().is_some_and(|header| header == name);

@@ -12,7 +12,7 @@ pub(crate) mod format;
 pub(crate) mod json;
 pub(crate) mod key;
 pub(crate) mod mac;
-#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 pub(crate) mod sign;
 mod signature;
 
