@@ -11,10 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use harness::client::{Ask, Version};
 use harness::control::Upstream;
 use harness::corpus::WEBHOOK_SECRET;
+use harness::demo::Demo;
 use harness::envoy::{Envoy, Refused};
 use harness::scene::Scene;
 use harness::{sample, standin, upstream};
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
     let is_left_out = !python().is_file();
     vec![
         trial(fleet, "hooks/a_verified_type_chooses_the_service", 1, routed_by_type),
+        Trial::test("hooks/the_two_minutes_of_the_page", || two_minutes().map_err(Failed::from)),
         trial(fleet, "hooks/what_the_senders_libraries_sign_passes", 1, senders_sign)
             .with_ignored_flag(is_left_out),
         trial(fleet, "hooks/the_senders_libraries_take_what_sign_prints", 1, senders_verify)
@@ -247,5 +249,45 @@ fn routed_by_type(envoy: &Arc<Envoy>) -> Outcome {
     put(&scene, &policy, "in-shadow")?;
     let seen = reached(&evil(delivery(deleted, false)))?;
     ensure!(seen == (200, vec![0, 0, 1]), "in shadow: {seen:?}");
+    Ok(())
+}
+
+/// The commands of docs/webhooks.md have the statuses that stand before them.
+fn two_minutes() -> Outcome {
+    let page = sample::root().join("docs/webhooks.md");
+    let page = std::fs::read_to_string(page).map_err(|error| error.to_string())?;
+    let (_, section) = page.split_once("## In two minutes\n").ok_or("the page has no such section")?;
+    let block = |language: &str| {
+        let (_, rest) = section.split_once(&format!("```{language}\n"))?;
+        rest.split_once("```").map(|(block, _)| block)
+    };
+    let (policy, console) = block("json").zip(block("console")).ok_or("the section lacks a block")?;
+    let demo = Demo::start(0, false, Some(policy.as_bytes().to_vec()))?;
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("two-minutes");
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(folder.join("hooks.json"), policy))
+        .map_err(|error| error.to_string())?;
+    let mut shown = Vec::new();
+    let mut expected = None;
+    for line in console.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            expected = comment.get(..3);
+        }
+        let Some(command) = line.strip_prefix("$ ") else { continue };
+        // An alias is a shell's own; here each command has one.
+        let command = command
+            .replace("gate sign", concat!(env!("CARGO_BIN_EXE_avnology-gate"), " sign"))
+            .replace("127.0.0.1:10000", &demo.gate.to_string());
+        let mut shell = Command::new("sh");
+        let output =
+            shell.arg("-c").arg(&command).current_dir(&folder).output().map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let Some(status) = expected.take() else { continue };
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{command}: {text}{said}");
+        shown.push((status, text.contains("x-avnology-webhook-type")));
+    }
+    let wanted = [("200", true), ("200", false), ("401", false), ("401", false), ("202", false)];
+    ensure!(shown == wanted, "{shown:?}");
     Ok(())
 }
