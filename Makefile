@@ -1,6 +1,6 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn images compose-up compose-test compose-down chaos \
+.PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn senders images compose-up compose-test compose-down chaos \
 	size instructions valgrind bench check clean
 
 CARGO ?= cargo
@@ -50,19 +50,21 @@ announce:
 demo: setup build ## the same, but sends the requests itself, shows the answers and stops
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
 
-test: setup gunicorn lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
+test: setup gunicorn senders lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test --workspace --test architecture --test cases --test coverage --test differential --test docs --test replay
+	$(CARGO) test --workspace --test architecture --test cases --test coverage --test differential --test docs --test replay --test sign
 	$(CARGO) test --workspace --test envoy
 	$(CARGO) test --workspace --test attack -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.
 	@if tools/compose --available; then $(MAKE) --no-print-directory compose-test FILTER=--quiet; \
 	else echo "make test: the containers are SKIPPED; everything else has passed"; fi
 	@$(LEFT_OUT)
+	@$(SENDERS_LEFT_OUT)
 
-# The last line, where gunicorn could not be installed.
+# The last lines, where something could not be installed.
 LEFT_OUT = test -f .gunicorn/version || echo "the framework behind the gate is LEFT OUT: gunicorn could not be installed"
+SENDERS_LEFT_OUT = test -f .senders/requirements.txt || echo "the senders' own libraries are LEFT OUT: they could not be installed"
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
@@ -73,8 +75,9 @@ lint: targets ## formatting, clippy on both targets, documentation
 	@# The stand-in and the example service are put into containers as static binaries.
 	$(CARGO) check --quiet --target x86_64-unknown-linux-musl --package avnology-standin --package avnology-upstream
 
-e2e: setup build ## the real-Envoy tests alone; FILTER=text picks some
+e2e: setup senders build ## the real-Envoy tests alone; FILTER=text picks some
 	$(CARGO) test --workspace --test envoy -- $(FILTER)
+	@$(SENDERS_LEFT_OUT)
 
 attack: setup gunicorn build ## the attack suite at its full size: every row also byte by byte, floods; FILTER=text picks some
 	ATTACK_WHOLE=1 $(CARGO) test --workspace --test attack -- --quiet $(FILTER)
@@ -88,6 +91,9 @@ $(CARGO_FUZZ)/bin/cargo-fuzz:
 
 gunicorn:
 	@tools/gunicorn $(GUNICORN_VERSION)
+
+senders:
+	@tools/senders
 
 images: targets ## the container images; without a registry, of what this machine has
 	@tools/compose --available

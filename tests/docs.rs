@@ -39,6 +39,14 @@ fn the_configuration_in_the_readme_holds_without_a_warning() {
 }
 
 #[test]
+fn the_page_on_webhooks_shows_the_routes_of_the_example() {
+    let example = read("envoy/webhook-routes.yaml");
+    let routes =
+        example.split_once("routes:").map(|(_, rest)| format!("```yaml\nroutes:{rest}```\n")).unwrap();
+    assert!(read("docs/webhooks.md").contains(&routes), "docs/webhooks.md shows other routes than {routes}");
+}
+
+#[test]
 fn every_reason_is_documented_with_its_status_and_error() {
     let documented = read("docs/decisions.md");
     for reason in Reason::ALL {

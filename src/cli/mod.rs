@@ -1,6 +1,7 @@
 //! The subcommands of the command line.
 
 mod envoy;
+mod sign;
 
 use avnology_gate::config::{self, ClusterNeeds};
 use clap::{Parser, Subcommand};
@@ -35,11 +36,15 @@ enum Verb {
         #[arg(long, value_name = "N")]
         workers: Option<u32>,
     },
+    Sign(sign::Arguments),
 }
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
-    let Verb::Check { files, env, workers } = Arguments::parse().verb;
+    let (files, env, workers) = match Arguments::parse().verb {
+        Verb::Check { files, env, workers } => (files, env, workers),
+        Verb::Sign(arguments) => return sign::main(&arguments),
+    };
     let mut texts = Vec::new();
     for file in files {
         match read(&file) {

@@ -7,6 +7,8 @@ pub mod fields;
 mod json;
 mod raw;
 mod reader;
+#[cfg(not(target_family = "wasm"))]
+pub mod signing;
 mod warn;
 
 pub use compile::Env;

@@ -63,7 +63,7 @@ impl Mac {
     }
 
     /// The tag, for whoever signs.
-    #[cfg(test)]
+    #[cfg(not(target_family = "wasm"))]
     pub(super) fn tag(self) -> Vec<u8> {
         match self {
             Self::Sha1(mac) => mac.finalize().into_bytes().to_vec(),

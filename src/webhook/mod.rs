@@ -15,7 +15,7 @@ pub(crate) mod json;
 pub(crate) mod key;
 pub(crate) mod mac;
 pub(crate) mod replay;
-#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 pub(crate) mod sign;
 mod signature;
 

@@ -81,7 +81,7 @@ impl Encoding {
     }
 
     /// The text of these bytes, for whoever signs.
-    #[cfg(test)]
+    #[cfg(not(target_family = "wasm"))]
     pub(super) fn encode(self, bytes: &[u8]) -> String {
         match self {
             Self::Hex => base16ct::lower::encode_string(bytes),
@@ -116,7 +116,7 @@ fn plain_digits(text: &[u8]) -> Option<String> {
 }
 
 /// An id without the byte that ends it in what is signed.
-fn plain_id(text: &[u8], end: Option<u8>) -> Option<String> {
+pub(super) fn plain_id(text: &[u8], end: Option<u8>) -> Option<String> {
     let is_plain = (1..=MAX_ID).contains(&text.len())
         && text.iter().all(|b| (b'!'..=b'~').contains(b) && Some(*b) != end);
     is_plain.then(|| String::from_utf8(text.to_vec()).ok())?

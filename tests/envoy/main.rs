@@ -9,6 +9,7 @@
 )]
 
 mod guide;
+mod hooks;
 mod host;
 mod protects;
 mod provider;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     let fleet = Fleet::default();
     let trials = [
         guide::trials(&fleet),
+        hooks::trials(&fleet),
         host::trials(&fleet),
         provider::trials(&fleet),
         provider_tls::trials(&fleet),

@@ -13,9 +13,11 @@ use serde_json::Value;
 use standin::{Rule, Seed};
 
 mod check;
+mod sign;
 mod wire;
 
 pub use check::{Observation, UpstreamSaw, folded, is_override, is_owned, sent_secrets};
+pub use sign::{Sign, When};
 pub use wire::{Outgoing, sha256, unescape};
 
 /// The secrets that every gate under test finds in its environment, whichever driver runs it.
@@ -295,67 +297,6 @@ pub struct Repeated {
     /// The text after.
     #[serde(default)]
     pub after: String,
-}
-
-/// How to sign a webhook's body.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sign {
-    /// The secret; [`WEBHOOK_SECRET`] unless set.
-    pub secret: Option<String>,
-    /// When it was sent; now unless set.
-    pub timestamp: When,
-    /// Over the body alone.
-    pub body_only: bool,
-    /// Over this instead of the body.
-    pub over: Option<Text>,
-    /// The headers to add, with `{timestamp}`, `{hex}`, `{HEX}` and `{base64}`; Avnology's two
-    /// unless set.
-    pub headers: Option<Vec<(String, String)>>,
-}
-
-/// A webhook's timestamp.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum When {
-    /// Seconds from now.
-    Relative(i64),
-    /// Unix seconds.
-    Absolute(Absolute),
-    /// Seconds from when the case began.
-    SinceBegin(SinceBegin),
-    /// Any text, with `{now}` for the Unix seconds; it is what is signed.
-    Written(WrittenTime),
-}
-
-/// Unix seconds.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Absolute {
-    /// Unix seconds.
-    pub absolute: u64,
-}
-
-/// Seconds from when the case began: the same time in each of its steps.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SinceBegin {
-    /// Seconds, before it if negative.
-    pub since_begin: i64,
-}
-
-/// Any text as a timestamp.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WrittenTime {
-    /// The text, with `{now}` for the Unix seconds.
-    pub text: String,
-}
-
-impl Default for When {
-    fn default() -> Self {
-        Self::Relative(0)
-    }
 }
 
 /// What the gate decided.
@@ -746,6 +687,7 @@ impl Step {
         if self.request.is_none() && (self.sign.is_some() || self.parallel.is_some() || self.background) {
             return Err("`sign`, `parallel` and `background` go with a `request`".to_owned());
         }
+        self.sign.as_ref().map_or(Ok(()), Sign::sense)?;
         if !self.refused.is_empty() && self.configure.is_none() {
             return Err("`refused` goes with `configure`".to_owned());
         }

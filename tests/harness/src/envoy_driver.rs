@@ -465,7 +465,7 @@ impl<'c> Stage<'c> {
             Some("shadow_deny") => Some(Decision::ShadowDeny),
             Some("fail_open") => Some(Decision::FailOpen),
             Some(other) => return Err(format!("decision {other:?} in the filter state")),
-            None if own == Some("ready") => Some(Decision::Allow),
+            None if matches!(own, Some("ready" | "challenge")) => Some(Decision::Allow),
             None if own.is_some() => Some(Decision::Deny),
             // Allowed without filter state, as allowed requests are unless configured otherwise.
             None if details == "via_upstream" => None,

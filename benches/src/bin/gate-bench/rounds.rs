@@ -83,8 +83,7 @@ impl Bench<'_> {
     /// Sends requests for a while and measures nothing: caches fill, connections open, code gets
     /// compiled.
     pub(crate) fn warm(&self, variant: &Variant) -> Result<(), String> {
-        let many = variant.kind.asks() != Asks::Nothing;
-        let report = self.wrk.run(variant.address, many, 16, 1)?;
+        let report = self.wrk.run(variant.address, variant.kind.load(), 16, 1)?;
         match report.errors {
             0 => Ok(()),
             errors => Err(format!("{}: {errors} errors in wrk\n{}", variant.name, self.envoy.log())),
@@ -97,7 +96,7 @@ impl Bench<'_> {
         let (kind, side) = (*kind, *side);
         self.quiet(name)?;
         let (calls, counts, time) = (self.provider.calls(), self.counts(name), self.worker.time()?);
-        let report = self.wrk.run(variant.address, kind.asks() != Asks::Nothing, connections, seconds)?;
+        let report = self.wrk.run(variant.address, kind.load(), connections, seconds)?;
         self.quiet(name)?;
         let spent = self.worker.time()? - time;
         let calls = self.provider.calls().since(calls);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::against::{self, Module};
 use crate::memory::Memory;
 use crate::rounds::{Plan, Sample};
-use crate::variants::{Kind, Side};
+use crate::variants::{Kind, SECRETS, Side, Size};
 
 /// All that was measured.
 pub(crate) struct Results {
@@ -68,6 +68,12 @@ fn added(round: &[Sample], kind: Kind, figure: fn(&[Sample], Kind) -> Option<f64
     Some(figure(round, kind)? - figure(round, Kind::None)?)
 }
 
+/// What one more HMAC of the longest body takes, in the same engine.
+fn hmac(round: &[Sample]) -> Option<f64> {
+    let more = cpu(round, Kind::HookSecrets)? - cpu(round, Kind::Hook(Size::Large))?;
+    Some(more / f64::from(SECRETS.saturating_sub(1)))
+}
+
 fn targets(results: &Results) -> Vec<Target> {
     let busy = |figure: &dyn Fn(&[Sample]) -> Option<f64>| over(&results.busy, figure);
     let against_jwt = |kind| busy(&|round| Some(cpu(round, Kind::JwtAuthn)? / cpu(round, kind)?));
@@ -113,6 +119,15 @@ fn targets(results: &Results) -> Vec<Target> {
             aim: "",
         },
         Target {
+            what: "an HMAC of 1 MiB alone / all that a webhook of 1 MiB costs more than one of 1 KiB",
+            value: busy(&|round| {
+                let whole = cpu(round, Kind::Hook(Size::Large))? - cpu(round, Kind::Hook(Size::Small))?;
+                Some(hmac(round)? / whole)
+            }),
+            limit: Limit::AtLeast(0.68),
+            aim: "",
+        },
+        Target {
             what: "MiB for 100,000 cached tokens of a JWT's size",
             value: results.memory.as_ref().map(|memory| mib(memory.kept())),
             limit: Limit::AtMost(32.0),
@@ -141,9 +156,10 @@ pub(crate) fn render(results: &Results) -> String {
          | worker busy | provider calls a request |"
     );
     let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|");
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.size().is_none()) {
         row(&mut out, &results.busy, kind);
     }
+    hooks(&mut out, &results.busy);
 
     if let Some(module) = &results.against {
         against::render(&mut out, module, &results.busy);
@@ -211,6 +227,35 @@ fn row(out: &mut String, rounds: &[Vec<Sample>], kind: Kind) {
         show(over(rounds, |round| of(round, kind).map(|sample| sample.busy)), 2),
         show(over(rounds, |round| of(round, kind).map(|sample| sample.calls)), 3),
     );
+}
+
+/// Webhooks: next to a filter that only holds the body, which without any Envoy would not read.
+fn hooks(out: &mut String, rounds: &[Vec<Sample>]) {
+    let _ = writeln!(
+        out,
+        "\n| webhook | CPU µs a delivery | least – most | added to the buffer filter's | MB per second of CPU time | deliveries/s |\n\
+         |---|---|---|---|---|---|"
+    );
+    for kind in Kind::ALL {
+        let Some(size) = kind.size() else { continue };
+        let all: Vec<f64> = rounds.iter().filter_map(|round| cpu(round, kind)).collect();
+        let (least, most) = (all.iter().copied().reduce(f64::min), all.iter().copied().reduce(f64::max));
+        let added = |round: &[Sample]| Some(cpu(round, kind)? - cpu(round, Kind::Buffer(size))?);
+        let middle = median(all);
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} – {} | {} | {} | {} |",
+            kind.title(),
+            show(middle, 1),
+            show(least, 1),
+            show(most, 1),
+            show(over(rounds, added), 1),
+            // Bytes per microsecond are megabytes per second.
+            show(middle.map(|cpu| size.bytes() as f64 / cpu), 0),
+            show(over(rounds, |round| of(round, kind).map(|sample| sample.rate)), 0),
+        );
+    }
+    let _ = writeln!(out, "\nOne HMAC more of 1 MiB: {} µs.", show(over(rounds, hmac), 0));
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -17,6 +17,9 @@ pub(crate) const PATH: &str = "/service-05000/items/42";
 /// The same route, answered with what a service would have seen of the identity.
 const PROOF: &str = "/service-05000/items/proof";
 
+/// As in the shipped listener.
+const BUFFER_LIMIT: u32 = 2_097_152;
+
 /// How long an answer of the provider may take.
 const PATIENCE: &str = "10s";
 
@@ -36,6 +39,53 @@ pub(crate) enum Kind {
     JwtAuthn,
     ExtAuthz,
     Lua,
+    /// Envoy's own filter that holds a body, and does nothing with it.
+    Buffer(Size),
+    Hook(Size),
+    /// The longest body, hashed with [`SECRETS`] secrets.
+    HookSecrets,
+    /// The longest body, whose event is read.
+    HookEvents,
+}
+
+/// How long a webhook's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Size {
+    /// 1 KiB.
+    Small,
+    /// 100 KiB.
+    Middle,
+    /// 1 MiB.
+    Large,
+}
+
+impl Size {
+    pub(crate) const ALL: [Self; 3] = [Self::Small, Self::Middle, Self::Large];
+
+    /// Bytes.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Small => 1 << 10,
+            Self::Middle => 100 << 10,
+            Self::Large => 1 << 20,
+        }
+    }
+}
+
+/// How many secrets [`Kind::HookSecrets`] has. Each beyond the first costs one HMAC more, and nothing
+/// else: that is what an HMAC alone costs in the same engine.
+pub(crate) const SECRETS: u32 = 5;
+
+/// What a webhook's sender signs with: the last of the secrets.
+const SECRET: &str = "bench_secret_of_a_sender_0";
+
+/// A delivery's body, and its signature.
+pub(crate) fn delivery(size: Size) -> (String, String) {
+    let (before, after) = (r#"{"type":"bench","text":""#, r#""}"#);
+    let text = "x".repeat(size.bytes().saturating_sub(before.len() + after.len()));
+    let body = format!("{before}{text}{after}");
+    let signature = harness::standin::sign_body_only(SECRET, body.as_bytes());
+    (body, signature)
 }
 
 /// Whose module a gate's listener runs, where two are compared.
@@ -71,9 +121,20 @@ pub(crate) enum Asks {
     Authz,
 }
 
+/// What the requests of a variant are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// All with one token.
+    One,
+    /// Each with the next of many tokens.
+    Many,
+    /// Deliveries of a webhook.
+    Delivery(Size),
+}
+
 impl Kind {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::None,
         Self::Public,
         Self::Cached,
@@ -84,6 +145,14 @@ impl Kind {
         Self::JwtAuthn,
         Self::ExtAuthz,
         Self::Lua,
+        Self::Buffer(Size::Small),
+        Self::Hook(Size::Small),
+        Self::Buffer(Size::Middle),
+        Self::Hook(Size::Middle),
+        Self::Buffer(Size::Large),
+        Self::Hook(Size::Large),
+        Self::HookSecrets,
+        Self::HookEvents,
     ];
 
     /// Names the listener and its statistics.
@@ -99,6 +168,14 @@ impl Kind {
             Self::JwtAuthn => "jwt_authn",
             Self::ExtAuthz => "ext_authz",
             Self::Lua => "lua",
+            Self::Buffer(Size::Small) => "buffer_1k",
+            Self::Buffer(Size::Middle) => "buffer_100k",
+            Self::Buffer(Size::Large) => "buffer_1m",
+            Self::Hook(Size::Small) => "hook_1k",
+            Self::Hook(Size::Middle) => "hook_100k",
+            Self::Hook(Size::Large) => "hook_1m",
+            Self::HookSecrets => "hook_secrets",
+            Self::HookEvents => "hook_events",
         }
     }
 
@@ -115,6 +192,14 @@ impl Kind {
             Self::JwtAuthn => "jwt_authn RS256, its cache, four claim_to_headers",
             Self::ExtAuthz => "ext_authz over HTTP, four headers",
             Self::Lua => "Lua, two header reads, one header set",
+            Self::Buffer(Size::Small) => "Envoy's buffer filter, 1 KiB",
+            Self::Buffer(Size::Middle) => "Envoy's buffer filter, 100 KiB",
+            Self::Buffer(Size::Large) => "Envoy's buffer filter, 1 MiB",
+            Self::Hook(Size::Small) => "gate, webhook, 1 KiB",
+            Self::Hook(Size::Middle) => "gate, webhook, 100 KiB",
+            Self::Hook(Size::Large) => "gate, webhook, 1 MiB",
+            Self::HookSecrets => "gate, webhook, 1 MiB, five secrets",
+            Self::HookEvents => "gate, webhook, 1 MiB, its type read",
         }
     }
 
@@ -127,10 +212,49 @@ impl Kind {
         }
     }
 
+    /// What its requests are.
+    pub(crate) fn load(self) -> Load {
+        match self {
+            Self::Buffer(size) | Self::Hook(size) => Load::Delivery(size),
+            Self::HookSecrets | Self::HookEvents => Load::Delivery(Size::Large),
+            _ if self.asks() == Asks::Nothing => Load::One,
+            _ => Load::Many,
+        }
+    }
+
+    /// How long the bodies are, where it is a webhook's.
+    pub(crate) fn size(self) -> Option<Size> {
+        match self.load() {
+            Load::Delivery(size) => Some(size),
+            Load::One | Load::Many => None,
+        }
+    }
+
+    /// The policy, where a webhook is what is measured.
+    fn hook_policy(self) -> Option<Value> {
+        let secrets = match self {
+            Self::Hook(_) | Self::HookEvents => 1,
+            Self::HookSecrets => SECRETS,
+            _ => return None,
+        };
+        // The signer's is the last one, although all are compared wherever it stands.
+        let secrets: Vec<String> =
+            (0..secrets).rev().map(|nth| format!("{}{nth}", SECRET.trim_end_matches('0'))).collect();
+        let mut webhook = json!({"format": "avnology", "body_only": true, "secrets": secrets});
+        if self == Self::HookEvents {
+            webhook["events"] = json!({});
+        }
+        Some(json!({
+            "routes": [{"match": {"methods": ["POST"], "path": "/service-05000/items/{id}"}, "webhook": "hook"}],
+            "webhooks": {"hook": webhook},
+        }))
+    }
+
     /// How many of the four identity headers the service gets.
     fn headers(self) -> usize {
         match self {
             Self::None | Self::Public => 0,
+            _ if self.size().is_some() => 0,
             Self::Lua => 1,
             _ => IDENTITY.len(),
         }
@@ -139,7 +263,8 @@ impl Kind {
     /// The gate's policy, where the gate is what is measured.
     pub(crate) fn policy(self) -> Option<Value> {
         let (first, last) = match self {
-            Self::None | Self::JwtAuthn | Self::ExtAuthz | Self::Lua => return None,
+            Self::Hook(_) | Self::HookSecrets | Self::HookEvents => return self.hook_policy(),
+            Self::None | Self::JwtAuthn | Self::ExtAuthz | Self::Lua | Self::Buffer(_) => return None,
             Self::Ten => (4_995, 5_004),
             Self::TenThousand => (0, 9_999),
             Self::Public | Self::Cached | Self::Permission | Self::Uncached => (5_000, 5_000),
@@ -212,6 +337,10 @@ impl Kind {
                     "default_source_code": {"inline_string": script},
                 })
             }
+            Self::Buffer(_) => json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer",
+                "max_request_bytes": BUFFER_LIMIT,
+            }),
             _ => return None,
         };
         Some(json!({"name": self.name(), "typed_config": config}))
@@ -256,6 +385,7 @@ fn listener(name: &str, address: SocketAddr, filter: Option<Value>) -> Value {
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
         "stat_prefix": name,
+        "per_connection_buffer_limit_bytes": BUFFER_LIMIT,
         "address": {"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}},
         "filter_chains": [{"filters": [{
             "name": "envoy.filters.network.http_connection_manager",
@@ -313,6 +443,9 @@ impl Variant {
     /// Whether the service gets the identity headers that it should, and no others.
     fn prove(&self) -> Result<(), String> {
         use harness::client::{Ask, Version, ask};
+        if let Some(size) = self.kind.size() {
+            return self.prove_deliveries(size);
+        }
         let request = Ask::new("GET", PROOF, "bench").header("authorization", format!("Bearer {}", token()));
         let answer = ask(self.address, Version::Http1, &request).map_err(|failure| failure.to_string())?;
         let count = self.kind.headers();
@@ -328,6 +461,27 @@ impl Variant {
                 "{name}: answered {status}, and the service would see {seen:?}: {}",
                 answer.text()
             ));
+        }
+        Ok(())
+    }
+}
+
+impl Variant {
+    /// Whether a delivery passes, and a forged one only where nobody looks.
+    fn prove_deliveries(&self, size: Size) -> Result<(), String> {
+        use harness::client::{Ask, Version, ask};
+        let (body, signature) = delivery(size);
+        let forged = body.replacen('x', "y", 1);
+        for (body, expected) in [(body, 200), (forged, if self.kind.policy().is_some() { 401 } else { 200 })]
+        {
+            let request =
+                Ask::new("POST", PROOF, "bench").header("x-avnology-signature", &signature).body(body);
+            let answer =
+                ask(self.address, Version::Http1, &request).map_err(|failure| failure.to_string())?;
+            if answer.status != expected {
+                let (name, status) = (&self.name, answer.status);
+                return Err(format!("{name}: answered {status}, not {expected}: {}", answer.text()));
+            }
         }
         Ok(())
     }

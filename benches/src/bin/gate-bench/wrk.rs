@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::variants::{PATH, numbered_parts, token};
+use crate::variants::{Load, PATH, Size, delivery, numbered_parts, token};
 
 /// More than can be in flight at once, so that no two requests in flight have the same token.
 const RING: u32 = 1024;
 
-/// The two scripts.
+/// The scripts.
 pub(crate) struct Wrk {
     one: PathBuf,
     many: PathBuf,
+    deliveries: Vec<(Size, PathBuf)>,
 }
 
 /// What wrk saw.
@@ -53,27 +54,42 @@ impl Wrk {
              request = function()\n    n = n % {RING} + 1\n    return requests[n]\nend\n{DONE}"
         );
         let one = format!("wrk.headers[\"Authorization\"] = \"Bearer {}\"\n{DONE}", token());
-        let wrk = Self { one: directory.join("one.lua"), many: directory.join("many.lua") };
+        let deliveries =
+            Size::ALL.map(|size| (size, directory.join(format!("delivery-{}.lua", size.bytes())))).to_vec();
+        for (size, path) in &deliveries {
+            let (body, signature) = delivery(*size);
+            let text = format!(
+                "wrk.method, wrk.body = \"POST\", [[{body}]]\n\
+                 wrk.headers[\"X-Avnology-Signature\"] = \"{signature}\"\n{DONE}"
+            );
+            fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        let wrk = Self { one: directory.join("one.lua"), many: directory.join("many.lua"), deliveries };
         for (path, text) in [(&wrk.one, one), (&wrk.many, many)] {
             fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         Ok(wrk)
     }
 
-    /// Sends requests over some connections for some seconds, all with one token or each with the
-    /// next of many.
+    /// Sends requests over some connections for some seconds.
     pub(crate) fn run(
         &self,
         address: SocketAddr,
-        many: bool,
+        load: Load,
         connections: u32,
         seconds: u32,
     ) -> Result<Report, String> {
+        let delivery = |of: Size| self.deliveries.iter().find(|(size, _)| *size == of).map(|(_, path)| path);
+        let script = match load {
+            Load::One => Some(&self.one),
+            Load::Many => Some(&self.many),
+            Load::Delivery(size) => delivery(size),
+        };
         let output = Command::new("wrk")
             .args(["--threads", "1", "--timeout", "5s"])
             .args(["--connections", &connections.to_string(), "--duration", &format!("{seconds}s")])
             .arg("-s")
-            .arg(if many { &self.many } else { &self.one })
+            .arg(script.ok_or("no script for this size")?)
             .arg(format!("http://{address}{PATH}"))
             .output()
             .map_err(|error| format!("wrk: {error}"))?;
