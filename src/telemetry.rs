@@ -28,6 +28,37 @@ impl Decision {
     }
 }
 
+/// What an event of a webhook ended that was cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Eviction {
+    /// What was known about its subjects.
+    Done,
+    /// Nothing: it names nobody whom a token names.
+    Unmapped,
+}
+
+/// What is counted about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Counter {
+    /// A decision, and why.
+    Decision(Decision, Reason),
+    /// An event that is to end what is cached.
+    Eviction(Eviction),
+}
+
+impl Counter {
+    /// The name, as the host is asked to define it.
+    pub fn name(self) -> String {
+        match self {
+            Self::Decision(decision, reason) => {
+                format!("avnology_gate.decision.{}.{}", decision.id(), reason.id())
+            }
+            Self::Eviction(Eviction::Done) => "avnology_gate.eviction.done".to_owned(),
+            Self::Eviction(Eviction::Unmapped) => "avnology_gate.eviction.unmapped".to_owned(),
+        }
+    }
+}
+
 /// What was decided about one request, and why. It contains no token, secret or body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -35,6 +66,9 @@ pub struct Event {
     pub(crate) reason: Reason,
     pub(crate) route: Option<Arc<str>>,
     pub(crate) subject: Option<String>,
+    /// Which secret a webhook's signature holds under, counted from 0.
+    pub(crate) secret_index: Option<usize>,
+    pub(crate) eviction: Option<Eviction>,
     /// Whether the filter state is set, for the access log.
     pub(crate) recorded: bool,
 }
@@ -60,14 +94,10 @@ impl Event {
         self.subject.as_deref()
     }
 
-    /// The key of this event's counter.
-    pub fn counter_key(&self) -> (Decision, Reason) {
-        (self.decision, self.reason)
-    }
-
-    /// The name of this event's counter.
-    pub fn counter_name(&self) -> String {
-        format!("avnology_gate.decision.{}.{}", self.decision.id(), self.reason.id())
+    /// What is counted.
+    pub fn counters(&self) -> impl Iterator<Item = Counter> {
+        let eviction = self.eviction.map(Counter::Eviction);
+        std::iter::once(Counter::Decision(self.decision, self.reason)).chain(eviction)
     }
 
     /// JSON for the filter state `wasm.avnology_gate`; `None` if the event is not recorded.
@@ -77,8 +107,9 @@ impl Event {
             reason: self.reason.id(),
             route: self.route(),
             subject: self.subject(),
+            secret_index: self.secret_index,
         };
-        // Serializing four strings cannot fail.
+        // Serializing strings and a number cannot fail.
         self.recorded.then(|| serde_json::to_string(&state).unwrap_or_default())
     }
 
@@ -99,4 +130,6 @@ struct State<'e> {
     reason: &'static str,
     route: Option<&'e str>,
     subject: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_index: Option<usize>,
 }

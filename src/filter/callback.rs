@@ -224,8 +224,10 @@ impl Callback<'_> {
     /// Reports a decision on the effective stream to the operator. A failure here does not change
     /// the decision.
     fn record(&mut self, event: &Event) {
-        let define = || host::define_counter(&event.counter_name());
-        let _ = self.worker.counters.entry(event.counter_key()).or_insert_with(define).map(host::count);
+        for counter in event.counters() {
+            let define = || host::define_counter(&counter.name());
+            let _ = self.worker.counters.entry(counter).or_insert_with(define).map(host::count);
+        }
         let _ = event.filter_state().map(|state| host::set_filter_state(&state));
         if self.logs_debug() {
             host::log(Level::Debug, &event.log_line());

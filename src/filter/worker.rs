@@ -3,8 +3,7 @@
 use super::host;
 use crate::flow::{Engine, FlightId, RootId, StreamId};
 use crate::hash::TrustedKeyHasher;
-use crate::refusal::Reason;
-use crate::telemetry::Decision;
+use crate::telemetry::Counter;
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
 use std::cell::RefCell;
@@ -30,7 +29,7 @@ pub(super) struct Worker {
     pub(super) ticks: BTreeMap<RootId, Option<Timestamp>>,
     /// See `Callback::decide`.
     pub(super) deferred: Vec<(StreamId, Verdict)>,
-    pub(super) counters: HashMap<(Decision, Reason), Option<u32>, TrustedKeyHasher>,
+    pub(super) counters: HashMap<Counter, Option<u32>, TrustedKeyHasher>,
     /// Whether the host logs at debug level, and when it was last asked.
     pub(super) debug: (bool, Option<Timestamp>),
 }

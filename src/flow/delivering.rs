@@ -12,6 +12,7 @@ use super::services::Services;
 use super::store::{self, SharedStore, Write};
 use crate::cache::shared::SeenKey;
 use crate::refusal::{Acknowledgement, Denial, Refusal, Unusable};
+use crate::telemetry::Eviction;
 use crate::time::Timestamp;
 use crate::verdict::{Passage, Permit, RequestContext};
 use crate::webhook::replay::{Replay, ReplayBy};
@@ -26,6 +27,7 @@ pub(super) fn deliver(
     services: &mut Services<'_>,
 ) -> Result<Passage, Refusal> {
     let mut delivery = verification.finish()?;
+    context.secret_index = Some(delivery.secret_index());
     // A host that does not hand over what it held until now causes this.
     let body = if webhook.reads_body() { fetch().ok_or(Unusable::Internal)? } else { Vec::new() };
     let event = delivery.event(webhook, &body).map_err(|_| Denial::UnreadableEvent)?;
@@ -50,10 +52,14 @@ pub(super) fn deliver(
         return Err(Denial::Replayed.into());
     }
     // What came before has done so already, and a webhook on trial changes nothing.
-    if let (Some(stamps), false, false) = (&context.policy.subjects, is_noted, context.is_shadow()) {
-        for subject in subjects.iter().flatten() {
+    if let (Some(stamps), Some(subjects), false, false) =
+        (&context.policy.subjects, &subjects, is_noted, context.is_shadow())
+    {
+        for subject in subjects {
             services.facts.evict(stamps, subject, services.now)?;
         }
+        let ends_something = !subjects.is_empty();
+        context.eviction = Some(if ends_something { Eviction::Done } else { Eviction::Unmapped });
     }
     if let Some(seen) = &seen
         && (is_noted || !seen.note(services.facts.store())?)

@@ -2,7 +2,7 @@ use super::gate::{Callback, Gate, Phase};
 use super::limits::Limits;
 use super::*;
 use crate::config;
-use crate::http::head::RequestHead;
+use crate::http::head::{RequestHead, head_of};
 use crate::http::{CallFailure, Edit, Response};
 use crate::refusal::Reason;
 use crate::telemetry::Decision;
@@ -1055,4 +1055,43 @@ fn the_gate_opens_for_open_streams_only() {
         .map(|(p, _)| p)
         .collect();
     assert_eq!(open, HashSet::from([Phase::Open]));
+}
+
+#[test]
+fn what_a_webhook_has_done_is_told() {
+    let document = r#"{"provider": {"cluster": "avnology", "authority": "id.example", "introspection": {"credentials":
+            {"method": "client_secret_post", "client_id": "cli", "client_secret": "a secret of enough bytes"}}},
+        "routes": [{"match": {"methods": ["POST"], "path": "/hook"}, "webhook": "hook"}], "filter_state": "all",
+        "webhooks": {"hook": {"format": "stripe", "secrets": ["another key of enough bytes", "a webhook key of enough bytes"],
+            "replay": {}, "evict": {"user.*": "/user"}}}}"#;
+    let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
+    engine.configure(ROOT, config::load(document.as_bytes(), &|_| None).unwrap(), at(0));
+    let mut told = |body: &str| {
+        let format = crate::webhook::format::known("stripe").unwrap();
+        let signed =
+            crate::webhook::sign::sign(format, &[KEY.as_bytes()], at(0).as_secs(), "", body.as_bytes())
+                .unwrap();
+        let mut headers = vec![(":method", "POST"), (":path", "/hook"), (":authority", "api.example")];
+        headers.extend(signed.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        assert!(matches!(engine.begin(STREAM, ROOT, &head_of(&headers, false), at(0)), Step::NeedBody));
+        let mut fetch = |from, len| body.as_bytes().get(from..).map(|rest: &[u8]| rest[..len].to_vec());
+        let Step::Decided(verdict) = engine.body(STREAM, body.len(), true, &mut fetch, at(0)) else {
+            panic!("it is complete")
+        };
+        engine.gone(STREAM);
+        let names: Vec<String> = verdict.event().counters().map(crate::telemetry::Counter::name).collect();
+        (verdict.event().filter_state().unwrap_or_default(), names.join(" "))
+    };
+    let state =
+        r#"{"decision":"allow","reason":"webhook_verified","route":null,"subject":null,"secret_index":1}"#;
+    let counted = |more: &str| format!("avnology_gate.decision.allow.webhook_verified{more}");
+    let cases = [
+        (r#"{"type":"user.gone","user":"u"}"#, " avnology_gate.eviction.done"),
+        (r#"{"type":"user.gone","user":"groups:g#member"}"#, " avnology_gate.eviction.unmapped"),
+        (r#"{"type":"user.gone"}"#, " avnology_gate.eviction.unmapped"),
+        (r#"{"type":"other","user":"u"}"#, ""),
+    ];
+    for (body, more) in cases {
+        assert_eq!(told(body), (state.to_owned(), counted(more)), "{body}");
+    }
 }

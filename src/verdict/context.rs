@@ -3,6 +3,7 @@
 use crate::claims::TokenInfo;
 use crate::http::{Edit, Header, Trace};
 use crate::policy::{Access, Policy, Route};
+use crate::telemetry::Eviction;
 use crate::webhook::Webhook;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +32,10 @@ pub struct RequestContext {
     pub(crate) is_whole: bool,
     /// Whether it is forwarded on the condition that no content follows its head.
     pub(crate) is_without_content: bool,
+    /// Which secret a webhook's signature holds under, counted from 0.
+    pub(crate) secret_index: Option<usize>,
+    /// What a webhook's event has ended that was cached.
+    pub(crate) eviction: Option<Eviction>,
     /// What a webhook's sender asked the endpoint to say back, once its signature held.
     pub(crate) challenge: Option<String>,
 }
@@ -51,6 +56,8 @@ impl RequestContext {
             grpc_web: false,
             is_whole: false,
             is_without_content: false,
+            secret_index: None,
+            eviction: None,
             challenge: None,
         }
     }

@@ -113,6 +113,8 @@ pub fn undecidable() -> Verdict {
         reason: Reason::Internal,
         route: None,
         subject: None,
+        secret_index: None,
+        eviction: None,
         recorded: true,
     };
     Verdict { action: Action::Respond { edits: Vec::new(), reply: respond::undecidable() }, event }
@@ -162,6 +164,8 @@ fn event(context: &RequestContext, decision: Decision, reason: Reason) -> Event 
         reason,
         route: context.route().and_then(|r| r.name.clone()),
         subject: token.and_then(|info| info.subject().ok().flatten()).map(Cow::into_owned),
+        secret_index: context.secret_index,
+        eviction: context.eviction,
         recorded,
     }
 }

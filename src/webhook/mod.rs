@@ -214,6 +214,11 @@ impl Delivery {
         })
     }
 
+    /// Which of the secrets matched, counted from 0.
+    pub(crate) fn secret_index(&self) -> usize {
+        self.verified.secret_index
+    }
+
     /// When it was signed, as far as a time is signed.
     pub(crate) fn signed_at(&self) -> Option<Timestamp> {
         self.verified.timestamp.as_ref()?.parse().ok().map(Timestamp::from_secs)

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use avnology_gate::envoy::header_map;
 use avnology_gate::flow::{RootId, Step as Gate, StreamId};
+use avnology_gate::telemetry::Counter;
 use avnology_gate::verdict::{Action, Verdict};
 
 use super::host::{Piece, answer, apply, head, pieces};
@@ -160,16 +161,15 @@ impl World<'_> {
     pub(super) fn decide(&mut self, worker: usize, id: StreamId, verdict: Verdict) {
         let now = self.now;
         let event = verdict.event();
-        let texts = [event.log_line(), event.counter_name(), event.filter_state().unwrap_or_default()];
+        let names: Vec<String> = event.counters().map(Counter::name).collect();
+        let texts = [event.log_line(), names.join(" "), event.filter_state().unwrap_or_default()];
         for text in &texts {
             self.no_secret("the event", text);
         }
-        let (decision, reason) = event.counter_key();
-        if texts[1] != format!("avnology_gate.decision.{}.{}", decision.id(), reason.id()) {
-            self.problem(format!("counter {}", texts[1]));
-        }
-        if (decision, reason) != (event.decision(), event.reason()) {
-            self.problem("the counter's key is not the event's");
+        let (decision, reason) = (event.decision(), event.reason());
+        let counted = format!("avnology_gate.decision.{}.{}", decision.id(), reason.id());
+        if names.first() != Some(&counted) || names[1..].iter().any(|name| name.contains(".decision.")) {
+            self.problem(format!("counters {names:?}"));
         }
         let decision = match decision.id() {
             "allow" => Decision::Allow,
