@@ -69,8 +69,9 @@ impl Evictions {
             return Err(Unusable::SharedWrite);
         }
         // Also where the stamp was there already: whoever wrote it may not have come to this.
-        let told =
-            write(store, &subjects.generation_name(), |bytes| Some(subjects.write_generation(page, bytes)));
+        let told = write(store, &subjects.generation_name(), |bytes| {
+            Some(subjects.write_generation(page, bytes, now))
+        });
         if told == Write::Lost {
             return Err(Unusable::SharedWrite);
         }

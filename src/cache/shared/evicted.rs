@@ -2,12 +2,13 @@
 //!
 //! A subject's digest chooses one of 64 stamps on one of 64 pages. A fact about it counts only if
 //! its callout was started at the stamp or later; two subjects with one stamp end each other's
-//! facts, which costs a question each. How often each page was written stands in a slot of its own,
-//! so that a worker reads one slot to know that nothing has happened.
+//! facts, which costs a question each. When each page was written last stands in a slot of its own,
+//! so that a worker reads one slot to know that nothing has happened. It is a time and no count:
+//! where somebody puts an older value back, the next write makes none that was seen before.
 //!
 //! ```text
 //! page       = version stamp[8]… seal[16]
-//! generation = version times[4]… seal[16]
+//! generation = version written[8]… seal[16]
 //! ```
 
 use super::{Place, Sealer, VERSION, timestamp};
@@ -29,8 +30,8 @@ pub(crate) struct SubjectSlot(u16);
 /// The stamps of a page.
 pub(crate) type Page = [Timestamp; STAMPS];
 
-/// How often each page was written.
-pub(crate) type Generation = [u32; PAGES];
+/// When each page was written last, in nanoseconds; later for each write.
+pub(crate) type Generation = [u64; PAGES];
 
 impl Subjects {
     /// Keyed by what keys an endpoint's places.
@@ -85,22 +86,23 @@ impl Subjects {
         Some(self.sealer.seal(page_place(page), value))
     }
 
-    /// How often each page was written; `None` where that cannot be read.
+    /// When each page was written last; `None` where that cannot be read.
     pub(crate) fn read_generation(&self, bytes: Option<&[u8]>) -> Option<Generation> {
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return Some([0; PAGES]) };
         let value = self.open(Place::Generation, bytes)?;
-        let times = <&[[u8; 4]; PAGES]>::try_from(value.as_chunks().0).ok()?;
-        Some(times.map(u32::from_le_bytes))
+        let written = <&[[u8; 8]; PAGES]>::try_from(value.as_chunks().0).ok()?;
+        Some(written.map(u64::from_le_bytes))
     }
 
     /// The generation after a page was written.
-    pub(crate) fn write_generation(&self, page: usize, bytes: Option<&[u8]>) -> Vec<u8> {
-        let mut times = self.read_generation(bytes).unwrap_or([0; PAGES]);
-        if let Some(times) = times.get_mut(page) {
-            *times = times.wrapping_add(1);
+    pub(crate) fn write_generation(&self, page: usize, bytes: Option<&[u8]>, now: Timestamp) -> Vec<u8> {
+        // Where it could not be read, every page counts as written.
+        let mut written = self.read_generation(bytes).unwrap_or([now.as_nanos(); PAGES]);
+        if let Some(written) = written.get_mut(page) {
+            *written = now.as_nanos().max(written.wrapping_add(1));
         }
         let mut value = vec![VERSION];
-        value.extend(times.iter().flat_map(|times| times.to_le_bytes()));
+        value.extend(written.iter().flat_map(|written| written.to_le_bytes()));
         self.sealer.seal(Place::Generation, value)
     }
 
@@ -187,16 +189,23 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_counts_each_pages_writes() {
+    fn every_write_of_a_page_makes_another_generation_also_after_an_older_one_was_put_back() {
         let subjects = subjects("s");
         assert_eq!(subjects.read_generation(None), Some([0; PAGES]));
-        let first = subjects.write_generation(3, None);
-        let second = subjects.write_generation(63, Some(&first));
+        let first = subjects.write_generation(3, None, at(5));
+        let second = subjects.write_generation(63, Some(&first), at(5));
         let mut expected = [0; PAGES];
-        (expected[3], expected[63]) = (1, 1);
+        (expected[3], expected[63]) = (at(5).as_nanos(), at(5).as_nanos());
         assert_eq!(subjects.read_generation(Some(&second)), Some(expected));
+        let read = |bytes: &[u8]| subjects.read_generation(Some(bytes)).unwrap()[3];
+        let third = subjects.write_generation(3, Some(&second), at(5));
+        let after_put_back = subjects.write_generation(3, Some(&first), at(6));
+        let set_back = subjects.write_generation(3, Some(&third), at(1));
+        let seen = [&first, &third, &after_put_back, &set_back].map(|bytes| read(bytes));
+        let distinct: std::collections::BTreeSet<u64> = seen.into_iter().collect();
+        assert_eq!(distinct.len(), seen.len());
         assert_ne!(
-            subjects.read_generation(Some(&subjects.write_generation(3, Some(b"junk")))),
+            subjects.read_generation(Some(&subjects.write_generation(3, Some(b"junk"), at(5)))),
             Some([0; PAGES])
         );
     }
