@@ -84,6 +84,11 @@ impl Endpoint {
         PROBE_PREFIX.chars().chain(hex).collect()
     }
 
+    /// Its path, and whose it is, for whoever reads the log.
+    pub(crate) fn name(&self) -> String {
+        format!("`{}` of cluster `{}`", self.path, self.provider.cluster)
+    }
+
     /// Where it is.
     pub(crate) fn provider(&self) -> &Provider {
         &self.provider

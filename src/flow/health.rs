@@ -2,7 +2,7 @@
 
 use super::outputs::Outputs;
 use super::timers::{Armed, Timer, Timers};
-use super::{FlightId, Output, RootId, StreamId};
+use super::{FlightId, Level, Output, RootId, StreamId};
 use crate::breaker::{CallOutcome, CallRefused, CircuitBreaker, ProbeOutcome, Purpose, Standing, Transition};
 use crate::hash::{FactKey, Fingerprint, Seed};
 use crate::probe::Probe;
@@ -36,6 +36,8 @@ struct Watched {
     sent: u32,
     /// Requests that wait until it is clear how the endpoint is.
     waiting: Vec<StreamId>,
+    /// Since when it is away.
+    away_since: Option<Timestamp>,
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -181,12 +183,12 @@ impl Health {
         match (watched.breaker.on_end(outcome, started, purpose, now), outcome) {
             (Transition::None, CallOutcome::Failed | CallOutcome::NotStarted) => {
                 let transition = watched.breaker.judge(is_hopeful, now);
-                self.note(endpoint, transition);
+                self.note(endpoint, transition, sending, now);
                 self.attend(endpoint, sending, now);
             }
             (Transition::None, _) => {}
             (transition, _) => {
-                self.note(endpoint, transition);
+                self.note(endpoint, transition, sending, now);
                 self.attend(endpoint, sending, now);
             }
         }
@@ -224,7 +226,7 @@ impl Health {
             sending.timers.clear(&probe.deadline);
         }
         let transition = watched.breaker.on_probe_end(outcome, is_hopeful, now);
-        self.note(endpoint, transition);
+        self.note(endpoint, transition, sending, now);
         self.attend(endpoint, sending, now);
     }
 
@@ -239,7 +241,7 @@ impl Health {
         let Some(watched) = self.watched_mut(endpoint) else { return };
         watched.timer = None;
         let transition = watched.breaker.judge(is_hopeful, now);
-        self.note(endpoint, transition);
+        self.note(endpoint, transition, sending, now);
         self.attend(endpoint, sending, now);
     }
 
@@ -259,11 +261,18 @@ impl Health {
         self.endpoints.is_empty() && self.concluded.is_empty() && self.opened.is_empty()
     }
 
-    fn note(&mut self, endpoint: Fingerprint, transition: Transition) {
+    fn note(
+        &mut self,
+        endpoint: Fingerprint,
+        transition: Transition,
+        sending: &mut Sending<'_>,
+        now: Timestamp,
+    ) {
         let Some(watched) = self.watched_mut(endpoint) else { return };
         if transition == Transition::None {
             return;
         }
+        watched.tell(transition, sending, now);
         let mut waiting = std::mem::take(&mut watched.waiting);
         self.concluded.append(&mut waiting);
         if transition == Transition::Opened {
@@ -304,7 +313,28 @@ impl Health {
 impl Watched {
     fn new(endpoint: Fingerprint, breaker: CircuitBreaker) -> Self {
         let (homes, waiting) = (Vec::new(), Vec::new());
-        Self { endpoint, breaker, homes, probe: None, timer: None, sent: 0, waiting }
+        Self { endpoint, breaker, homes, probe: None, timer: None, sent: 0, waiting, away_since: None }
+    }
+
+    /// Tells the operator that an endpoint is away, or back. A probe is sent at most so often that
+    /// no caller can fill the log with it.
+    fn tell(&mut self, transition: Transition, sending: &mut Sending<'_>, now: Timestamp) {
+        let Some((_, probe)) = self.homes.last() else { return };
+        let name = || probe.endpoint().name();
+        match transition {
+            Transition::Opened => {
+                self.away_since = Some(now);
+                let message = format!("avnology_gate: {} is away, and asked again by probes alone", name());
+                sending.outputs.log(Level::Warn, message);
+            }
+            Transition::Closed => {
+                let Some(since) = self.away_since.take() else { return };
+                let secs = now.saturating_since(since).as_secs();
+                let message = format!("avnology_gate: {} is back, after {secs} s", name());
+                sending.outputs.log(Level::Warn, message);
+            }
+            Transition::None | Transition::Cleared => {}
+        }
     }
 
     fn is_named_by(&self, root: RootId) -> bool {

@@ -327,12 +327,14 @@ struct Host {
     calls: VecDeque<FlightId>,
     probes: VecDeque<FlightId>,
     decisions: Vec<(StreamId, Decision, Reason)>,
+    warnings: Vec<String>,
 }
 
 impl Host {
     fn new() -> Self {
         let engine = engine_of(Limits::default(), "1s", "allow");
-        Self { engine, calls: VecDeque::new(), probes: VecDeque::new(), decisions: Vec::new() }
+        let (calls, probes) = Default::default();
+        Self { engine, calls, probes, decisions: Vec::new(), warnings: Vec::new() }
     }
 
     fn request(&mut self, stream: StreamId, path: &str, token: &str, now: u64) {
@@ -351,6 +353,7 @@ impl Host {
                 Output::Decide { stream, verdict } => {
                     self.decisions.push((stream, verdict.event().decision(), verdict.event().reason()));
                 }
+                Output::Log { level: Level::Warn, message } => self.warnings.push(message),
                 Output::Edit { .. } | Output::Measure { .. } | Output::Log { .. } => {}
             }
         }
@@ -553,6 +556,32 @@ fn what_waits_for_a_callout_to_an_endpoint_that_is_away_is_answered_at_once() {
     host.land_probe(Err(CallFailure::Timeout), 1600);
     let refused = host.decisions.iter().filter(|(.., reason)| *reason == Reason::CircuitOpen).count();
     assert_eq!((host.decisions.len(), refused), (36, 35));
+}
+
+#[test]
+fn an_endpoint_that_goes_and_comes_back_is_told_each_time() {
+    let mut host = Host::new();
+    let mut told = |answer: Result<Response<'_>, CallFailure>, now: u64| {
+        if answer.is_err() {
+            host.request(StreamId(1), "/token", "t", now);
+            host.land(answer, now);
+            host.land_probe(answer, now);
+            host.engine.gone(StreamId(1));
+        }
+        host.ticks(now + 2000, answer);
+        std::mem::take(&mut host.warnings)
+            .into_iter()
+            .filter(|line| line.contains(" of cluster "))
+            .collect::<Vec<_>>()
+    };
+    let away = [
+        "avnology_gate: `/oauth2/introspect` of cluster `avnology` is away, and asked again by probes alone",
+    ];
+    assert_eq!(told(Err(CallFailure::Unreachable), 10_000), away);
+    let back = told(answered(401, ""), 12_100);
+    assert!(back.len() == 1 && back[0].contains("cluster `avnology` is back, after "), "{back:?}");
+    assert_eq!(told(answered(401, ""), 20_000), [""; 0]);
+    assert_eq!(told(Err(CallFailure::Unreachable), 30_000), away, "again, within the minute");
 }
 
 #[test]
