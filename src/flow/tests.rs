@@ -1123,4 +1123,11 @@ fn what_a_webhook_has_done_is_told() {
     for (body, more) in cases {
         assert_eq!(told(body), (state.to_owned(), counted(more)), "{body}");
     }
+    let (refused, _) = told("{}");
+    assert!(refused.contains(r#""reason":"unreadable_event""#), "{refused}");
+    let lines = std::iter::from_fn(|| engine.poll()).filter_map(|output| match output {
+        Output::Log { level: Level::Warn, message } => Some(message),
+        _ => None,
+    });
+    assert!(lines.into_iter().any(|line| line.contains("unreadable_event: a signed delivery has no type")));
 }

@@ -215,7 +215,8 @@ catalogue! {
         /// The webhook's delivery came before.
         Replayed "replayed" => answer(CONFLICT, "replayed", Challenge::None, "the delivery came before");
         /// The webhook's event has no type or id, two of them, or cannot be read.
-        UnreadableEvent "unreadable_event" => answer(BAD_REQUEST, "invalid_request", Challenge::None, "the event cannot be read");
+        UnreadableEvent "unreadable_event" => answer(BAD_REQUEST, "invalid_request", Challenge::None, "the event cannot be read"),
+            "a signed delivery has no type (or id) where `events` looks for one, or two, or its body is no JSON: see `events.type` and `events.id`";
         /// The webhook's body is longer than `max_body_bytes`.
         BodyTooLarge "body_too_large" => answer(CONTENT_TOO_LARGE, "body_too_large", Challenge::None, "the body is too large");
         /// The webhook's body did not arrive within `body_timeout`.

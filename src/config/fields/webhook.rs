@@ -95,7 +95,8 @@ pub(crate) const EVICT: Field<FlagOrTextsMap, Or<bool>> = Field::new(
     FlagOrTextsMap,
     Or(false),
     "[whose cached answers its events end](webhooks.md#events-that-revoke): `true` for the table there, or type → \
-     pointers to the subjects. Needs `replay`",
+     pointers to the subjects. Needs `replay`, a signed time, a type in the signed body, and an introspection \
+     client with a secret",
 );
 
 /// `custom`.

@@ -21,7 +21,7 @@ use super::{Output, RootId, Seed, SharedStore, Step, StreamId};
 use crate::config::Loaded;
 use crate::http::CallFailure;
 use crate::http::head::RequestHead;
-use crate::refusal::{Refusal, Unusable};
+use crate::refusal::Unusable;
 use crate::time::Timestamp;
 use crate::verdict::{self, Action, Passage};
 use std::rc::Rc;
@@ -341,7 +341,7 @@ impl Engine {
             Next::NeedBody(receiving) => self.await_body(stream, root, Request::Receiving(receiving), now),
             Next::NeedEnd(ending) => self.await_body(stream, root, Request::Ending(ending), now),
             Next::Decided(context, outcome) => {
-                if let Err(refusal @ Refusal::Unusable(_)) = &outcome {
+                if let Err(refusal) = &outcome {
                     self.outputs.log_hint(refusal, now);
                 }
                 // Nothing follows a request that ends with its head.

@@ -128,7 +128,14 @@ impl Demo {
         let module = sample::module()?;
         let standin = standin::Running::start_on(standin::Seed::embedded(), control);
         let service = upstream::Running::start();
-        let environment = ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let mut environment = ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        // What a policy names and the caller has set is handed on, as production's plugin entry does.
+        let is_known = |name: &String| ENVIRONMENT.iter().any(|(known, _)| known == name);
+        let named = policy.iter().flat_map(|policy| sample::variables_of(policy));
+        let set =
+            named.filter(|name| !is_known(name)).filter_map(|name| Some((std::env::var(&name).ok()?, name)));
+        let own: Vec<(String, String)> = set.map(|(value, name)| (name, value)).collect();
+        environment.extend(own.iter().cloned());
         let envoy = Envoy::start(Options { workers: 2, environment, module, narrate })?;
         let refused = |Refused(text): Refused| format!("{text}\n{}", envoy.log());
         envoy
@@ -140,6 +147,7 @@ impl Demo {
         let log = if narrate { "/dev/stdout".into() } else { envoy.directory().join("access.log") };
         let mut shape = Shape::new("gate", policy.map_or(Policy::Shipped, Policy::Document), "upstream", log);
         shape.address = gate;
+        shape.variables = own.into_iter().map(|(name, _)| name).collect();
         envoy.put_listener(&shape).map_err(refused)?;
         Ok(Self { gate, control: standin.control, envoy, _port: port, _standin: standin, _service: service })
     }

@@ -64,6 +64,8 @@ pub struct Shape {
     pub vm_id: Option<String>,
     /// Whether the plugin is in the filter chain at all.
     pub gate: bool,
+    /// Environment variables that the plugin is handed beside the shipped ones.
+    pub variables: Vec<String>,
 }
 
 impl Shape {
@@ -81,8 +83,29 @@ impl Shape {
             buffer_limit: None,
             vm_id: None,
             gate: true,
+            variables: Vec::new(),
         }
     }
+}
+
+/// The environment variables that a policy names.
+pub fn variables_of(policy: &[u8]) -> Vec<String> {
+    fn walk(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                let named = members.get("env").filter(|_| members.len() == 1).and_then(Value::as_str);
+                found.extend(named.map(str::to_owned));
+                members.values().for_each(|value| walk(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    serde_json::from_slice(policy).iter().for_each(|policy| walk(policy, &mut found));
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// A file of `envoy/`, parsed.
@@ -208,6 +231,8 @@ pub fn listener(shape: &Shape, module: &Path) -> Value {
     if let Some(id) = &shape.vm_id {
         *place(plugin, "/vm_config/vm_id") = json!(id);
     }
+    let keys = place(plugin, "/vm_config/environment_variables/host_env_keys");
+    keys.as_array_mut().expect("a list").extend(shape.variables.iter().map(|name| json!(name)));
     match &shape.policy {
         Policy::Document(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => *place(plugin, "/configuration/value") = json!(text),
@@ -284,6 +309,18 @@ const HARDENING: [&str; 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policys_variables_are_found_and_handed_on() {
+        let policy =
+            br#"{"a": {"env": "ONE"}, "b": [{"env": "TWO"}, {"env": "ONE"}, {"env": "NO", "more": 1}]}"#;
+        assert_eq!(variables_of(policy), ["ONE", "TWO"]);
+        assert_eq!(variables_of(b"no json"), [""; 0]);
+        let mut shape = Shape::new("n", Policy::Shipped, "s", "/tmp/log".into());
+        shape.variables = vec!["ONE".to_owned()];
+        let text = listener(&shape, Path::new("/m.wasm")).to_string();
+        assert!(text.contains(r#""AVNOLOGY_WEBHOOK_SECRET","ONE"]"#), "{text}");
+    }
 
     #[test]
     fn the_shipped_files_can_be_edited() {
