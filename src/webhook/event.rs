@@ -144,9 +144,19 @@ impl Events {
             found = find(&document, &pointers).map_err(|_| UnreadableEvent)?;
         }
         let mut found = found.into_iter();
-        let mut event = Event::default();
-        let head = hint.kind.as_ref().ok_or(UnreadableEvent)?.clone();
         let in_body: Vec<Found> = found.by_ref().take(kinds).collect();
+        let ids: Vec<Found> = found.by_ref().take(ids).collect();
+        let mut challenge = found.by_ref().take(challenges);
+        let mut event = Event::default();
+        if challenge.next() == Some(Found::Text("url_verification".to_owned())) {
+            let text = challenge.next().unwrap_or_default();
+            event.challenge = Some(visible(text, MAX_CHALLENGE)?.ok_or(UnreadableEvent)?);
+            drop(challenge);
+            // It is about the endpoint, and has no other place for a type, nor an id.
+            return Ok((event, found.collect()));
+        }
+        drop(challenge);
+        let head = hint.kind.as_ref().ok_or(UnreadableEvent)?.clone();
         let mut named = in_body.into_iter().filter(|found| *found != Found::Nothing);
         let first = named.next();
         if (self.is_exclusive && named.next().is_some()) || (first.is_some() && head != Found::Nothing) {
@@ -157,8 +167,7 @@ impl Events {
         if event.kind.is_none() && !self.kind.is_empty() {
             return Err(UnreadableEvent);
         }
-        let in_body: Vec<Found> = found.by_ref().take(ids).collect();
-        let mut named = in_body.into_iter().filter(|found| *found != Found::Nothing);
+        let mut named = ids.into_iter().filter(|found| *found != Found::Nothing);
         let first = named.next().filter(|_| !self.is_exclusive || named.next().is_none());
         event.id = match id {
             Some(id) => Some(id.to_owned()),
@@ -168,12 +177,6 @@ impl Events {
         if event.id.is_none() && self.needs_id {
             return Err(UnreadableEvent);
         }
-        let mut challenge = found.by_ref().take(challenges);
-        if challenge.next() == Some(Found::Text("url_verification".to_owned())) {
-            let text = challenge.next().unwrap_or_default();
-            event.challenge = Some(visible(text, MAX_CHALLENGE)?.ok_or(UnreadableEvent)?);
-        }
-        drop(challenge);
         Ok((event, found.collect()))
     }
 
@@ -352,6 +355,11 @@ mod tests {
             r#"{"type":"url_verification","challenge":7.5}"#,
         ] {
             assert_eq!(read(&events, &[], unreadable), Err(UnreadableEvent), "{unreadable}");
+        }
+        let elsewhere = Events { kind: vec![Place::parse("/event/type").unwrap()], ..events.clone() };
+        for events in [elsewhere, Events { needs_id: true, ..events.clone() }] {
+            let asked = read(&events, &[], r#"{"type":"url_verification","challenge":"x"}"#);
+            assert_eq!(asked.unwrap().challenge.as_deref(), Some("x"), "{events:?}");
         }
         let off = Events { challenge: false, ..events };
         assert_eq!(
