@@ -36,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "decide", run: targets::decide::decide },
     Target { name: "duration", run: targets::config::duration },
     Target { name: "engine", run: targets::engine::engine },
+    Target { name: "event", run: targets::event::event },
     Target { name: "header_map", run: targets::envoy::header_map },
     Target { name: "host", run: targets::request::host },
     Target { name: "packed", run: targets::slots::packed },

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod decide;
 pub(crate) mod engine;
 pub(crate) mod envoy;
+pub(crate) mod event;
 pub(crate) mod request;
 pub(crate) mod slots;
 pub(crate) mod webhook;
