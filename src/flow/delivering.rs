@@ -12,6 +12,7 @@ use crate::time::Timestamp;
 use crate::verdict::{Passage, Permit, RequestContext};
 use crate::webhook::replay::{Replay, ReplayBy};
 use crate::webhook::{Delivery, Verification, Webhook};
+use std::cell::Cell;
 
 /// Judges a delivery whose body is complete. `fetch`: copies the body, all of which is hashed.
 pub(super) fn deliver(
@@ -34,8 +35,7 @@ pub(super) fn deliver(
     }
     if let Some(replay) = &webhook.replay {
         let seen = Seen::of(webhook, replay, &delivery, services.now).ok_or(Denial::UnreadableEvent)?;
-        let store = services.facts.store();
-        if seen.is_noted(store) || !seen.note(store)? {
+        if !seen.note(services.facts.store())? {
             match replay.by {
                 ReplayBy::Content => return Err(Denial::Replayed.into()),
                 ReplayBy::Id => delivery.mark_duplicate(),
@@ -47,9 +47,8 @@ pub(super) fn deliver(
 
 /// Whether a delivery came before, in what the workers share.
 struct Seen {
-    /// Where it may be noted; it is noted at the first.
+    /// Where it is noted: whichever secret is taken out next, the others know of it.
     keys: Vec<SeenKey>,
-    by: ReplayBy,
     /// When it was signed, or when it came where it is known by its id.
     at: Timestamp,
     until: Timestamp,
@@ -63,25 +62,24 @@ impl Seen {
             ReplayBy::Id => now,
         };
         let keys = replay.keys(delivery.digest(webhook)?).collect();
-        Some(Self { keys, by: replay.by, at, until: now.saturating_add(replay.window), now })
+        Some(Self { keys, at, until: now.saturating_add(replay.window), now })
     }
 
-    /// Whether it is noted, or was signed no later than what has left since.
-    fn is_noted(&self, store: &dyn SharedStore) -> bool {
-        self.keys.iter().any(|key| {
-            let bucket = store.get(&key.name());
-            let reading = key.read(bucket.as_ref().map(|(bytes, _)| bytes.as_slice()), self.now);
-            reading.is_noted || (self.by == ReplayBy::Content && self.at <= reading.floor)
-        })
-    }
-
-    /// Notes it. Returns whether no other worker was faster.
+    /// Notes it. Returns whether it is new everywhere, and no other worker was faster.
     fn note(&self, store: &dyn SharedStore) -> Result<bool, Unusable> {
-        let key = self.keys.first().ok_or(Unusable::Internal)?;
-        match store::write(store, &key.name(), |bytes| key.write(bytes, self.at, self.until, self.now)) {
-            Write::Done => Ok(true),
-            Write::Kept => Ok(false),
-            Write::Lost => Err(Unusable::SharedWrite),
+        for key in &self.keys {
+            let is_new = Cell::new(false);
+            let written = store::write(store, &key.name(), |bytes| {
+                let note = key.note(bytes, self.at, self.until, self.now);
+                is_new.set(note.is_new);
+                note.bytes
+            });
+            match written {
+                Write::Done if is_new.get() => {}
+                Write::Done | Write::Kept => return Ok(false),
+                Write::Lost => return Err(Unusable::SharedWrite),
+            }
         }
+        Ok(true)
     }
 }
