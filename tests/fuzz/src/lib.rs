@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "path", run: targets::request::path },
     Target { name: "permission", run: targets::answers::permission },
     Target { name: "query", run: targets::request::query },
+    Target { name: "replay", run: targets::replay::replay },
     Target { name: "response", run: targets::envoy::response },
     Target { name: "retry_after", run: targets::answers::retry_after },
     Target { name: "slots", run: targets::slots::slots },

@@ -103,7 +103,7 @@ impl Sender {
     /// Every algorithm with every encoding of signatures and keys.
     fn custom(nth: usize) -> Self {
         let algorithm = ["sha1", "sha256", "sha512"][nth % 3];
-        let is_hex = nth / 3 % 2 == 0;
+        let is_hex = (nth / 3).is_multiple_of(2);
         let key = ["utf8", "hex", "base64", "whsec"][nth / 6];
         let content = ["", "{t}.", "{id}/{t}:", "v0:{t}:{id}.", "{id} x "][nth % 5];
         let prefix = ["", "sha=", "a b,"][nth / 5 % 3];
