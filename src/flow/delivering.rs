@@ -17,6 +17,7 @@ use crate::time::Timestamp;
 use crate::verdict::{Passage, Permit, RequestContext};
 use crate::webhook::replay::{Replay, ReplayBy};
 use crate::webhook::{Delivery, Verification, Webhook};
+use std::cell::Cell;
 
 /// Judges a delivery whose body is complete. `fetch`: copies the body, all of which is hashed.
 pub(super) fn deliver(
@@ -46,14 +47,10 @@ pub(super) fn deliver(
         }
         None => None,
     };
-    let is_noted = seen.as_ref().is_some_and(|seen| seen.is_noted(services.facts.store()));
-    let by_content = |seen: &Seen| seen.by == ReplayBy::Content;
-    if is_noted && seen.as_ref().is_some_and(by_content) {
-        return Err(Denial::Replayed.into());
-    }
+    let is_new = seen.as_ref().is_none_or(|seen| seen.is_new(services.facts.store()));
     // What came before has done so already, and a webhook on trial changes nothing.
-    if let (Some(stamps), Some(subjects), false, false) =
-        (&context.policy.subjects, &subjects, is_noted, context.is_shadow())
+    if let (Some(stamps), Some(subjects), true, false) =
+        (&context.policy.subjects, &subjects, is_new, context.is_shadow())
     {
         for subject in subjects {
             services.facts.evict(stamps, subject, services.now)?;
@@ -61,13 +58,13 @@ pub(super) fn deliver(
         let ends_something = !subjects.is_empty();
         context.eviction = Some(if ends_something { Eviction::Done } else { Eviction::Unmapped });
     }
-    if let Some(seen) = &seen
-        && (is_noted || !seen.note(services.facts.store())?)
+    if let (Some(seen), Some(replay)) = (&seen, &webhook.replay)
+        && !seen.note(services.facts.store())?
     {
-        if by_content(seen) {
-            return Err(Denial::Replayed.into());
+        match replay.by {
+            ReplayBy::Content => return Err(Denial::Replayed.into()),
+            ReplayBy::Id => delivery.mark_duplicate(),
         }
-        delivery.mark_duplicate();
     }
     if !is_taken {
         return Err(Acknowledgement::EventIgnored.into());
@@ -77,9 +74,8 @@ pub(super) fn deliver(
 
 /// Whether a delivery came before, in what the workers share.
 struct Seen {
-    /// Where it may be noted; it is noted at the first.
+    /// Where it is noted: whichever secret is taken out next, the others know of it.
     keys: Vec<SeenKey>,
-    by: ReplayBy,
     /// When it was signed, or when it came where it is known by its id.
     at: Timestamp,
     until: Timestamp,
@@ -93,25 +89,33 @@ impl Seen {
             ReplayBy::Id => now,
         };
         let keys = replay.keys(delivery.digest(webhook)?).collect();
-        Some(Self { keys, by: replay.by, at, until: now.saturating_add(replay.window), now })
+        Some(Self { keys, at, until: now.saturating_add(replay.window), now })
     }
 
-    /// Whether it is noted, or was signed no later than what has left since.
-    fn is_noted(&self, store: &dyn SharedStore) -> bool {
-        self.keys.iter().any(|key| {
+    /// Whether it is new everywhere, as things are.
+    fn is_new(&self, store: &dyn SharedStore) -> bool {
+        self.keys.iter().all(|key| {
             let bucket = store.get(&key.name());
-            let reading = key.read(bucket.as_ref().map(|(bytes, _)| bytes.as_slice()), self.now);
-            reading.is_noted || (self.by == ReplayBy::Content && self.at <= reading.floor)
+            let bytes = bucket.as_ref().map(|(bytes, _)| bytes.as_slice());
+            key.note(bytes, self.at, self.until, self.now).is_new
         })
     }
 
-    /// Notes it. Returns whether no other worker was faster.
+    /// Notes it. Returns whether it is new everywhere, and no other worker was faster.
     fn note(&self, store: &dyn SharedStore) -> Result<bool, Unusable> {
-        let key = self.keys.first().ok_or(Unusable::Internal)?;
-        match store::write(store, &key.name(), |bytes| key.write(bytes, self.at, self.until, self.now)) {
-            Write::Done => Ok(true),
-            Write::Kept => Ok(false),
-            Write::Lost => Err(Unusable::SharedWrite),
+        for key in &self.keys {
+            let is_new = Cell::new(false);
+            let written = store::write(store, &key.name(), |bytes| {
+                let note = key.note(bytes, self.at, self.until, self.now);
+                is_new.set(note.is_new);
+                note.bytes
+            });
+            match written {
+                Write::Done if is_new.get() => {}
+                Write::Done | Write::Kept => return Ok(false),
+                Write::Lost => return Err(Unusable::SharedWrite),
+            }
         }
+        Ok(true)
     }
 }

@@ -136,9 +136,17 @@ impl Events {
         }
         let found = if pointers.is_empty() { Vec::new() } else { self.find(body, &pointers)? };
         let mut found = found.into_iter();
-        let mut event = Event::default();
-        let head = hint.kind.as_ref().ok_or(UnreadableEvent)?.clone();
         let in_body: Vec<Found> = found.by_ref().take(kinds).collect();
+        let ids: Vec<Found> = found.by_ref().take(ids).collect();
+        let mut challenge = found;
+        let mut event = Event::default();
+        if challenge.next() == Some(Found::Text("url_verification".to_owned())) {
+            let text = challenge.next().unwrap_or_default();
+            event.challenge = Some(visible(text, MAX_CHALLENGE)?.ok_or(UnreadableEvent)?);
+            // It is about the endpoint, and has no other place for a type, nor an id.
+            return Ok(event);
+        }
+        let head = hint.kind.as_ref().ok_or(UnreadableEvent)?.clone();
         let mut named = in_body.into_iter().filter(|found| *found != Found::Nothing);
         let first = named.next();
         if (self.is_exclusive && named.next().is_some()) || (first.is_some() && head != Found::Nothing) {
@@ -149,8 +157,7 @@ impl Events {
         if event.kind.is_none() && !self.kind.is_empty() {
             return Err(UnreadableEvent);
         }
-        let in_body: Vec<Found> = found.by_ref().take(ids).collect();
-        let mut named = in_body.into_iter().filter(|found| *found != Found::Nothing);
+        let mut named = ids.into_iter().filter(|found| *found != Found::Nothing);
         let first = named.next().filter(|_| !self.is_exclusive || named.next().is_none());
         event.id = match id {
             Some(id) => Some(id.to_owned()),
@@ -159,11 +166,6 @@ impl Events {
         };
         if event.id.is_none() && self.needs_id {
             return Err(UnreadableEvent);
-        }
-        let mut challenge = found;
-        if challenge.next() == Some(Found::Text("url_verification".to_owned())) {
-            let text = challenge.next().unwrap_or_default();
-            event.challenge = Some(visible(text, MAX_CHALLENGE)?.ok_or(UnreadableEvent)?);
         }
         Ok(event)
     }
@@ -343,6 +345,11 @@ mod tests {
             r#"{"type":"url_verification","challenge":7.5}"#,
         ] {
             assert_eq!(read(&events, &[], unreadable), Err(UnreadableEvent), "{unreadable}");
+        }
+        let elsewhere = Events { kind: vec![Place::parse("/event/type").unwrap()], ..events.clone() };
+        for events in [elsewhere, Events { needs_id: true, ..events.clone() }] {
+            let asked = read(&events, &[], r#"{"type":"url_verification","challenge":"x"}"#);
+            assert_eq!(asked.unwrap().challenge.as_deref(), Some("x"), "{events:?}");
         }
         let off = Events { challenge: false, ..events };
         assert_eq!(

@@ -14,13 +14,13 @@ pub(crate) struct SeenKey {
     bucket: u32,
 }
 
-/// What a bucket says about one thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SeenReading {
-    /// Whether it is noted.
-    pub(crate) is_noted: bool,
-    /// What is no later than this may have been noted, and may have left.
-    pub(crate) floor: Timestamp,
+/// What is to be written where a thing is noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// The bucket; `None`: it stays as it is.
+    pub(crate) bytes: Option<Vec<u8>>,
+    /// Whether the thing was not noted before, nor may have been.
+    pub(crate) is_new: bool,
 }
 
 impl Sealer {
@@ -38,40 +38,35 @@ impl SeenKey {
         format!("avnology_gate/2/seen/{:08x}/{}", self.sealer.name, self.bucket)
     }
 
-    /// What the bucket says. One that cannot be read may have held anything until now.
-    pub(crate) fn read(&self, bytes: Option<&[u8]>, now: Timestamp) -> SeenReading {
-        let bucket = self.bucket(bytes, now);
-        SeenReading { is_noted: bucket.find(&self.digest).is_some(), floor: bucket.stamp }
-    }
-
-    /// The bucket with the thing noted; `None` where it is noted already, or may have been.
-    /// `at`: its own time. `until`: when it cannot come again any more.
-    pub(crate) fn write(
-        &self,
-        bytes: Option<&[u8]>,
-        at: Timestamp,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Option<Vec<u8>> {
-        let mut bucket = self.bucket(bytes, now);
+    /// Notes the thing in the bucket with these bytes; `None` where there never was one. `at`: its
+    /// own time. `until`: when it, and what came before it, cannot come again any more.
+    ///
+    /// A bucket that cannot be read may have held anything, signed by a clock that is ahead too. It
+    /// is begun anew, and takes nothing of a time before `until`.
+    pub(crate) fn note(&self, bytes: Option<&[u8]>, at: Timestamp, until: Timestamp, now: Timestamp) -> Note {
+        let Some(mut bucket) = self.bucket(bytes) else {
+            return Note { bytes: Some(self.seal(&Bucket::new(until))), is_new: false };
+        };
         if bucket.find(&self.digest).is_some() || at <= bucket.stamp {
-            return None;
+            return Note { bytes: None, is_new: false };
         }
         bucket.insert(Entry { digest: self.digest, at, until }, now);
-        Some(self.sealer.seal(self.place(), bucket.bytes()))
+        Note { bytes: Some(self.seal(&bucket)), is_new: true }
+    }
+
+    fn seal(&self, bucket: &Bucket) -> Vec<u8> {
+        self.sealer.seal(self.place(), bucket.bytes())
     }
 
     fn place(&self) -> Place {
         Place::Seen(self.bucket)
     }
 
-    fn bucket(&self, bytes: Option<&[u8]>, now: Timestamp) -> Bucket {
-        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
-            return Bucket::new(Timestamp::from_nanos(0));
-        };
-        let bytes = Some(bytes).filter(|bytes| bytes.len() <= MAX_VALUE);
-        let value = bytes.and_then(|bytes| self.sealer.open(self.place(), bytes));
-        value.and_then(Bucket::parse).unwrap_or(Bucket::new(now))
+    /// `None` where it cannot be read; an empty one is what is left of one that somebody removed.
+    fn bucket(&self, bytes: Option<&[u8]>) -> Option<Bucket> {
+        let Some(bytes) = bytes else { return Some(Bucket::new(Timestamp::from_nanos(0))) };
+        let value = self.sealer.open(self.place(), bytes).filter(|_| bytes.len() <= MAX_VALUE)?;
+        Bucket::parse(value)
     }
 }
 
@@ -96,24 +91,18 @@ mod tests {
     }
 
     fn note(key: &SeenKey, bucket: &mut Option<Vec<u8>>, signed: u64, now: u64) -> bool {
-        let written = key.write(bucket.as_deref(), at(signed), at(now + 600), at(now));
-        let is_written = written.is_some();
-        *bucket = written.or(bucket.take());
-        is_written
+        let Note { bytes, is_new } = key.note(bucket.as_deref(), at(signed), at(now + 600), at(now));
+        *bucket = bytes.or(bucket.take());
+        is_new
     }
 
     #[test]
     fn what_is_noted_is_not_noted_twice() {
         let keys = keys("s");
         let mut bucket = None;
-        assert!(!keys[0].read(None, at(9)).is_noted);
         assert!(note(&keys[0], &mut bucket, 5, 6));
         assert!(!note(&keys[0], &mut bucket, 5, 6), "the same");
         assert!(!note(&keys[0], &mut bucket, 8, 9), "nor with another time");
-        assert!(
-            keys[0].read(bucket.as_deref(), at(9)).is_noted
-                && !keys[1].read(bucket.as_deref(), at(9)).is_noted
-        );
         assert!(note(&keys[1], &mut bucket, 5, 6));
     }
 
@@ -125,26 +114,26 @@ mod tests {
             assert!(note(key, &mut bucket, signed, 20));
         }
         assert!(bucket.as_ref().unwrap().len() <= MAX_VALUE);
-        let reading = keys[0].read(bucket.as_deref(), at(21));
-        assert_eq!(reading, SeenReading { is_noted: false, floor: at(11) });
         assert!(!note(&keys[0], &mut bucket, 10, 21), "it has left");
         assert!(!note(&keys[19], &mut bucket, 11, 21), "another one of that time");
         assert!(note(&keys[19], &mut bucket, 12, 21));
     }
 
     #[test]
-    fn a_bucket_that_cannot_be_read_lets_nothing_pass_that_was_signed_by_now() {
+    fn a_bucket_that_cannot_be_read_takes_nothing_until_what_it_held_is_over() {
         let (keys, others) = (keys("s"), keys("x"));
         let mut foreign = None;
         assert!(note(&others[0], &mut foreign, 5, 6));
         let mut cut = None;
         assert!(note(&keys[0], &mut cut, 5, 6));
         cut.as_mut().unwrap().pop();
-        for unreadable in [foreign, cut, Some(vec![7; MAX_VALUE + 1]), Some(vec![1])] {
+        let long = vec![7; MAX_VALUE + 1];
+        for unreadable in [foreign, cut, Some(long), Some(vec![1]), Some(Vec::new())] {
             let mut bucket = unreadable;
-            assert_eq!(keys[1].read(bucket.as_deref(), at(9)).floor, at(9));
-            assert!(!note(&keys[1], &mut bucket, 9, 9) && note(&keys[1], &mut bucket, 10, 9));
-            assert!(!note(&keys[2], &mut bucket, 9, 30), "it stays so");
+            assert!(!note(&keys[1], &mut bucket, 9, 9), "it may have been there");
+            assert!(!note(&keys[1], &mut bucket, 309, 10), "signed by a clock that is ahead");
+            assert!(!note(&keys[2], &mut bucket, 609, 400) && note(&keys[2], &mut bucket, 610, 400));
+            assert!(!note(&keys[2], &mut bucket, 610, 400), "it notes again");
         }
     }
 }

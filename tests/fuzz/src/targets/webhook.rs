@@ -1,40 +1,53 @@
-//! A delivery: its signature, its time, its length, and its body in any pieces.
+//! A delivery of any format: its signatures, its time, its id, its length, and its body in any
+//! pieces.
+
+mod senders;
 
 use crate::gate::{Headers, NOW, ROOT, apply, borrowed, document, gate, head};
 use arbitrary::{Result, Unstructured};
 use avnology_gate::flow::{Engine, Output, Step, StreamId};
 use avnology_gate::verdict::{Action, Verdict};
-use hmac::{Hmac, Mac};
+use senders::{Sender, senders};
 use serde_json::json;
-use sha2::Sha256;
 use std::cell::RefCell;
 
-const KEY: &[u8] = b"a webhook key of enough bytes";
+pub(crate) use senders::signed;
+
 const MAX_BODY: usize = 24;
 const STREAM: StreamId = StreamId(3);
 
-/// The signature over these pieces, in lower-case hex.
-pub(crate) fn signed(key: &[u8], pieces: &[&[u8]]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
-    pieces.iter().for_each(|piece| mac.update(piece));
-    mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect()
+/// A gate with a route for each sender.
+struct Scene {
+    engine: Engine,
+    senders: Vec<Sender>,
 }
 
 /// Passes if and only if it is signed, at a time that is near, and no longer than it may be.
 pub(crate) fn webhook(data: &[u8]) {
     thread_local! {
-        static GATE: RefCell<Engine> = RefCell::new(gate(&document(json!({
-            "webhooks": {"hook": {"format": "avnology", "secrets": ["another key of enough bytes",
-                "a webhook key of enough bytes"], "max_body_bytes": MAX_BODY}},
-            "routes": [{"match": {"path": "/hook"}, "webhook": "hook"}]
-        }))));
+        static SCENE: RefCell<Scene> = RefCell::new(scene());
     }
-    let _ = GATE.with(|engine| deliver(&mut engine.borrow_mut(), &mut Unstructured::new(data)));
+    let _ = SCENE.with(|scene| deliver(&mut scene.borrow_mut(), &mut Unstructured::new(data)));
 }
 
-fn deliver(engine: &mut Engine, input: &mut Unstructured<'_>) -> Result<()> {
+fn scene() -> Scene {
+    let senders = senders();
+    let mut members = json!({"webhooks": {}, "routes": []});
+    for (nth, sender) in senders.iter().enumerate() {
+        let mut webhook = sender.document.clone();
+        webhook["max_body_bytes"] = json!(MAX_BODY);
+        members["webhooks"][format!("hook{nth}")] = webhook;
+        let route = json!({"match": {"path": format!("/{nth}")}, "webhook": format!("hook{nth}")});
+        members["routes"].as_array_mut().unwrap().push(route);
+    }
+    Scene { engine: gate(&document(members)), senders }
+}
+
+fn deliver(Scene { engine, senders }: &mut Scene, input: &mut Unstructured<'_>) -> Result<()> {
     // What an input that was too short has left.
     engine.gone(STREAM);
+    let which = input.int_in_range(0..=senders.len() - 1)?;
+    let sender = &senders[which];
     // What the sender says.
     let time = match input.int_in_range(0..=7)? {
         0 => input.arbitrary::<&[u8]>()?.to_vec(),
@@ -43,70 +56,97 @@ fn deliver(engine: &mut Engine, input: &mut Unstructured<'_>) -> Result<()> {
         3 => (NOW.as_secs() + 290 + input.int_in_range(0..=20)?).to_string().into_bytes(),
         _ => NOW.as_secs().to_string().into_bytes(),
     };
+    let id = match input.int_in_range(0..=7)? {
+        0 => input.arbitrary::<&[u8]>()?.to_vec(),
+        1 => vec![b'i'; input.int_in_range(250..=260)?],
+        2 => input.choose(&["", "a.b", "a/b", "a:b", "a b", "a\u{7f}"])?.as_bytes().to_vec(),
+        _ => b"msg_1-2".to_vec(),
+    };
     let len = input.int_in_range(0..=MAX_BODY + 4)?;
     let body = input.bytes(len.min(input.len()))?.to_vec();
-    let right = signed(KEY, &[&time, b".", &body]);
-    let mut signature = right.clone().into_bytes();
-    match input.int_in_range(0..=9)? {
-        0 => signature = input.arbitrary::<&[u8]>()?.to_vec(),
-        1 => {
-            let at = input.int_in_range(0..=signature.len() - 1)?;
-            signature[at] ^= input.arbitrary::<u8>()?;
-        }
-        2 => signature.truncate(input.int_in_range(0..=64)?),
-        3 => signature.make_ascii_uppercase(),
-        4 => signature.extend(b"00"),
-        _ => {}
+    let mut signatures = Vec::new();
+    for _ in 0..=input.int_in_range(0..=2)? {
+        let key = *input.choose(&[0, 0, 1, 1, 2])?;
+        let mut signature = sender.sign(key, &time, &id, &body).into_bytes();
+        change(&mut signature, input)?;
+        signatures.push(signature);
     }
-    let mut headers: Vec<(&str, &[u8])> = Vec::new();
-    let mut is_once = true;
-    for (name, twin, value) in [
-        ("x-avnology-signature", "X_Avnology_Signature", &signature),
-        ("x-avnology-timestamp", "x-avnology.timestamp", &time),
-    ] {
-        match input.int_in_range(0..=9)? {
-            0 => is_once = false,
-            1 => {
-                headers.extend([(name, value.as_slice()), (twin, b"1".as_slice())]);
-                is_once = false;
-            }
-            _ => headers.push((name, value)),
+    // Many of them cost bytes of the input where each is chosen.
+    if input.ratio(1, 16)? {
+        let first = signatures[0].clone();
+        signatures.resize(input.int_in_range(15..=18)?, first);
+    }
+    let mut headers = Headers::new();
+    for (name, mut value) in sender.headers(&signatures, &time, &id) {
+        match input.int_in_range(0..=15)? {
+            0 => continue,
+            1 => headers.push((twin(name), b"1".to_vec())),
+            2 => headers.push((name.to_uppercase().into_bytes(), value.clone())),
+            3 => change(&mut value, input)?,
+            4 => value.extend(
+                input.choose(&[&b" "[..], b",", b" v1,", b",v1=", b",t=1", b" v2,x", b",x=y"])?.iter(),
+            ),
+            _ => {}
         }
+        headers.push((name.as_bytes().to_vec(), value));
+    }
+    if input.ratio(1, 8)? {
+        let name = *input.choose(&["svix-id", "webhook-id", "x-avnology-timestamp", "svix_signature"])?;
+        headers.push((name.as_bytes().to_vec(), b"1".to_vec()));
     }
     let announced = if input.ratio(1, 5)? { input.int_in_range(0..=MAX_BODY * 2)? } else { body.len() };
-    let length = announced.to_string();
-    if input.arbitrary()? {
-        headers.push(("content-length", length.as_bytes()));
+    let is_announced = input.arbitrary()?;
+    let mut request = head("POST", format!("/{which}").as_bytes(), &[]);
+    request.extend(headers.iter().cloned());
+    if is_announced {
+        request.push((b"content-length".to_vec(), announced.to_string().into_bytes()));
     }
-    let mut request = head("POST", b"/hook", &headers);
     let ends_with_head = body.is_empty() && input.arbitrary()?;
     let verdict = arrive(engine, &mut request, &body, ends_with_head, input)?;
 
-    let is_announced = headers.iter().any(|(name, _)| *name == "content-length");
-    let text = String::from_utf8_lossy(&time).into_owned();
-    let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    let is_near = text.parse::<u64>().is_ok_and(|at| at.abs_diff(NOW.as_secs()) <= 300);
-    let holds = is_once
-        && is_plain
-        && is_near
-        && signature == right.as_bytes()
-        && body.len() <= MAX_BODY
-        && !(is_announced && announced > MAX_BODY);
+    let is_short = body.len() <= MAX_BODY && !(is_announced && announced > MAX_BODY);
+    let expected = sender.verify(&headers, &body).filter(|_| is_short);
     let passes = matches!(verdict.action(), Action::Forward(_));
-    assert_eq!(passes, holds, "{}", verdict.event().reason().id());
-    if let Action::Forward(edits) = verdict.action() {
+    assert_eq!(passes, expected.is_some(), "{}: {}", sender.document, verdict.event().reason().id());
+    if let (Action::Forward(edits), Some(expected)) = (verdict.action(), expected) {
         apply(edits, &mut request);
-        let value =
-            |name: &str| request.iter().find(|(n, _)| n == name.as_bytes()).map(|(_, v)| v.as_slice());
+        let value = |name: &str| {
+            let mut values = request.iter().filter(|(n, _)| n == name.as_bytes()).map(|(_, v)| v.as_slice());
+            let value = values.next();
+            assert_eq!(values.next(), None, "{name} twice");
+            value
+        };
         assert_eq!(value("x-avnology-webhook-verified"), Some(&b"true"[..]));
-        assert_eq!(value("x-avnology-webhook-timestamp"), Some(&time[..]));
-        assert_eq!(value("x-avnology-webhook-secret-index"), Some(&b"1"[..]));
+        assert_eq!(value("x-avnology-webhook-timestamp"), expected.time.as_deref());
+        assert_eq!(value("x-avnology-webhook-id"), expected.id.as_deref());
+        let key = expected.key.to_string();
+        assert_eq!(value("x-avnology-webhook-secret-index"), Some(key.as_bytes()));
     }
     Ok(())
 }
 
-/// Hands the delivery over in pieces, until it is decided.
-fn arrive(
+/// The same name, as some servers read it.
+fn twin(name: &str) -> Vec<u8> {
+    name.replacen('-', "_", 1).into_bytes()
+}
+
+fn change(text: &mut Vec<u8>, input: &mut Unstructured<'_>) -> Result<()> {
+    match input.int_in_range(0..=15)? {
+        0 => *text = input.arbitrary::<&[u8]>()?.to_vec(),
+        1 if !text.is_empty() => {
+            let at = input.int_in_range(0..=text.len() - 1)?;
+            text[at] ^= input.arbitrary::<u8>()?;
+        }
+        2 => text.truncate(input.int_in_range(0..=text.len())?),
+        3 => text.make_ascii_uppercase(),
+        4 => text.extend(b"00"),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Hands a delivery over in pieces, until it is decided.
+pub(crate) fn arrive(
     engine: &mut Engine,
     request: &mut Headers,
     body: &[u8],
@@ -135,7 +175,7 @@ fn arrive(
         let is_last = received == body.len() && (input.is_empty() || input.arbitrary()?);
         step = engine.body(STREAM, received, is_last, &mut fetch, NOW);
         if matches!(step, Step::Wait) && received == body.len() && !is_last && input.arbitrary()? {
-            step = engine.trailers(STREAM, [], &mut |_, _| None, NOW).0;
+            step = engine.trailers(STREAM, [], &mut fetch, NOW).0;
         }
         pieces += 1;
         assert!(pieces < 1000, "never decided");
