@@ -71,7 +71,7 @@ pub(super) fn deliver(
 
 /// Whether a delivery came before, in what the workers share.
 struct Seen {
-    /// Where it may be noted; it is noted at the first.
+    /// Where it is noted: under each secret, since any of them may leave.
     keys: Vec<SeenKey>,
     by: ReplayBy,
     /// When it was signed, or when it came where it is known by its id.
@@ -101,11 +101,13 @@ impl Seen {
 
     /// Notes it. Returns whether no other worker was faster.
     fn note(&self, store: &dyn SharedStore) -> Result<bool, Unusable> {
-        let key = self.keys.first().ok_or(Unusable::Internal)?;
-        match store::write(store, &key.name(), |bytes| key.write(bytes, self.at, self.until, self.now)) {
-            Write::Done => Ok(true),
-            Write::Kept => Ok(false),
-            Write::Lost => Err(Unusable::SharedWrite),
+        for key in &self.keys {
+            match store::write(store, &key.name(), |bytes| key.write(bytes, self.at, self.until, self.now)) {
+                Write::Done => {}
+                Write::Kept => return Ok(false),
+                Write::Lost => return Err(Unusable::SharedWrite),
+            }
         }
+        Ok(true)
     }
 }

@@ -17,8 +17,8 @@ pub(crate) struct Replay {
     /// The status for one that came before; unused where these are only marked.
     pub status: u16,
     buckets: u32,
-    /// One for each secret: what was noted under one that is about to leave still counts, and no
-    /// rotation forgets anything or refuses what it cannot read.
+    /// One for each secret: a delivery is noted under all of them, so that whichever leaves takes
+    /// nothing along, and no rotation refuses what it cannot read.
     sealers: Vec<Arc<Sealer>>,
 }
 
@@ -49,7 +49,7 @@ impl Replay {
         Self { by, window, status, buckets: slots.div_ceil(PLACES).max(1), sealers }
     }
 
-    /// Where a delivery may be noted. A new one is noted at the first place.
+    /// Where a delivery is noted.
     pub(crate) fn keys(&self, digest: [u8; 32]) -> impl Iterator<Item = SeenKey> {
         self.sealers.iter().map(move |sealer| sealer.seen_key(digest, self.buckets))
     }
