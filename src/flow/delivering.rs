@@ -73,6 +73,8 @@ pub(super) fn deliver(
 struct Seen {
     /// Where it is noted: under each secret, since any of them may leave.
     keys: Vec<SeenKey>,
+    /// Where else it may have been noted.
+    former_keys: Vec<SeenKey>,
     by: ReplayBy,
     /// When it was signed, or when it came where it is known by its id.
     at: Timestamp,
@@ -86,13 +88,14 @@ impl Seen {
             ReplayBy::Content => delivery.signed_at()?,
             ReplayBy::Id => now,
         };
-        let keys = replay.keys(delivery.digest(webhook)?).collect();
-        Some(Self { keys, by: replay.by, at, until: now.saturating_add(replay.window), now })
+        let digest = delivery.digest(webhook)?;
+        let (keys, former_keys) = (replay.keys(digest).collect(), replay.former_keys(digest).collect());
+        Some(Self { keys, former_keys, by: replay.by, at, until: now.saturating_add(replay.window), now })
     }
 
     /// Whether it is noted, or was signed no later than what has left since.
     fn is_noted(&self, store: &dyn SharedStore) -> bool {
-        self.keys.iter().any(|key| {
+        self.keys.iter().chain(&self.former_keys).any(|key| {
             let bucket = store.get(&key.name());
             let reading = key.read(bucket.as_ref().map(|(bytes, _)| bytes.as_slice()), self.now);
             reading.is_noted || (self.by == ReplayBy::Content && self.at <= reading.floor)
