@@ -1,5 +1,7 @@
 //! Copies of one delivery at the same moment, on both workers: one of them is the first.
 
+#![allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
