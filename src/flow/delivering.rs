@@ -95,11 +95,18 @@ impl Seen {
 
     /// Whether it is noted, or was signed no later than what has left since.
     fn is_noted(&self, store: &dyn SharedStore) -> bool {
-        self.keys.iter().chain(&self.former_keys).any(|key| {
+        let mut is_noted = false;
+        // All of them, so that what is damaged is mended at once.
+        for key in self.keys.iter().chain(&self.former_keys) {
             let bucket = store.get(&key.name());
             let reading = key.read(bucket.as_ref().map(|(bytes, _)| bytes.as_slice()), self.now);
-            reading.is_noted || (self.by == ReplayBy::Content && self.at <= reading.floor)
-        })
+            if !reading.is_readable {
+                // Else it would refuse whatever comes, for ever.
+                let _ = store::write(store, &key.name(), |bytes| key.mend(bytes, self.now));
+            }
+            is_noted |= reading.is_noted || (self.by == ReplayBy::Content && self.at <= reading.floor);
+        }
+        is_noted
     }
 
     /// Notes it. Returns whether no other worker was faster.
@@ -112,5 +119,56 @@ impl Seen {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::store::tests::Map;
+    use crate::secret::Secret;
+    use std::time::Duration;
+
+    /// A delivery that is signed at this second and comes then.
+    fn seen(by: ReplayBy, digest: u8, signed: u64) -> Seen {
+        let secrets = [Secret::new(b"one".to_vec()), Secret::new(b"other".to_vec())];
+        let replay = Replay::new("hook", &secrets, 64, (by, Duration::from_secs(600), 409));
+        let (at, digest) = (Timestamp::from_secs(signed), [digest; 32]);
+        Seen {
+            keys: replay.keys(digest).collect(),
+            former_keys: replay.former_keys(digest).collect(),
+            by,
+            at,
+            until: at.saturating_add(replay.window),
+            now: at,
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_others_have_damaged_refuses_what_was_signed_until_then_and_nothing_later() {
+        for nth in 0..22 {
+            let store = Map::default();
+            let first = seen(ReplayBy::Content, 1, 100);
+            for key in first.keys.iter().chain(&first.former_keys).skip(nth) {
+                assert_eq!(store::write(&store, &key.name(), |_| Some(b"junk".to_vec())), Write::Done);
+            }
+            assert!(first.is_noted(&store), "{nth}");
+            let later = seen(ReplayBy::Content, 1, 101);
+            assert!(!later.is_noted(&store), "{nth}");
+            assert_eq!(later.note(&store), Ok(true), "{nth}");
+            assert!(later.is_noted(&store) && first.is_noted(&store), "{nth}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_others_have_damaged_marks_no_delivery_for_ever() {
+        let store = Map::default();
+        let first = seen(ReplayBy::Id, 1, 100);
+        assert_eq!(store::write(&store, &first.keys[0].name(), |_| Some(b"junk".to_vec())), Write::Done);
+        assert!(!first.is_noted(&store));
+        assert_eq!(first.note(&store), Ok(false), "it may have been there");
+        let later = seen(ReplayBy::Id, 1, 101);
+        assert!(!later.is_noted(&store));
+        assert_eq!(later.note(&store), Ok(true));
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct SeenReading {
     pub(crate) is_noted: bool,
     /// What is no later than this may have been noted, and may have left.
     pub(crate) floor: Timestamp,
+    /// Whether the bucket could be read.
+    pub(crate) is_readable: bool,
 }
 
 impl Sealer {
@@ -42,8 +44,17 @@ impl SeenKey {
 
     /// What the bucket says. One that cannot be read may have held anything until now.
     pub(crate) fn read(&self, bytes: Option<&[u8]>, now: Timestamp) -> SeenReading {
-        let bucket = self.bucket(bytes, now);
-        SeenReading { is_noted: bucket.find(&self.digest).is_some(), floor: bucket.stamp }
+        let bucket = self.parse(bytes);
+        let is_readable = bucket.is_some();
+        let bucket = bucket.unwrap_or(Bucket::new(now));
+        SeenReading { is_noted: bucket.find(&self.digest).is_some(), floor: bucket.stamp, is_readable }
+    }
+
+    /// A bucket in the place of one that cannot be read: it may have held anything until now.
+    /// `None` where it can be read.
+    pub(crate) fn mend(&self, bytes: Option<&[u8]>, now: Timestamp) -> Option<Vec<u8>> {
+        let is_readable = self.parse(bytes).is_some();
+        (!is_readable).then(|| self.sealer.seal(self.place(), Bucket::new(now).bytes()))
     }
 
     /// The bucket with the thing noted; `None` where it is noted already, or may have been.
@@ -55,7 +66,7 @@ impl SeenKey {
         until: Timestamp,
         now: Timestamp,
     ) -> Option<Vec<u8>> {
-        let mut bucket = self.bucket(bytes, now);
+        let mut bucket = self.parse(bytes).unwrap_or(Bucket::new(now));
         if bucket.find(&self.digest).is_some() || at <= bucket.stamp {
             return None;
         }
@@ -67,13 +78,13 @@ impl SeenKey {
         Place::Seen(self.bucket)
     }
 
-    fn bucket(&self, bytes: Option<&[u8]>, now: Timestamp) -> Bucket {
+    /// `None` where it cannot be read.
+    fn parse(&self, bytes: Option<&[u8]>) -> Option<Bucket> {
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
-            return Bucket::new(Timestamp::from_nanos(0));
+            return Some(Bucket::new(Timestamp::from_nanos(0)));
         };
-        let bytes = Some(bytes).filter(|bytes| bytes.len() <= MAX_VALUE);
-        let value = bytes.and_then(|bytes| self.sealer.open(self.place(), bytes));
-        value.and_then(Bucket::parse).unwrap_or(Bucket::new(now))
+        let bytes = Some(bytes).filter(|bytes| bytes.len() <= MAX_VALUE)?;
+        Bucket::parse(self.sealer.open(self.place(), bytes)?)
     }
 }
 
@@ -128,7 +139,7 @@ mod tests {
         }
         assert!(bucket.as_ref().unwrap().len() <= MAX_VALUE);
         let reading = keys[0].read(bucket.as_deref(), at(21));
-        assert_eq!(reading, SeenReading { is_noted: false, floor: at(11) });
+        assert_eq!(reading, SeenReading { is_noted: false, floor: at(11), is_readable: true });
         assert!(!note(&keys[0], &mut bucket, 10, 21), "it has left");
         assert!(!note(&keys[19], &mut bucket, 11, 21), "another one of that time");
         assert!(note(&keys[19], &mut bucket, 12, 21));
