@@ -46,6 +46,10 @@ impl Evictions {
             let read = subjects.read_page(page, bytes.as_ref().map(|(bytes, _)| bytes.as_slice()), now);
             board.raise(page, &read);
         }
+        if generation.is_none() {
+            // Else all pages would be read each time.
+            let _ = write(store, &subjects.generation_name(), |bytes| subjects.mend_generation(bytes, now));
+        }
         board.generation = generation;
     }
 
@@ -69,8 +73,9 @@ impl Evictions {
             return Err(Unusable::SharedWrite);
         }
         // Also where the stamp was there already: whoever wrote it may not have come to this.
-        let told =
-            write(store, &subjects.generation_name(), |bytes| Some(subjects.write_generation(page, bytes)));
+        let told = write(store, &subjects.generation_name(), |bytes| {
+            Some(subjects.write_generation(page, bytes, now))
+        });
         if told == Write::Lost {
             return Err(Unusable::SharedWrite);
         }
@@ -163,6 +168,34 @@ mod tests {
         assert_eq!(write(&store, &subjects.generation_name(), |_| Some(b"junk".to_vec())), Write::Done);
         worker.read(&subjects, &store, at(30));
         assert!(is_over(&worker, "usr_1", 29) && !is_over(&worker, "usr_1", 30));
+    }
+
+    #[test]
+    fn what_others_have_damaged_ends_everything_once_and_not_each_time() {
+        let (store, subjects) = (Map::default(), subjects());
+        let page = subjects.slot("usr_1").page();
+        assert_eq!(write(&store, &subjects.page_name(page), |_| Some(b"junk".to_vec())), Write::Done);
+        assert_eq!(write(&store, &subjects.generation_name(), |_| Some(b"junk".to_vec())), Write::Done);
+        let mut worker = Evictions::default();
+        for now in [30, 31, 32, 33] {
+            worker.read(&subjects, &store, at(now));
+        }
+        assert!(is_over(&worker, "usr_1", 29) && !is_over(&worker, "usr_1", 32));
+    }
+
+    #[test]
+    fn an_event_after_the_generation_was_damaged_is_heard() {
+        let (store, subjects) = (Map::default(), subjects());
+        let (mut one, mut other) = (Evictions::default(), Evictions::default());
+        one.write(&subjects, "usr_1", &store, at(10)).unwrap();
+        other.read(&subjects, &store, at(10));
+        assert_eq!(write(&store, &subjects.generation_name(), |_| Some(b"junk".to_vec())), Write::Done);
+        one.write(&subjects, "usr_1", &store, at(20)).unwrap();
+        other.read(&subjects, &store, at(21));
+        assert!(is_over(&other, "usr_1", 21));
+        let mut new = Evictions::default();
+        new.read(&subjects, &store, at(21));
+        assert!(is_over(&new, "usr_1", 21), "a worker that began later");
     }
 
     #[test]

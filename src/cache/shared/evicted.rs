@@ -94,11 +94,22 @@ impl Subjects {
     }
 
     /// The generation after a page was written.
-    pub(crate) fn write_generation(&self, page: usize, bytes: Option<&[u8]>) -> Vec<u8> {
-        let mut times = self.read_generation(bytes).unwrap_or([0; PAGES]);
+    pub(crate) fn write_generation(&self, page: usize, bytes: Option<&[u8]>, now: Timestamp) -> Vec<u8> {
+        let mut times = self.read_generation(bytes).unwrap_or([unheard_of(now); PAGES]);
         if let Some(times) = times.get_mut(page) {
             *times = times.wrapping_add(1);
         }
+        self.seal_generation(times)
+    }
+
+    /// A generation in the place of one that cannot be read: every page may have been written.
+    /// `None` where it can be read.
+    pub(crate) fn mend_generation(&self, bytes: Option<&[u8]>, now: Timestamp) -> Option<Vec<u8>> {
+        let is_readable = self.read_generation(bytes).is_some();
+        (!is_readable).then(|| self.seal_generation([unheard_of(now); PAGES]))
+    }
+
+    fn seal_generation(&self, times: Generation) -> Vec<u8> {
         let mut value = vec![VERSION];
         value.extend(times.iter().flat_map(|times| times.to_le_bytes()));
         self.sealer.seal(Place::Generation, value)
@@ -122,6 +133,11 @@ impl SubjectSlot {
     pub(crate) fn stamp(self) -> usize {
         usize::from(self.0).checked_rem(STAMPS).unwrap_or_default()
     }
+}
+
+/// A number that no worker has read of a page: they count from 0, and slower than the clock.
+fn unheard_of(now: Timestamp) -> u32 {
+    u32::try_from((now.as_nanos() >> 20) & u64::from(u32::MAX)).unwrap_or_default() | 1
 }
 
 fn page_place(page: usize) -> Place {
@@ -190,15 +206,19 @@ mod tests {
     fn the_generation_counts_each_pages_writes() {
         let subjects = subjects("s");
         assert_eq!(subjects.read_generation(None), Some([0; PAGES]));
-        let first = subjects.write_generation(3, None);
-        let second = subjects.write_generation(63, Some(&first));
+        let first = subjects.write_generation(3, None, at(9));
+        let second = subjects.write_generation(63, Some(&first), at(9));
         let mut expected = [0; PAGES];
         (expected[3], expected[63]) = (1, 1);
         assert_eq!(subjects.read_generation(Some(&second)), Some(expected));
-        assert_ne!(
-            subjects.read_generation(Some(&subjects.write_generation(3, Some(b"junk")))),
-            Some([0; PAGES])
-        );
+        assert_eq!(subjects.mend_generation(Some(&second), at(9)), None);
+        for unreadable in [
+            subjects.write_generation(3, Some(b"junk"), at(9)),
+            subjects.mend_generation(Some(b"junk"), at(9)).unwrap(),
+        ] {
+            let times = subjects.read_generation(Some(&unreadable)).unwrap();
+            assert!(times.iter().all(|times| *times > 1000), "nobody has read this of any page: {times:?}");
+        }
     }
 
     #[test]
