@@ -5,7 +5,7 @@
 //! brings up to date; the worker that verifies an event has it at once.
 
 use super::store::{SharedStore, Write, write};
-use crate::cache::shared::{EMPTY, Generation, PAGES, Page, SubjectSlot, Subjects};
+use crate::cache::shared::{EMPTY, Generation, PAGES, Page, STAMPS, SubjectSlot, Subjects};
 use crate::hash::TrustedKeyHasher;
 use crate::refusal::Unusable;
 use crate::time::Timestamp;
@@ -29,7 +29,7 @@ struct Board {
 impl Evictions {
     /// Brings the stamps of a key up to date.
     pub(super) fn read(&mut self, subjects: &Subjects, store: &dyn SharedStore, now: Timestamp) {
-        let board = self.boards.entry(subjects.name()).or_default();
+        let board = self.board(subjects, now);
         let bytes = store.get(&subjects.generation_name());
         let generation = subjects.read_generation(bytes.as_ref().map(|(bytes, _)| bytes.as_slice()));
         if generation.is_some() && generation == board.generation {
@@ -79,13 +79,26 @@ impl Evictions {
         if told == Write::Lost {
             return Err(Unusable::SharedWrite);
         }
-        let board = self.boards.entry(subjects.name()).or_default();
+        let board = self.board(subjects, now);
         let mut own = EMPTY;
         if let Some(own) = own.get_mut(slot.stamp()) {
             *own = stamp;
         }
         board.raise(page, &own);
         Ok(())
+    }
+
+    /// The stamps of a key. Where there are those of another one, as before the secret was changed,
+    /// any subject may have one there: nobody can tell which, and what is known starts anew.
+    fn board(&mut self, subjects: &Subjects, now: Timestamp) -> &mut Board {
+        let is_another = !self.boards.is_empty();
+        self.boards.entry(subjects.name()).or_insert_with(|| {
+            let mut board = Board::default();
+            for page in (0..PAGES).filter(|_| is_another) {
+                board.raise(page, &[now.saturating_add(SETTLE); STAMPS]);
+            }
+            board
+        })
     }
 
     /// Whether what was asked for at this time about a subject is over. `slot` is asked for only
@@ -155,6 +168,19 @@ mod tests {
         let mut new = Evictions::default();
         new.read(&subjects, &store, at(20));
         assert!(is_over(&new, "usr_1", 11), "a worker that began later");
+    }
+
+    #[test]
+    fn under_another_key_anything_may_be_over_and_under_the_first_one_nothing_is() {
+        let (store, subjects) = (Map::default(), subjects());
+        let other = Subjects::new(Arc::new(Sealer::new(b"next", Fingerprint::of(&["cluster"]))));
+        let mut worker = Evictions::default();
+        worker.read(&subjects, &store, at(10));
+        assert!(!is_over(&worker, "usr_1", 1));
+        worker.read(&other, &store, at(20));
+        let started = |secs| worker.end(Some(&other), at(secs), |other| Some(other.slot("usr_1")));
+        assert!(started(20) && started(21) && !started(22), "the event may have come a moment ago");
+        assert!(!is_over(&worker, "usr_1", 1), "the first one's are as before");
     }
 
     #[test]

@@ -148,7 +148,7 @@ fn page_place(page: usize) -> Place {
 pub(crate) const PAGES: usize = 64;
 
 /// How many stamps a page has.
-const STAMPS: usize = 64;
+pub(crate) const STAMPS: usize = 64;
 
 /// No event ever came.
 const NEVER: Timestamp = Timestamp::from_nanos(0);
