@@ -10,7 +10,7 @@
 
 use super::services::Services;
 use super::store::{self, SharedStore, Write};
-use crate::cache::shared::SeenKey;
+use crate::cache::shared::{Note, SeenKey};
 use crate::refusal::{Acknowledgement, Denial, Refusal, Unusable};
 use crate::telemetry::Eviction;
 use crate::time::Timestamp;
@@ -59,7 +59,7 @@ pub(super) fn deliver(
         context.eviction = Some(if ends_something { Eviction::Done } else { Eviction::Unmapped });
     }
     if let (Some(seen), Some(replay)) = (&seen, &webhook.replay)
-        && !seen.note(services.facts.store())?
+        && (!is_new || !seen.note(services.facts.store())?)
     {
         match replay.by {
             ReplayBy::Content => return Err(Denial::Replayed.into()),
@@ -74,8 +74,10 @@ pub(super) fn deliver(
 
 /// Whether a delivery came before, in what the workers share.
 struct Seen {
-    /// Where it is noted: whichever secret is taken out next, the others know of it.
+    /// Where it is noted: under each secret, since any of them may leave.
     keys: Vec<SeenKey>,
+    /// Where else it may have been noted.
+    former_keys: Vec<SeenKey>,
     /// When it was signed, or when it came where it is known by its id.
     at: Timestamp,
     until: Timestamp,
@@ -88,25 +90,42 @@ impl Seen {
             ReplayBy::Content => delivery.signed_at()?,
             ReplayBy::Id => now,
         };
-        let keys = replay.keys(delivery.digest(webhook)?).collect();
-        Some(Self { keys, at, until: now.saturating_add(replay.window), now })
+        let digest = delivery.digest(webhook)?;
+        let (keys, former_keys) = (replay.keys(digest).collect(), replay.former_keys(digest).collect());
+        Some(Self { keys, former_keys, at, until: now.saturating_add(replay.window), now })
     }
 
-    /// Whether it is new everywhere, as things are.
+    /// Whether it is new everywhere, as things are. What others have damaged is mended meanwhile:
+    /// else it would refuse whatever comes.
     fn is_new(&self, store: &dyn SharedStore) -> bool {
-        self.keys.iter().all(|key| {
+        let mut is_new = true;
+        for key in self.keys.iter().chain(&self.former_keys) {
             let bucket = store.get(&key.name());
-            let bytes = bucket.as_ref().map(|(bytes, _)| bytes.as_slice());
-            key.note(bytes, self.at, self.until, self.now).is_new
-        })
+            let note = self.note_of(key, bucket.as_ref().map(|(bytes, _)| bytes.as_slice()));
+            is_new &= note.is_new;
+            if !note.is_new && note.bytes.is_some() {
+                let mended = |bytes: Option<&[u8]>| {
+                    let note = self.note_of(key, bytes);
+                    note.bytes.filter(|_| !note.is_new)
+                };
+                // Where others were before it each time, one of them has mended it.
+                let _ = store::write(store, &key.name(), mended);
+            }
+        }
+        is_new
     }
 
-    /// Notes it. Returns whether it is new everywhere, and no other worker was faster.
+    fn note_of(&self, key: &SeenKey, bytes: Option<&[u8]>) -> Note {
+        key.note(bytes, self.at, self.until, self.now)
+    }
+
+    /// Notes what was new. Returns whether no other worker was faster: all of them note in one
+    /// order, so that one of them is.
     fn note(&self, store: &dyn SharedStore) -> Result<bool, Unusable> {
         for key in &self.keys {
             let is_new = Cell::new(false);
             let written = store::write(store, &key.name(), |bytes| {
-                let note = key.note(bytes, self.at, self.until, self.now);
+                let note = self.note_of(key, bytes);
                 is_new.set(note.is_new);
                 note.bytes
             });
@@ -117,5 +136,43 @@ impl Seen {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::store::tests::Map;
+    use crate::secret::Secret;
+    use std::time::Duration;
+
+    /// A delivery that is signed at this second and comes then.
+    fn seen(digest: u8, signed: u64) -> Seen {
+        let secrets = [Secret::new(b"one".to_vec()), Secret::new(b"other".to_vec())];
+        let replay = Replay::new("hook", &secrets, 64, (ReplayBy::Content, Duration::from_secs(600), 409));
+        let (at, digest) = (Timestamp::from_secs(signed), [digest; 32]);
+        Seen {
+            keys: replay.keys(digest).collect(),
+            former_keys: replay.former_keys(digest).collect(),
+            at,
+            until: at.saturating_add(replay.window),
+            now: at,
+        }
+    }
+
+    #[test]
+    fn whichever_buckets_others_have_damaged_what_they_may_have_held_is_refused_and_nothing_later() {
+        for nth in 0..22 {
+            let store = Map::default();
+            let first = seen(1, 100);
+            for key in first.keys.iter().chain(&first.former_keys).skip(nth) {
+                assert_eq!(store::write(&store, &key.name(), |_| Some(b"junk".to_vec())), Write::Done);
+            }
+            assert!(!first.is_new(&store), "{nth}");
+            let later = seen(1, 701);
+            assert!(later.is_new(&store), "{nth}");
+            assert_eq!(later.note(&store), Ok(true), "{nth}");
+            assert!(!later.is_new(&store) && !first.is_new(&store), "{nth}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! brings up to date; the worker that verifies an event has it at once.
 
 use super::store::{SharedStore, Write, write};
-use crate::cache::shared::{EMPTY, Generation, PAGES, Page, SubjectSlot, Subjects};
+use crate::cache::shared::{EMPTY, Generation, PAGES, Page, STAMPS, SubjectSlot, Subjects};
 use crate::hash::TrustedKeyHasher;
 use crate::refusal::Unusable;
 use crate::time::Timestamp;
@@ -29,7 +29,7 @@ struct Board {
 impl Evictions {
     /// Brings the stamps of a key up to date.
     pub(super) fn read(&mut self, subjects: &Subjects, store: &dyn SharedStore, now: Timestamp) {
-        let board = self.boards.entry(subjects.name()).or_default();
+        let board = self.board(subjects, now);
         let bytes = store.get(&subjects.generation_name());
         let generation = subjects.read_generation(bytes.as_ref().map(|(bytes, _)| bytes.as_slice()));
         if generation.is_some() && generation == board.generation {
@@ -45,6 +45,10 @@ impl Evictions {
             let bytes = store.get(&subjects.page_name(page));
             let read = subjects.read_page(page, bytes.as_ref().map(|(bytes, _)| bytes.as_slice()), now);
             board.raise(page, &read);
+        }
+        if generation.is_none() {
+            // Else all pages would be read each time.
+            let _ = write(store, &subjects.generation_name(), |bytes| subjects.mend_generation(bytes, now));
         }
         board.generation = generation;
     }
@@ -75,13 +79,26 @@ impl Evictions {
         if told == Write::Lost {
             return Err(Unusable::SharedWrite);
         }
-        let board = self.boards.entry(subjects.name()).or_default();
+        let board = self.board(subjects, now);
         let mut own = EMPTY;
         if let Some(own) = own.get_mut(slot.stamp()) {
             *own = stamp;
         }
         board.raise(page, &own);
         Ok(())
+    }
+
+    /// The stamps of a key. Where there are those of another one, as before the secret was changed,
+    /// any subject may have one there: nobody can tell which, and what is known starts anew.
+    fn board(&mut self, subjects: &Subjects, now: Timestamp) -> &mut Board {
+        let is_another = !self.boards.is_empty();
+        self.boards.entry(subjects.name()).or_insert_with(|| {
+            let mut board = Board::default();
+            for page in (0..PAGES).filter(|_| is_another) {
+                board.raise(page, &[now.saturating_add(SETTLE); STAMPS]);
+            }
+            board
+        })
     }
 
     /// Whether what was asked for at this time about a subject is over. `slot` is asked for only
@@ -154,6 +171,19 @@ mod tests {
     }
 
     #[test]
+    fn under_another_key_anything_may_be_over_and_under_the_first_one_nothing_is() {
+        let (store, subjects) = (Map::default(), subjects());
+        let other = Subjects::new(Arc::new(Sealer::new(b"next", Fingerprint::of(&["cluster"]))));
+        let mut worker = Evictions::default();
+        worker.read(&subjects, &store, at(10));
+        assert!(!is_over(&worker, "usr_1", 1));
+        worker.read(&other, &store, at(20));
+        let started = |secs| worker.end(Some(&other), at(secs), |other| Some(other.slot("usr_1")));
+        assert!(started(20) && started(21) && !started(22), "the event may have come a moment ago");
+        assert!(!is_over(&worker, "usr_1", 1), "the first one's are as before");
+    }
+
+    #[test]
     fn what_cannot_be_read_ends_everything_until_now() {
         let (store, subjects) = (Map::default(), subjects());
         let mut worker = Evictions::default();
@@ -164,6 +194,34 @@ mod tests {
         assert_eq!(write(&store, &subjects.generation_name(), |_| Some(b"junk".to_vec())), Write::Done);
         worker.read(&subjects, &store, at(30));
         assert!(is_over(&worker, "usr_1", 29) && !is_over(&worker, "usr_1", 30));
+    }
+
+    #[test]
+    fn what_others_have_damaged_ends_everything_once_and_not_each_time() {
+        let (store, subjects) = (Map::default(), subjects());
+        let page = subjects.slot("usr_1").page();
+        assert_eq!(write(&store, &subjects.page_name(page), |_| Some(b"junk".to_vec())), Write::Done);
+        assert_eq!(write(&store, &subjects.generation_name(), |_| Some(b"junk".to_vec())), Write::Done);
+        let mut worker = Evictions::default();
+        for now in [30, 31, 32, 33] {
+            worker.read(&subjects, &store, at(now));
+        }
+        assert!(is_over(&worker, "usr_1", 29) && !is_over(&worker, "usr_1", 32));
+    }
+
+    #[test]
+    fn an_event_after_the_generation_was_damaged_is_heard() {
+        let (store, subjects) = (Map::default(), subjects());
+        let (mut one, mut other) = (Evictions::default(), Evictions::default());
+        one.write(&subjects, "usr_1", &store, at(10)).unwrap();
+        other.read(&subjects, &store, at(10));
+        assert_eq!(write(&store, &subjects.generation_name(), |_| Some(b"junk".to_vec())), Write::Done);
+        one.write(&subjects, "usr_1", &store, at(20)).unwrap();
+        other.read(&subjects, &store, at(21));
+        assert!(is_over(&other, "usr_1", 21));
+        let mut new = Evictions::default();
+        new.read(&subjects, &store, at(21));
+        assert!(is_over(&new, "usr_1", 21), "a worker that began later");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 
 mod crowd;
 mod crush;
+mod eviction;
 mod faults;
 mod flood;
 mod hooks;
@@ -116,6 +117,11 @@ const SCENARIOS: &[Scenario] = &[
         "second_level",
         "after 60,000 invented tokens 100 new ones cost 100 introspections at two workers; after 120,000 more a revoked one is not served stale",
         second::second_level,
+    ),
+    (
+        "eviction",
+        "500 ms after a verified event at the most both workers refuse a user, or a permission, that they have cached for 1 h; an answer that is under way is for who waited; 0 calls about another user",
+        eviction::eviction,
     ),
     (
         "few_tokens",

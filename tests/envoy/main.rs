@@ -14,6 +14,7 @@ mod host;
 mod protects;
 mod provider;
 mod provider_tls;
+mod replays;
 mod shipped;
 
 use std::collections::BTreeMap;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         provider::trials(&fleet),
         provider_tls::trials(&fleet),
         protects::trials(&fleet),
+        replays::trials(&fleet),
         shipped::trials(&fleet),
         corpus_trials(&fleet),
     ];

@@ -101,6 +101,17 @@ impl Subjects {
         if let Some(written) = written.get_mut(page) {
             *written = now.as_nanos().max(written.wrapping_add(1));
         }
+        self.seal_generation(written)
+    }
+
+    /// A generation in the place of one that cannot be read: every page may have been written.
+    /// `None` where it can be read.
+    pub(crate) fn mend_generation(&self, bytes: Option<&[u8]>, now: Timestamp) -> Option<Vec<u8>> {
+        let is_readable = self.read_generation(bytes).is_some();
+        (!is_readable).then(|| self.seal_generation([now.as_nanos(); PAGES]))
+    }
+
+    fn seal_generation(&self, written: Generation) -> Vec<u8> {
         let mut value = vec![VERSION];
         value.extend(written.iter().flat_map(|written| written.to_le_bytes()));
         self.sealer.seal(Place::Generation, value)
@@ -134,7 +145,7 @@ fn page_place(page: usize) -> Place {
 pub(crate) const PAGES: usize = 64;
 
 /// How many stamps a page has.
-const STAMPS: usize = 64;
+pub(crate) const STAMPS: usize = 64;
 
 /// No event ever came.
 const NEVER: Timestamp = Timestamp::from_nanos(0);
@@ -204,10 +215,14 @@ mod tests {
         let seen = [&first, &third, &after_put_back, &set_back].map(|bytes| read(bytes));
         let distinct: std::collections::BTreeSet<u64> = seen.into_iter().collect();
         assert_eq!(distinct.len(), seen.len());
-        assert_ne!(
-            subjects.read_generation(Some(&subjects.write_generation(3, Some(b"junk"), at(5)))),
-            Some([0; PAGES])
-        );
+        assert_eq!(subjects.mend_generation(Some(&second), at(9)), None);
+        for mended in [
+            subjects.write_generation(3, Some(b"junk"), at(9)),
+            subjects.mend_generation(Some(b"junk"), at(9)).unwrap(),
+        ] {
+            let written = subjects.read_generation(Some(&mended)).unwrap();
+            assert!(written.iter().all(|at| *at > 0), "every page may have been written: {written:?}");
+        }
     }
 
     #[test]

@@ -14,9 +14,9 @@ mod no;
 mod seen;
 mod yes;
 
-pub(crate) use evicted::{EMPTY, Generation, PAGES, Page, SubjectSlot, Subjects};
+pub(crate) use evicted::{EMPTY, Generation, PAGES, Page, STAMPS, SubjectSlot, Subjects};
 pub(crate) use no::NoReading;
-pub(crate) use seen::SeenKey;
+pub(crate) use seen::{Note, SeenKey};
 pub(crate) use yes::SharedYes;
 
 use crate::hash::{FactKey, Fingerprint, Seed, first_half};

@@ -24,11 +24,13 @@ pub(crate) struct Note {
 }
 
 impl Sealer {
-    /// Where the thing with this digest is noted, among so many buckets.
+    /// Where the thing with this digest is noted, among so many buckets: a power of two, so that
+    /// the buckets of no two sizes have one number.
     pub(crate) fn seen_key(self: &Arc<Self>, digest: [u8; 32], buckets: u32) -> SeenKey {
         let digest = first_half(digest);
         let bits = u32::from_le_bytes(digest.first_chunk().copied().unwrap_or_default());
-        SeenKey { sealer: Arc::clone(self), digest, bucket: bits.checked_rem(buckets).unwrap_or_default() }
+        let bucket = buckets.saturating_add(bits.checked_rem(buckets).unwrap_or_default());
+        SeenKey { sealer: Arc::clone(self), digest, bucket }
     }
 }
 

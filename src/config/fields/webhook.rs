@@ -195,7 +195,7 @@ pub(crate) mod replay {
         "slots",
         Number { min: 64, max: 65_536 },
         Or(4096),
-        "how many deliveries are remembered, at about 50 bytes each",
+        "how many deliveries are remembered, at about 50 bytes each; rounded up to a power of two",
     );
 }
 

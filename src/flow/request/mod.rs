@@ -117,6 +117,7 @@ impl Request {
             Self::Ending(state) => return state.set_back(by),
         };
         bearer.deadline = bearer.deadline.saturating_sub(by);
+        bearer.began = bearer.began.saturating_sub(by);
     }
 
     /// What it takes while it waits.

@@ -82,7 +82,15 @@ impl Rooms {
 }
 
 fn policy() -> Arc<crate::policy::Policy> {
-    let document = serde_json::json!({
+    compiled(&document())
+}
+
+fn compiled(document: &serde_json::Value) -> Arc<crate::policy::Policy> {
+    Arc::new(config::load(document.to_string().as_bytes(), &|_| None).unwrap().policy)
+}
+
+fn document() -> serde_json::Value {
+    serde_json::json!({
         "provider": {
             "cluster": "avnology", "authority": "id.example", "timeout": "1s",
             "introspection": {"credentials": {"method": "none"}}, "permissions": {"api_key": "key"}
@@ -98,15 +106,18 @@ fn policy() -> Arc<crate::policy::Policy> {
         "webhooks": {"hook": {
             "format": "avnology", "secrets": ["a webhook key of enough bytes"],
             "body_only": true, "max_body_bytes": 8, "body_timeout": "3s"}}
-    });
-    Arc::new(config::load(document.to_string().as_bytes(), &|_| None).unwrap().policy)
+    })
 }
 
 /// A request up to the point at which its token is looked up.
 fn bearer(path: &str) -> (Bearer, crate::secret::Token) {
+    bearer_of(policy(), path)
+}
+
+fn bearer_of(policy: Arc<crate::policy::Policy>, path: &str) -> (Bearer, crate::secret::Token) {
     let headers =
         [(":method", "GET"), (":path", path), (":authority", "api.example"), ("authorization", "Bearer t")];
-    let (context, found) = triage(policy(), &head_of(&headers, true), NOW);
+    let (context, found) = triage(policy, &head_of(&headers, true), NOW);
     let Triage::Introspect(token, rules, inputs) = found else { panic!("a token route") };
     (Bearer::new(context, rules, inputs, NOW), token)
 }
@@ -178,6 +189,36 @@ fn an_answer_about_the_token_decides_or_leads_to_the_checks() {
         assert_eq!(rooms.asked(), 1, "{path}");
         assert_eq!(decided(state.resume(answer, &mut rooms.services())), expected, "{path}");
     }
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nobody_ask_again_and_again() {
+    let mut document = document();
+    document["provider"]["introspection"] =
+        serde_json::json!({"credentials": {"method": "bearer", "token": "a-token-of-ours"}});
+    let webhook = &mut document["webhooks"]["hook"];
+    (webhook["body_only"], webhook["replay"], webhook["evict"]) =
+        (false.into(), serde_json::json!({}), true.into());
+    let mut rooms = Rooms::new(Limits::default());
+    let (bearer, token) = bearer_of(compiled(&document), "/token");
+    let subjects = bearer.rules.subjects.clone().unwrap();
+    rooms.facts.evict(&subjects, "u", NOW).unwrap();
+    let next = Introspecting::start(bearer, &token, &mut rooms.services());
+    let Next::Wait(mut request) = next else { panic!("{:?}", decided(next)) };
+    let step = Duration::from_secs(3600);
+    let answer = || {
+        let info = TokenInfo::parse(br#"{"active":true,"sub":"u"}"#).unwrap();
+        Ok(CachedFact::fresh(Some(info), NOW.saturating_sub(step)))
+    };
+    let Request::Introspecting(before) = request.clone() else { panic!("asks about its token") };
+    assert_eq!(
+        decided(before.resume(answer(), &mut rooms.services())),
+        Ok("waits"),
+        "asked for before it came"
+    );
+    request.set_back(step);
+    let Request::Introspecting(after) = request else { panic!("asks about its token") };
+    assert_eq!(decided(after.resume(answer(), &mut rooms.services())), Ok("permit"));
 }
 
 #[test]
