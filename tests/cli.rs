@@ -1,0 +1,58 @@
+//! The command line as a process: what goes where, and with which status it ends.
+
+// A panic in a helper fails the test as well.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use serde_json::Value;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// The exit status, standard output and standard error.
+fn run(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_avnology-gate"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A verb that reads no input may have ended.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+const WARNS: &str = r#"{"routes": [{"match": {"path": "/a"}, "access": "public"}], "mode": "shadow"}"#;
+const REFUSED: &str = r#"{"routes": [{"match": {"path": "/a"}, "access": "pubic"}]}"#;
+
+#[test]
+fn check_ends_with_a_status_and_tells_problems_to_standard_error() {
+    let (status, out, err) = run(&["check", "-"], WARNS);
+    assert_eq!((status, out.as_str()), (0, "the configuration is valid\n"));
+    assert!(err.starts_with("warning: mode is `shadow`") && err.contains("--> <stdin>:1:61"), "{err}");
+    let (status, out, err) = run(&["check", "--deny-warnings", "-"], WARNS);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.starts_with("warning: "), "{err}");
+    let (status, out, err) = run(&["check", "-"], REFUSED);
+    assert_eq!((status, out.as_str()), (1, ""));
+    // No colours where nobody sees them.
+    assert!(err.starts_with("problem: routes[0].access") && !err.contains('\u{1b}'), "{err}");
+    let (status, out, err) = run(&["check", "/does/not/exist.json"], "");
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert!(err.starts_with("/does/not/exist.json: "), "{err}");
+}
+
+#[test]
+fn check_prints_one_json_document_for_programs() {
+    for (input, valid) in [(WARNS, true), (REFUSED, false)] {
+        let (status, out, err) = run(&["check", "--format", "json", "-"], input);
+        let printed: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((status == 0, err.as_str()), (valid, ""));
+        assert_eq!(printed["valid"], valid);
+        let finding = &printed["findings"][0];
+        assert_eq!(finding["severity"], if valid { "warning" } else { "problem" });
+        assert_eq!((&finding["line"], &finding["file"]), (&1.into(), &"<stdin>".into()));
+    }
+}
