@@ -56,3 +56,70 @@ fn check_prints_one_json_document_for_programs() {
         assert_eq!((&finding["line"], &finding["file"]), (&1.into(), &"<stdin>".into()));
     }
 }
+
+const ROUTES: &str = r#"{
+  "provider": {"cluster": "idp", "authority": "id.example", "introspection": {"credentials": {"method": "none"}},
+    "permissions": {"api_key": {"env": "KEY"}}},
+  "routes": [
+    {"name": "orders", "match": {"path": "/orders/{id}", "methods": ["PUT"]},
+      "require": {"audience": ["a"], "scopes": {"all": ["write"]}}},
+    {"name": "admin", "match": {"path": "/admin"},
+      "require": {"audience": ["a"], "permissions": {"all": [{"object": "p:1", "relation": "r"}]}}},
+    {"match": {"path": "/{*rest}"}, "access": "public"},
+    {"name": "far", "match": {"path": "/admin", "hosts": ["far.example"]}, "access": "public"}
+  ]
+}"#;
+
+fn explained(arguments: &[&str]) -> String {
+    let (status, out, err) = run(&[&["explain", "-", "--host", "a.example"], arguments].concat(), ROUTES);
+    assert_eq!((status, err.as_str()), (0, ""));
+    out
+}
+
+#[test]
+fn explain_names_the_rule_and_its_line() {
+    let token =
+        ["--header", "authorization: Bearer x", "--claims", r#"{"aud": "a", "scope": "read", "sub": "u"}"#];
+    let text = explained(&[&["--method", "PUT", "--path", "/orders/7"][..], &token].concat());
+    for line in [
+        "route     routes[0] (`orders`) (<stdin>:5:5)",
+        "not       routes[2] (<stdin>:9:5): matches too, but is less specific",
+        "not       2 more, whose path does not match",
+        "call      POST /oauth2/introspect to cluster `idp`",
+        "decision  deny, insufficient_scope, 403",
+        "rule      routes[0] (`orders`).require.scopes (<stdin>:6:38): {\"all\":[\"write\"]}",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+    let text = explained(&[&["--path", "/admin", "--permissions", "granted"][..], &token].concat());
+    assert!(
+        text.contains("\nnot       routes[3] (`far`) (<stdin>:10:5): its hosts do not match\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\"object\":\"1\"") && text.contains("\ndecision  allow, authenticated\n"),
+        "{text}"
+    );
+    assert!(text.contains("\nadds      x-avnology-user-id: u\n"), "{text}");
+}
+
+#[test]
+fn explain_tells_what_bars_a_request_and_what_is_still_open() {
+    let text = explained(&["--path", "/admin.json"]);
+    assert!(text.starts_with("route     none\nbarred by routes[1] (`admin`)"), "{text}");
+    assert!(
+        text.contains("routes[2] (<stdin>:9:5): matches, but a service that reads paths leniently"),
+        "{text}"
+    );
+    let text = explained(&["--path", "/orders/7"]);
+    assert!(
+        text.contains("routes[0] (`orders`) (<stdin>:5:5): its methods do not include this one"),
+        "{text}"
+    );
+    let text = explained(&["--path", "/admin", "--header", "Authorization: Bearer x"]);
+    assert!(text.starts_with("route     routes[1] (`admin`)"), "{text}");
+    assert!(text.contains("decision  open: it depends on the provider's answer about the token"), "{text}");
+    let (status, out, err) = run(&["explain", "-", "--host", "a", "--path", "/"], REFUSED);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.starts_with("problem: routes[0].access"), "{err}");
+}

@@ -2,7 +2,9 @@
 
 mod advice;
 mod check;
+mod decide;
 mod envoy;
+mod explain;
 mod place;
 mod report;
 mod sign;
@@ -24,6 +26,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Check(check::Arguments),
+    Explain(explain::Arguments),
     Sign(sign::Arguments),
 }
 
@@ -31,6 +34,7 @@ enum Verb {
 pub(crate) fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Check(arguments) => check::main(&arguments),
+        Verb::Explain(arguments) => explain::main(&arguments),
         Verb::Sign(arguments) => sign::main(&arguments),
     }
 }

@@ -1,6 +1,6 @@
 //! What a person wrote, as JSON, as YAML or in a listener of Envoy's, and where in it things are.
 
-use super::place;
+use super::{envoy, place};
 use serde_json::Value;
 use std::ops::Range;
 
@@ -39,6 +39,21 @@ pub(crate) struct Unreadable {
 }
 
 impl Source {
+    /// Reads the policy of a file of any kind; the first one of several.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn first(name: &str, bytes: &[u8]) -> Result<Self, Unreadable> {
+        let Some(file) = envoy::File::read(bytes) else { return Self::read(name, bytes) };
+        let none = |reason: String| Unreadable { reason, at: None, help: None };
+        let file = file.map_err(none)?;
+        let plugins = file.plugins();
+        let plugin = plugins.first().ok_or_else(|| none("found no plugin entry of the gate's".to_owned()))?;
+        let document = plugin.document.clone().map_err(none)?;
+        let (source, problem) = Self::of_plugin(name, plugin.name, utf8(bytes)?, document);
+        problem.map_or(Ok(source), Err)
+    }
+
     /// Reads a policy that stands in a file of its own. What begins with `{` is JSON, and so is a
     /// file that is called so; the rest is YAML.
     ///
