@@ -7,6 +7,7 @@ mod envoy;
 mod explain;
 mod place;
 mod report;
+mod schema;
 mod sign;
 mod source;
 
@@ -27,6 +28,7 @@ struct Arguments {
 enum Verb {
     Check(check::Arguments),
     Explain(explain::Arguments),
+    Schema(schema::Arguments),
     Sign(sign::Arguments),
 }
 
@@ -35,6 +37,7 @@ pub(crate) fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Check(arguments) => check::main(&arguments),
         Verb::Explain(arguments) => explain::main(&arguments),
+        Verb::Schema(_) => schema::main(),
         Verb::Sign(arguments) => sign::main(&arguments),
     }
 }

@@ -66,7 +66,7 @@ fn every_problem_is_told_word_for_word() {
     let cases = [
         (
             json!({"cashe": 1}),
-            "cashe: found an unknown field, expected `provider`, `credentials`, `identity_headers`, `mode`, `default_access`, `require`, `clock_skew`, `strip_credential`, `strip_headers`, `keep_override_headers`, `refused_token_prefixes`, `ready_path`, `max_token_bytes`, `filter_state`, `cache`, `budgets`, `challenge`, `routes` or `webhooks`",
+            "cashe: found an unknown field, expected `provider`, `credentials`, `identity_headers`, `mode`, `default_access`, `require`, `clock_skew`, `strip_credential`, `strip_headers`, `keep_override_headers`, `refused_token_prefixes`, `ready_path`, `max_token_bytes`, `filter_state`, `cache`, `budgets`, `challenge`, `routes`, `webhooks` or `$schema`",
         ),
         (json!({"cache": 1}), "cache: found `1`, expected an object"),
         (
