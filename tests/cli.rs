@@ -123,3 +123,54 @@ fn explain_tells_what_bars_a_request_and_what_is_still_open() {
     assert_eq!((status, out.as_str()), (1, ""));
     assert!(err.starts_with("problem: routes[0].access"), "{err}");
 }
+
+#[test]
+fn convert_prints_the_json_that_the_module_reads() {
+    let yaml = "routes:\n- match: {path: /a}\n  access: public # for all\n";
+    let (status, json, _) = run(&["convert", "-"], yaml);
+    assert_eq!(status, 0);
+    let expected = serde_json::json!({"routes": [{"match": {"path": "/a"}, "access": "public"}]});
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), expected);
+    let (status, json, _) = run(&["convert", "envoy/listener.yaml"], "");
+    assert!(status == 0 && serde_json::from_str::<Value>(&json).unwrap()["routes"].is_array(), "{json}");
+    let (status, out, err) = run(&["convert", "-"], "routes: [");
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.starts_with("problem: not YAML: "), "{err}");
+}
+
+#[test]
+fn routes_lists_what_each_asks_for() {
+    let (status, out, _) = run(&["routes", "-"], ROUTES);
+    let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(status, 0);
+    assert_eq!(rows[0], ["#", "methods", "hosts", "path", "name", "access", "rules"]);
+    assert_eq!(rows[1], ["0", "PUT", "*", "/orders/{id}", "orders", "required", "scopes,audience"]);
+    assert_eq!(rows[4], ["3", "*", "far.example", "/admin", "far", "public", "-"]);
+    let (_, out, _) = run(&["routes", "--format", "json", "-"], ROUTES);
+    let printed: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&printed[1]["access"], &printed[1]["rules"][1]), (&"required".into(), &"permissions".into()));
+}
+
+/// The verbs, as the help lists them.
+fn verbs() -> Vec<String> {
+    let (_, help, _) = run(&["--help"], "");
+    let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    listed.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_verb_has_an_example_a_manual_page_and_completions() {
+    let (_, completions, _) = run(&["completions", "bash"], "");
+    let (_, manual, _) = run(&["man"], "");
+    let verbs: Vec<String> = verbs().into_iter().filter(|verb| verb != "help").collect();
+    assert_eq!(verbs.len(), 8, "{verbs:?}");
+    for verb in &verbs {
+        let (status, help, _) = run(&[verb, "--help"], "");
+        assert!(status == 0 && help.contains(&format!("\n  avnology-gate {verb}")), "{help}");
+        let (status, page, _) = run(&["man", verb], "");
+        assert!(status == 0 && page.contains(&format!("avnology\\-gate\\-{verb}")), "{page}");
+        assert!(manual.contains(&format!("avnology\\-gate\\-{verb}(1)")), "{verb}: {manual}");
+        assert!(completions.contains(&format!("avnology__gate__subcmd__{verb}")), "{verb}: {completions}");
+    }
+    assert_eq!(run(&["man", "no-such-verb"], "").0, 2);
+}

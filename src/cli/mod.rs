@@ -2,16 +2,19 @@
 
 mod advice;
 mod check;
+mod convert;
 mod decide;
 mod envoy;
 mod explain;
+mod manual;
 mod place;
 mod report;
+mod routes;
 mod schema;
 mod sign;
 mod source;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,8 +31,12 @@ struct Arguments {
 enum Verb {
     Check(check::Arguments),
     Explain(explain::Arguments),
+    Routes(routes::Arguments),
+    Convert(convert::Arguments),
     Schema(schema::Arguments),
     Sign(sign::Arguments),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// Runs the command line.
@@ -39,6 +46,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Explain(arguments) => explain::main(&arguments),
         Verb::Schema(_) => schema::main(),
         Verb::Sign(arguments) => sign::main(&arguments),
+        Verb::Routes(arguments) => routes::main(&arguments),
+        Verb::Convert(arguments) => convert::main(&arguments),
+        Verb::Completions(arguments) => manual::completions(&arguments, Arguments::command()),
+        Verb::Man(arguments) => manual::man(&arguments, Arguments::command()),
     }
 }
 
