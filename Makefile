@@ -53,7 +53,7 @@ demo: setup build ## the same, but sends the requests itself, shows the answers 
 test: setup gunicorn senders lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test --workspace --test architecture --test cases --test coverage --test differential --test docs --test replay --test sign
+	$(CARGO) test --workspace --test architecture --test cases --test cli --test coverage --test differential --test docs --test replay --test schema --test sign
 	$(CARGO) test --workspace --test envoy
 	$(CARGO) test --workspace --test attack -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.

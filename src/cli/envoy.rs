@@ -111,7 +111,7 @@ impl Plugin<'_> {
 }
 
 /// What stands between the gate and whoever is on the way to its provider, one sentence each.
-pub(crate) fn warnings(files: &[File], cluster: &str) -> Vec<String> {
+pub(crate) fn warnings(files: &[&File], cluster: &str) -> Vec<String> {
     let found: Vec<&Value> = files.iter().flat_map(|file| file.clusters(cluster)).collect();
     if found.is_empty() {
         return vec![format!("cluster `{cluster}` is in no file given here: nothing is known of its TLS")];
@@ -244,7 +244,7 @@ mod tests {
 
     fn of(text: &str) -> Vec<String> {
         warnings(
-            &[file(&format!("static_resources:\n  clusters:\n  - {}", text.replace('\n', "\n    ")))],
+            &[&file(&format!("static_resources:\n  clusters:\n  - {}", text.replace('\n', "\n    ")))],
             "idp",
         )
     }

@@ -137,6 +137,6 @@ fn quoted(text: &str) -> String {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a sender takes the time; only the core is given it")]
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -35,6 +35,17 @@ fn nanoseconds(fraction: &str, unit: u64) -> Option<u64> {
     Some(picos.checked_add(500)? / 1000)
 }
 
+/// A duration in the notation of the configuration.
+pub(in crate::config) fn spelled(duration: Duration) -> String {
+    let (secs, millis) = (duration.as_secs(), duration.subsec_millis());
+    match (secs, millis) {
+        (0, 0) => "0s".to_owned(),
+        (secs, 0) if secs % 3600 == 0 => format!("{}h", secs / 3600),
+        (secs, 0) => format!("{secs}s"),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

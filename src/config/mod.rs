@@ -14,7 +14,11 @@ mod warn;
 pub use compile::Env;
 pub use error::{Problem, Problems};
 
+#[cfg(not(target_family = "wasm"))]
+use crate::http::{head::RequestHead, host::Host, path::CanonicalPath};
 use crate::policy::Policy;
+#[cfg(not(target_family = "wasm"))]
+use crate::route::Found;
 use json::JsonValue;
 use reader::Sink;
 
@@ -41,6 +45,19 @@ pub struct ClusterNeeds {
 
 #[cfg(not(target_family = "wasm"))]
 impl Loaded {
+    /// The name of the route that bars a request: one with a more specific pattern, which a service
+    /// that reads the path more leniently would take it for. `None` if nothing bars it so, or the
+    /// route has no name.
+    pub fn barred_by(&self, head: &RequestHead<'_>) -> Option<&str> {
+        let host = Host::of(head).ok()?;
+        let path = CanonicalPath::parse(head.target()?).ok()?;
+        let found = self.policy.table.find(&host, &path, head.method(), self.policy.fallback.as_ref());
+        match found {
+            Found::Ambiguous { with } => with.name.as_deref(),
+            Found::Route(..) | Found::NoMethod | Found::Nothing => None,
+        }
+    }
+
     /// What the provider's cluster must let through; `None` if no route asks the provider.
     pub fn cluster_needs(&self, workers: u32) -> Option<ClusterNeeds> {
         let provider = self.policy.probes.first()?.endpoint().provider();

@@ -5,8 +5,8 @@ mod maps;
 
 pub(super) use maps::TextsByName;
 
-use super::duration::duration;
-use super::error::Problems;
+use super::duration::{duration, spelled};
+use super::error::{Problems, UNKNOWN_FIELD};
 use super::fields::{
     Choice, Field, Flag, Number, Object, ObjectOrOff, Objects, Presence, Secrets, Span, Text, Texts,
 };
@@ -182,7 +182,8 @@ impl<'a> Section<'a> {
             },
             other => other.kind(),
         };
-        let expected = format!("a duration such as `250ms` or `5s`, from {min:?} to {max:?}");
+        let expected =
+            format!("a duration such as `250ms` or `5s`, from {} to {}", spelled(min), spelled(max));
         self.sink.borrow_mut().push(path, found, expected);
         None
     }
@@ -325,7 +326,7 @@ impl<'a> Section<'a> {
     pub(super) fn finish(self) {
         for (name, _) in &self.members {
             let expected = alternatives(self.asked.iter().copied());
-            self.sink.borrow_mut().push(join(&self.path, name), "an unknown field", expected);
+            self.sink.borrow_mut().push(join(&self.path, name), UNKNOWN_FIELD, expected);
         }
     }
 }

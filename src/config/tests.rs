@@ -66,7 +66,7 @@ fn every_problem_is_told_word_for_word() {
     let cases = [
         (
             json!({"cashe": 1}),
-            "cashe: found an unknown field, expected `provider`, `credentials`, `identity_headers`, `mode`, `default_access`, `require`, `clock_skew`, `strip_credential`, `strip_headers`, `keep_override_headers`, `refused_token_prefixes`, `ready_path`, `max_token_bytes`, `filter_state`, `cache`, `budgets`, `challenge`, `routes` or `webhooks`",
+            "cashe: found an unknown field, expected `provider`, `credentials`, `identity_headers`, `mode`, `default_access`, `require`, `clock_skew`, `strip_credential`, `strip_headers`, `keep_override_headers`, `refused_token_prefixes`, `ready_path`, `max_token_bytes`, `filter_state`, `cache`, `budgets`, `challenge`, `routes`, `webhooks` or `$schema`",
         ),
         (json!({"cache": 1}), "cache: found `1`, expected an object"),
         (
@@ -81,7 +81,7 @@ fn every_problem_is_told_word_for_word() {
         ),
         (
             json!({"clock_skew": 5}),
-            "clock_skew: found `5`, expected a duration such as `250ms` or `5s`, from 0ns to 300s",
+            "clock_skew: found `5`, expected a duration such as `250ms` or `5s`, from 0s to 300s",
         ),
         (
             json!({"provider": {"timeout": "0s"}}),
@@ -395,6 +395,25 @@ fn every_route_without_an_audience_is_named() {
     assert_eq!(warnings(&patch).len(), 3);
     patch["require"] = json!({"client_id": ["cli"]});
     assert_eq!(warnings(&patch), Vec::<String>::new());
+}
+
+#[test]
+fn what_forty_routes_miss_is_missing_once() {
+    let routes: Vec<Value> = (0..40).map(|nth| json!({"match": {"path": format!("/{nth}")}})).collect();
+    assert_eq!(
+        lines(&json!({"routes": routes})),
+        ["provider.introspection: found nothing, expected it: routes[0] wants a token (and 39 more like it)"]
+    );
+}
+
+#[test]
+fn of_many_problems_the_first_are_told_and_the_rest_counted() {
+    let routes: Vec<Value> = (0..5000).map(|_| json!({"match": {"path": "a"}, "access": "public"})).collect();
+    let told = lines(&json!({"routes": routes}));
+    assert_eq!((told.len(), told.last().unwrap().as_str()), (101, "… and 4900 more problems"));
+    assert!(told[99].starts_with("routes[99].match.path: "), "{}", told[99]);
+    let fewer: Vec<Value> = (0..100).map(|_| json!({"match": {"path": "a"}, "access": "public"})).collect();
+    assert_eq!(lines(&json!({"routes": fewer})).len(), 100);
 }
 
 #[test]

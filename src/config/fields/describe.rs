@@ -5,6 +5,7 @@ use super::{
     Choice, Field, Flag, FlagOrTextsMap, Number, ObjectMap, ObjectOrOff, Objects, OneOrMore, Optional, Or,
     Required, RequiredLater, Secret, Secrets, Span, Text, TextMap, Texts, TextsMap,
 };
+pub(super) use crate::config::duration::spelled;
 use std::time::Duration;
 
 /// One field.
@@ -336,15 +337,4 @@ impl Writes<HeaderScheme> for Objects {
 /// Quotes a default: none contains a character that JSON escapes.
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
-}
-
-/// A duration in the notation of the configuration.
-pub(super) fn spelled(duration: Duration) -> String {
-    let (secs, millis) = (duration.as_secs(), duration.subsec_millis());
-    match (secs, millis) {
-        (0, 0) => "0s".to_owned(),
-        (secs, 0) if secs % 3600 == 0 => format!("{}h", secs / 3600),
-        (secs, 0) => format!("{secs}s"),
-        _ => format!("{}ms", duration.as_millis()),
-    }
 }

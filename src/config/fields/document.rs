@@ -8,6 +8,13 @@ use crate::config::raw::DefaultAccess;
 use crate::policy::AnswerFormat;
 use std::time::Duration;
 
+pub(crate) const SCHEMA: Field<Text, Optional> = Field::new(
+    "$schema",
+    Text,
+    Optional::NONE,
+    "for editors: where `avnology-gate schema` was written to; the gate does not read it",
+);
+
 pub(crate) const ROUTES: Field<Objects, Required> =
     Field::new("routes", Objects, Required("a list of routes"), "the [routes](#routes)");
 

@@ -9,7 +9,7 @@ pub(super) fn document() -> Object {
     use document::{
         BUDGETS, CACHE, CHALLENGE, CLOCK_SKEW, CREDENTIALS, DEFAULT_ACCESS, FILTER_STATE, IDENTITY_HEADERS,
         KEEP_OVERRIDE_HEADERS, MAX_TOKEN_BYTES, MODE, PROVIDER, READY_PATH, REFUSED_TOKEN_PREFIXES, REQUIRE,
-        ROUTES, STRIP_CREDENTIAL, STRIP_HEADERS, WEBHOOKS, challenge,
+        ROUTES, SCHEMA, STRIP_CREDENTIAL, STRIP_HEADERS, WEBHOOKS, challenge,
     };
     use route::require::{AUDIENCE, CLIENT_ID, ISSUER};
     table(
@@ -34,6 +34,7 @@ pub(super) fn document() -> Object {
             field(&FILTER_STATE),
             holding(&CACHE, cache(Place::Table("cache"))),
             holding(&BUDGETS, budgets()),
+            field(&SCHEMA),
         ],
     )
 }

@@ -141,6 +141,7 @@ pub(super) fn read(node: &JsonValue, sink: &Sink) -> Document {
             document.webhooks.push(webhook::webhook(name, section));
         }
     }
+    root.text(&document::SCHEMA);
     root.finish();
     document
 }
