@@ -243,7 +243,11 @@ fn every_problem_is_told_word_for_word() {
         ),
         (
             json!({"webhooks": {"hook": {"evict": true, "body_only": true, "replay": {"by": "id"}}}}),
-            "webhooks.hook.evict: found `body_only`, expected a signed time: an old event could come again at any time",
+            "webhooks.hook.evict: found a format without a signed time, expected one with it: an old event could come again at any time",
+        ),
+        (
+            json!({"webhooks": {"hook": {"evict": {}, "replay": {}}}}),
+            "webhooks.hook.evict: found no rule, expected a type with pointers to its subjects, or `true`",
         ),
         (
             json!({"webhooks": {"hook": {"format": "github", "evict": true, "replay": {"by": "id"}, "events": {"id": "/id"}}}}),

@@ -1,7 +1,6 @@
 //! `evict`.
 
 use crate::config::compile::Compiler;
-use crate::config::fields::webhook as fields;
 use crate::config::raw;
 use crate::webhook::Format;
 use crate::webhook::event::{Events, Place};
@@ -34,12 +33,12 @@ impl Compiler<'_> {
                 "`replay` beside it: whoever sends an old event again would end cached answers again";
             self.problems.push(&at, "no `replay`", expected);
         }
-        if fields::BODY_ONLY.of(raw.body_only) {
-            self.problems.push(
-                &at,
-                "`body_only`",
-                "a signed time: an old event could come again at any time",
-            );
+        if raw.format.is_some() && !format.signs_time() {
+            let found = "a format without a signed time";
+            self.problems.push(&at, found, "one with it: an old event could come again at any time");
+        }
+        if matches!(&raw.evict, Some(Ok(rules)) if rules.is_empty()) {
+            self.problems.push(&at, "no rule", "a type with pointers to its subjects, or `true`");
         }
         let events = events.get_or_insert_with(|| Events::of(&format.events));
         if events.kind.is_empty() {
