@@ -67,7 +67,7 @@ pub struct Event {
     pub(crate) route: Option<Arc<str>>,
     pub(crate) subject: Option<String>,
     /// Which secret a webhook's signature holds under, counted from 0.
-    pub(crate) secret_index: Option<usize>,
+    pub(crate) secret_index: Option<u16>,
     pub(crate) eviction: Option<Eviction>,
     /// Whether the filter state is set, for the access log.
     pub(crate) recorded: bool,
@@ -131,5 +131,5 @@ struct State<'e> {
     route: Option<&'e str>,
     subject: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret_index: Option<usize>,
+    secret_index: Option<u16>,
 }

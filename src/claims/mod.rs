@@ -298,7 +298,7 @@ impl<'m> StandardClaims<'m> {
 fn once<'m>(value: Option<Value<'m>>, name: &str) -> Result<Option<Value<'m>>, Unusable> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Duplicate) => Err(Flaw::of(name, "occurs twice")),
+        Some(Value::Duplicate) => Err(Flaw::of_claim(name, "occurs twice")),
         value => Ok(value),
     }
 }
@@ -307,7 +307,7 @@ fn text_of<'m>(value: Option<Value<'m>>, name: &str) -> Result<Option<&'m str>, 
     match once(value, name)? {
         None => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text)),
-        Some(_) => Err(Flaw::of(name, "is no string")),
+        Some(_) => Err(Flaw::of_claim(name, "is no string")),
     }
 }
 
@@ -318,7 +318,7 @@ fn time_of(value: Option<Value<'_>>, name: &str) -> Result<Option<i128>, Unusabl
         // `as` saturates, and a JSON number is never NaN.
         #[expect(clippy::cast_possible_truncation, reason = "rounded and saturated on purpose")]
         Some(Value::Float(secs)) => Ok(Some(secs.floor() as i128)),
-        Some(_) => Err(Flaw::of(name, "is no number")),
+        Some(_) => Err(Flaw::of_claim(name, "is no number")),
     }
 }
 

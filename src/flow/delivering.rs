@@ -28,12 +28,12 @@ pub(super) fn deliver(
     services: &mut Services<'_>,
 ) -> Result<Passage, Refusal> {
     let mut delivery = verification.finish()?;
-    context.secret_index = Some(delivery.secret_index());
+    context.secret_index = u16::try_from(delivery.secret_index()).ok();
     // A host that does not hand over what it held until now causes this.
     let body = if webhook.reads_body() { fetch().ok_or(Unusable::Internal)? } else { Vec::new() };
     let event = delivery.event(webhook, &body).map_err(|_| Denial::UnreadableEvent)?;
     if let Some(challenge) = event.challenge {
-        context.challenge = Some(challenge);
+        context.challenge = Some(challenge.into());
         return Err(Acknowledgement::Challenge.into());
     }
     let is_taken = webhook.events.as_ref().is_none_or(|events| events.takes(event.kind.as_deref()));

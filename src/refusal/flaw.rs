@@ -1,40 +1,19 @@
 //! What was wrong with an answer of the provider's.
 
 use super::Unusable;
+use std::cell::RefCell;
 use std::fmt;
 
 /// What was wrong with a 200, for the operator: a member's name, as the protocol or the policy
 /// knows it, and never a value.
+///
+/// It is copied with every refusal, so it is small.
 #[derive(Clone, Copy, Debug)]
 pub struct Flaw {
     /// The member.
-    member: Option<MemberName>,
+    member: Option<&'static str>,
     /// What is wrong with it, as a sentence goes on after its name.
     what: &'static str,
-}
-
-/// A member's name, cut after so many bytes: a refusal is a small value that is copied.
-#[derive(Clone, Copy, Debug)]
-struct MemberName {
-    bytes: [u8; 47],
-    len: u8,
-}
-
-impl MemberName {
-    fn new(name: &str) -> Self {
-        let mut bytes = [0; 47];
-        bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
-        Self { bytes, len: u8::try_from(name.len()).unwrap_or(u8::MAX) }
-    }
-}
-
-impl fmt::Display for MemberName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = self.bytes.get(..self.len.into());
-        let bytes = whole.unwrap_or(&self.bytes);
-        let text = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        write!(f, "{text}{}", if whole.is_some() { "" } else { "…" })
-    }
 }
 
 impl Flaw {
@@ -44,10 +23,40 @@ impl Flaw {
     }
 
     /// Of one member.
-    pub(crate) fn of(member: &str, what: &'static str) -> Unusable {
-        Unusable::BadReply(Self { member: Some(MemberName::new(member)), what })
+    pub(crate) const fn of(member: &'static str, what: &'static str) -> Unusable {
+        Unusable::BadReply(Self { member: Some(member), what })
+    }
+
+    /// Of a claim that the protocol or the policy names.
+    #[cold]
+    pub(crate) fn of_claim(name: &str, what: &'static str) -> Unusable {
+        Self::of(kept(name).unwrap_or("a claim that the policy names"), what)
     }
 }
+
+/// The name for as long as the process lives; `None` once there are too many. A policy's names are
+/// few, and no request and no answer can add one.
+fn kept(name: &str) -> Option<&'static str> {
+    thread_local! {
+        static NAMES: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    }
+    let keep = |names: &RefCell<Vec<&'static str>>| {
+        let mut names = names.try_borrow_mut().ok()?;
+        if let Some(known) = names.iter().find(|known| **known == name) {
+            return Some(*known);
+        }
+        if names.len() >= MOST_NAMES {
+            return None;
+        }
+        let kept: &'static str = Box::leak(name.into());
+        names.push(kept);
+        Some(kept)
+    };
+    NAMES.try_with(keep).ok().flatten()
+}
+
+/// How many names are kept.
+const MOST_NAMES: usize = 256;
 
 /// Which flaw it was changes no decision.
 impl PartialEq for Flaw {
@@ -72,14 +81,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flaw_names_its_member_as_far_as_it_is_short() {
-        let told = |name: &str| match Flaw::of(name, "occurs twice") {
+    fn a_flaw_names_the_policys_claim_as_long_as_these_are_few() {
+        let told = |name: &str| match Flaw::of_claim(name, "occurs twice") {
             Unusable::BadReply(flaw) => flaw.to_string(),
             other => panic!("{other:?}"),
         };
         assert_eq!(told("/realm_access/roles"), "`/realm_access/roles` occurs twice");
-        assert_eq!(told(&"a".repeat(47)), format!("`{}` occurs twice", "a".repeat(47)));
-        assert_eq!(told(&"a".repeat(48)), format!("`{}…` occurs twice", "a".repeat(47)));
-        assert_eq!(told(&"\u{e9}".repeat(300)), format!("`{}…` occurs twice", "\u{e9}".repeat(23)));
+        for n in 1..256 {
+            assert_eq!(told(&format!("c{n}")), format!("`c{n}` occurs twice"));
+        }
+        assert_eq!(told("one more"), "`a claim that the policy names` occurs twice");
+        assert_eq!(told("c7"), "`c7` occurs twice");
+    }
+
+    /// Every function of the hit path returns one.
+    #[test]
+    fn a_refusal_is_small() {
+        assert!(size_of::<Unusable>() <= 40 && size_of::<crate::refusal::Refusal>() <= 48);
     }
 }

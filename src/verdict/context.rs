@@ -33,11 +33,11 @@ pub struct RequestContext {
     /// Whether it is forwarded on the condition that no content follows its head.
     pub(crate) is_without_content: bool,
     /// Which secret a webhook's signature holds under, counted from 0.
-    pub(crate) secret_index: Option<usize>,
+    pub(crate) secret_index: Option<u16>,
     /// What a webhook's event has ended that was cached.
     pub(crate) eviction: Option<Eviction>,
     /// What a webhook's sender asked the endpoint to say back, once its signature held.
-    pub(crate) challenge: Option<String>,
+    pub(crate) challenge: Option<Box<str>>,
 }
 
 impl RequestContext {

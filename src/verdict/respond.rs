@@ -29,7 +29,7 @@ pub(super) fn respond(refusal: &Refusal, context: &RequestContext) -> LocalReply
         let (media_type, body) = match refusal {
             Refusal::Acknowledgement(Acknowledgement::Ready) => ("text/plain", answer.message.to_owned()),
             Refusal::Acknowledgement(Acknowledgement::Challenge) => {
-                ("text/plain", context.challenge.clone().unwrap_or_default())
+                ("text/plain", context.challenge.as_deref().unwrap_or_default().to_owned())
             }
             _ => body(answer, context.policy.format),
         };
