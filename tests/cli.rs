@@ -119,6 +119,13 @@ fn explain_tells_what_bars_a_request_and_what_is_still_open() {
     let text = explained(&["--path", "/admin", "--header", "Authorization: Bearer x"]);
     assert!(text.starts_with("route     routes[1] (`admin`)"), "{text}");
     assert!(text.contains("decision  open: it depends on the provider's answer about the token"), "{text}");
+    let hook = r#"{"routes": [{"name": "h", "match": {"methods": ["POST"], "path": "/h"}, "webhook": "h"}],
+        "webhooks": {"h": {"format": "github", "secrets": [{"env": "S"}]}}}"#;
+    let signature = format!("x-hub-signature-256: sha256={}", "0".repeat(64));
+    let ask = ["explain", "-", "--host", "a", "--path", "/h", "--method", "POST", "--header", &signature];
+    let (status, text, _) = run(&[&ask[..], &["--header", "x-github-delivery: 1"]].concat(), hook);
+    assert!(status == 0 && text.starts_with("route     routes[0] (`h`)"), "{text}");
+    assert!(text.contains("decision  open: it depends on the signature of the body"), "{text}");
     let (status, out, err) = run(&["explain", "-", "--host", "a", "--path", "/"], REFUSED);
     assert_eq!((status, out.as_str()), (1, ""));
     assert!(err.starts_with("problem: routes[0].access"), "{err}");

@@ -181,6 +181,7 @@ fn the_page_about_streams_shows_the_shipped_route() {
 fn relative_links_lead_somewhere() {
     for page in [
         "README.md",
+        "docs/command-line.md",
         "docs/configuration.md",
         "docs/decisions.md",
         "docs/compose.md",
@@ -256,6 +257,45 @@ fn check_prints_what_the_cluster_must_allow_and_the_shipped_one_does() {
     assert!(provider.contains("lb_policy: LEAST_REQUEST"));
     let page = read(CONFIGURATION);
     assert!(page.contains("16,384 for all four, which is enough for 42 workers"));
+}
+
+/// A page's files are written where its commands run; what they print is what the page shows.
+#[test]
+fn the_page_about_the_command_line_shows_what_is_printed() {
+    const PAGE: &str = "docs/command-line.md";
+    let page = read(PAGE);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("command-line");
+    fs::create_dir_all(&folder).unwrap();
+    let blocks = |kind: &str| -> Vec<String> {
+        let begin = format!("```{kind}\n");
+        page.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    };
+    fs::write(folder.join("policy.json"), &blocks("json")[0]).unwrap();
+    fs::write(folder.join("policy.yaml"), &blocks("yaml")[0]).unwrap();
+    let updates = std::env::var_os("UPDATE_DOCS").is_some();
+    let (mut commands, mut shown) = (0, page.clone());
+    for console in blocks("console") {
+        let (command, printed) = console.strip_prefix("$ ").unwrap().split_once('\n').unwrap();
+        let program = command.replace("avnology-gate", env!("CARGO_BIN_EXE_avnology-gate"));
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("{{ {program}; }} 2>&1")]).current_dir(&folder);
+        let output = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+        shown = shown.replace(&console, &format!("$ {command}\n{output}"));
+        assert!(updates || printed == output, "UPDATE_DOCS=1 cargo test --test docs: {output}");
+        commands += 1;
+    }
+    assert!(commands >= 5, "{commands}");
+    if updates {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE), shown).unwrap();
+    }
+    let mut help = std::process::Command::new(env!("CARGO_BIN_EXE_avnology-gate"));
+    let help = String::from_utf8(help.arg("--help").output().unwrap().stdout).unwrap();
+    let listed = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    for verb in
+        listed.lines().filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help")
+    {
+        assert!(page.contains(&format!("| `{verb}")), "{PAGE} has no row of `{verb}`");
+    }
 }
 
 /// Every test that a name can stand for: cases, rows of the attack suite, and what the sources call

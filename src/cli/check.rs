@@ -199,9 +199,14 @@ fn of_policy(
 
 fn problem(source: &Source, value: &Value, advised: advice::Advised<'_>) -> Finding {
     let problem = advised.problem;
+    // Who reads what was meant needs no list of all that there is.
+    let message = match advised.help.is_empty() {
+        false if problem.is_unknown_field() => format!("{}: found {}", problem.path(), problem.found()),
+        _ => problem.to_string(),
+    };
     let finding = Finding {
         help: advised.help,
-        ..Finding::of_file(Severity::Problem, &source.name, advice::with_names(&problem.to_string(), value))
+        ..Finding::of_file(Severity::Problem, &source.name, advice::with_names(&message, value))
     };
     finding.at(source, value, problem.path(), problem.is_unknown_field())
 }

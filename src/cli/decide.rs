@@ -12,7 +12,10 @@ use std::rc::Rc;
 
 /// A request's head.
 #[derive(Clone, Debug)]
-pub(crate) struct Request(Vec<u8>);
+pub(crate) struct Request {
+    bytes: Vec<u8>,
+    has_body: bool,
+}
 
 /// What the provider is taken to say.
 #[derive(Clone, Debug, Default)]
@@ -62,12 +65,18 @@ impl Request {
     pub(crate) fn new(method: &str, host: &str, path: &str, headers: &[(String, String)]) -> Self {
         let own = [(":method", method), (":scheme", "https"), (":authority", host), (":path", path)];
         let rest = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        Self(header_map::encode(&own.into_iter().chain(rest).collect::<Vec<_>>()))
+        let bytes = header_map::encode(&own.into_iter().chain(rest).collect::<Vec<_>>());
+        Self { bytes, has_body: false }
+    }
+
+    /// The same request with a body, which is not known.
+    pub(crate) fn with_body(&self) -> Self {
+        Self { has_body: true, ..self.clone() }
     }
 
     /// As the core reads it.
     pub(crate) fn head(&self) -> RequestHead<'_> {
-        header_map::request_head(&self.0, true)
+        header_map::request_head(&self.bytes, !self.has_body)
     }
 }
 

@@ -166,12 +166,17 @@ fn explain(source: &Source, request: &Request, answers: &Answers, now: Timestamp
     let loaded = load(&document)?;
     let index = |name: &str| names.iter().position(|known| known == name);
     let barred_by = loaded.barred_by(&request.head()).and_then(index);
-    let decided = decide(loaded, request, answers, now);
+    let mut decided = decide(loaded, request, answers, now);
+    let routes = document.get("routes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let taken = decided.route.as_deref().and_then(index).and_then(|nth| routes.get(nth));
+    // A delivery has a body, of which nothing is known here.
+    if taken.is_some_and(|route| route.get("webhook").is_some()) {
+        decided = decide(load(&document)?, &request.with_body(), answers, now);
+    }
     let route = match decided.decision {
         "" => undecided_route(&document, request, now).as_deref().and_then(index),
         _ => decided.route.as_deref().and_then(index),
     };
-    let routes = document.get("routes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let is_read = !["invalid_host", "invalid_path", "malformed_request"].contains(&decided.reason);
     let others = routes.iter().enumerate().filter(|(nth, _)| is_read && Some(*nth) != route);
     let others = others.map(|(nth, it)| (nth, lost(it, request, now, barred_by.is_some()))).collect();

@@ -8,6 +8,8 @@
     reason = "the lint wall is the core's: a test may panic, takes the time and tells what is wrong"
 )]
 
+#[allow(clippy::arithmetic_side_effects, reason = "it counts to a thousand")]
+mod explain;
 mod guide;
 mod hooks;
 mod host;
@@ -16,6 +18,10 @@ mod provider;
 mod provider_tls;
 mod replays;
 mod shipped;
+#[allow(dead_code, reason = "the comparison with the reference uses the rest")]
+#[allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::expect_used)]
+#[path = "../differential/world.rs"]
+mod world;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(THREADS);
     let fleet = Fleet::default();
     let trials = [
+        explain::trials(&fleet),
         guide::trials(&fleet),
         hooks::trials(&fleet),
         host::trials(&fleet),

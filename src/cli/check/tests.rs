@@ -193,6 +193,8 @@ fn one_mistake_is_one_problem() {
             "provider.introspection: found nothing, expected it: routes[0] wants a token (and 7 more",
         ),
     ];
+    // What was meant stands in the place of a list of names.
+    assert_eq!(titles(&cases[0].0), ["route: found an unknown field"]);
     for (text, beginning) in cases {
         let told = titles(&text);
         assert!(told.len() == 1 && told[0].starts_with(beginning), "{told:#?}");
