@@ -29,8 +29,8 @@ pub(crate) struct Events {
     pub needs_id: bool,
     /// Whether the body may be a form, with the event as JSON in its field `payload`.
     pub form: bool,
-    /// Whether the gate says back what a sender asks an endpoint to say.
-    pub challenge: bool,
+    /// Where a sender asks an endpoint to say something back, and what; empty: the gate does not.
+    pub challenge: Vec<Pointer>,
     /// The types that are taken; `None`: all.
     pub allow: Option<Vec<Glob>>,
     /// Those of them that are not.
@@ -92,7 +92,7 @@ impl Events {
             id: all(places.id),
             needs_id: false,
             form: places.form,
-            challenge: false,
+            challenge: Vec::new(),
             allow: None,
             deny: Vec::new(),
         }
@@ -100,7 +100,12 @@ impl Events {
 
     /// Whether the body has to be read.
     pub(crate) fn reads_body(&self) -> bool {
-        self.challenge || self.kind.iter().chain(&self.id).any(|place| place.pointer().is_some())
+        !self.challenge.is_empty() || self.kind.iter().chain(&self.id).any(|place| place.pointer().is_some())
+    }
+
+    /// Lets the gate answer for the endpoint.
+    pub(crate) fn answer_challenges(&mut self) {
+        self.challenge = ["/type", "/challenge"].into_iter().filter_map(Pointer::parse).collect();
     }
 
     /// What the head says.
@@ -130,10 +135,7 @@ impl Events {
             self.kind.iter().chain(&self.id).filter_map(Place::pointer).collect();
         let kinds = self.kind.iter().filter(|place| place.pointer().is_some()).count();
         let ids = pointers.len().saturating_sub(kinds);
-        let challenge = [Pointer::parse("/type"), Pointer::parse("/challenge")];
-        if self.challenge {
-            pointers.extend(challenge.iter().flatten());
-        }
+        pointers.extend(&self.challenge);
         let found = if pointers.is_empty() { Vec::new() } else { self.find(body, &pointers)? };
         let mut found = found.into_iter();
         let in_body: Vec<Found> = found.by_ref().take(kinds).collect();
@@ -330,7 +332,8 @@ mod tests {
 
     #[test]
     fn slack_asks_for_a_word_back() {
-        let events = Events { challenge: true, ..events("slack") };
+        let mut events = events("slack");
+        events.answer_challenges();
         let asked = read(&events, &[], r#"{"type":"url_verification","challenge":"3eZbrw1a","token":"x"}"#);
         assert_eq!(asked.unwrap().challenge.as_deref(), Some("3eZbrw1a"));
         let called = read(
@@ -351,7 +354,7 @@ mod tests {
             let asked = read(&events, &[], r#"{"type":"url_verification","challenge":"x"}"#);
             assert_eq!(asked.unwrap().challenge.as_deref(), Some("x"), "{events:?}");
         }
-        let off = Events { challenge: false, ..events };
+        let off = Events { challenge: Vec::new(), ..events };
         assert_eq!(
             read(&off, &[], r#"{"type":"url_verification","challenge":"x"}"#),
             Ok(event("url_verification", true, None))

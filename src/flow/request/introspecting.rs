@@ -4,6 +4,7 @@ use super::opening::Unanswered;
 use super::{Bearer, Checking, Next, Request};
 use crate::claims::TokenInfo;
 use crate::flow::calls::WaitReason;
+use crate::flow::counts::Taken;
 use crate::flow::facts::{CachedFact, TokenFact};
 use crate::flow::query::{ProviderQuery, Question};
 use crate::flow::services::{Resolution, Services};
@@ -73,6 +74,13 @@ impl Introspecting {
     pub(super) fn time_out(self, services: &mut Services<'_>) -> Next {
         let refusal = services.why_late(&self.question);
         self.resume(Err(refusal), services)
+    }
+
+    /// A caller chooses how long his token is.
+    pub(super) fn taken(&self) -> Taken {
+        let taken = self.bearer.taken();
+        let token = self.token.as_ref().map_or(0, |token| token.reveal().len());
+        Taken { parked_bytes: taken.parked_bytes.saturating_add(token), ..taken }
     }
 
     pub(super) fn bearer(&self) -> &Bearer {

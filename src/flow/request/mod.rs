@@ -123,7 +123,7 @@ impl Request {
     /// What it takes while it waits.
     pub(super) fn taken(&self) -> Taken {
         match self {
-            Self::Introspecting(state) => state.bearer().taken(),
+            Self::Introspecting(state) => state.taken(),
             Self::Checking(state) => state.bearer().taken(),
             Self::Opening(state) => state.bearer().taken(),
             Self::Receiving(state) => Taken {

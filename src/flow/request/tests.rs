@@ -191,14 +191,34 @@ fn an_answer_about_the_token_decides_or_leads_to_the_checks() {
     }
 }
 
-#[test]
-fn a_clock_that_is_set_back_makes_nobody_ask_again_and_again() {
+/// The document with a webhook whose events end what is known.
+fn evicting() -> serde_json::Value {
     let mut document = document();
     document["provider"]["introspection"] =
         serde_json::json!({"credentials": {"method": "bearer", "token": "a-token-of-ours"}});
     let webhook = &mut document["webhooks"]["hook"];
     (webhook["body_only"], webhook["replay"], webhook["evict"]) =
         (false.into(), serde_json::json!({}), true.into());
+    document
+}
+
+#[test]
+fn a_token_that_is_kept_while_its_request_waits_counts() {
+    let mut rooms = Rooms::new(Limits::default());
+    let mut parked = |document: &serde_json::Value| {
+        let (bearer, _) = bearer_of(compiled(document), "/token");
+        let token = crate::secret::Token::new("t".repeat(8000));
+        match Introspecting::start(bearer, &token, &mut rooms.services()) {
+            Next::Wait(request) => request.taken().parked_bytes,
+            next => panic!("{:?}", decided(next)),
+        }
+    };
+    assert_eq!(parked(&evicting()), parked(&document()) + 8000);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nobody_ask_again_and_again() {
+    let document = evicting();
     let mut rooms = Rooms::new(Limits::default());
     let (bearer, token) = bearer_of(compiled(&document), "/token");
     let subjects = bearer.rules.subjects.clone().unwrap();

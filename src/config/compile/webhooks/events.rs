@@ -30,10 +30,12 @@ impl Compiler<'_> {
         }
         events.allow = raw.allow.as_ref().map(|globs| self.globs(&raw.at, "allow", globs));
         events.deny = raw.deny.as_ref().map(|globs| self.globs(&raw.at, "deny", globs)).unwrap_or_default();
-        events.challenge = fields::CHALLENGE.of(raw.challenge);
-        if events.challenge && !format.events.challenge {
-            let expected = "no `challenge` here: only `slack` asks an endpoint for one";
-            self.problems.push(format!("{}.challenge", raw.at), "`true`", expected);
+        if fields::CHALLENGE.of(raw.challenge) {
+            events.answer_challenges();
+            if !format.events.challenge {
+                let expected = "no `challenge` here: only `slack` asks an endpoint for one";
+                self.problems.push(format!("{}.challenge", raw.at), "`true`", expected);
+            }
         }
         events
     }
