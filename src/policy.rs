@@ -9,6 +9,7 @@ use crate::permission::{CheckTemplate, PermissionEndpoint};
 use crate::probe::Probe;
 use crate::rate_limit::RateLimits;
 use crate::route::{Compared, Demand, RouteTable};
+use crate::telemetry::Label;
 use crate::template::{RequestValue, Template};
 use crate::webhook::Webhook;
 use std::sync::Arc;
@@ -19,6 +20,12 @@ use std::time::Duration;
 pub(crate) struct Policy {
     /// Identifies the policy within its engine, which assigns the id.
     pub(crate) id: u32,
+    /// What labels its metrics, which its engine assigns.
+    pub(crate) labels: PolicyLabels,
+    /// What tells its document from others.
+    pub(crate) digest: String,
+    /// The names of its routes that have one, as they are numbered.
+    pub(crate) route_names: Vec<Arc<str>>,
     pub(crate) table: RouteTable<Arc<Route>>,
     /// For requests that no route matches; `None`: they are refused.
     pub(crate) fallback: Option<Arc<Route>>,
@@ -52,6 +59,15 @@ pub(crate) struct Policy {
     pub(crate) rates: RateLimits,
 }
 
+/// The labels of a policy's metrics.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PolicyLabels {
+    /// Of each named route, as they are numbered.
+    pub(crate) routes: Vec<Label>,
+    /// Of each webhook, as they are numbered.
+    pub(crate) webhooks: Vec<Label>,
+}
+
 /// How many answers a policy caches, and for how long at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -76,6 +92,8 @@ pub(crate) struct Bound {
 #[derive(Debug)]
 pub struct Route {
     pub(crate) name: Option<Arc<str>>,
+    /// Its position among the routes that have a name.
+    pub(crate) number: Option<usize>,
     /// The names of the pattern's parameters, in order.
     pub(crate) parameters: Vec<String>,
     pub(crate) access: Access,

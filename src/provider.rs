@@ -54,6 +54,8 @@ impl MaxInFlight {
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     provider: Provider,
+    /// What it answers.
+    kind: &'static str,
     path: String,
     fingerprint: Fingerprint,
     /// `None` without a secret: what nobody vouches for is not shared.
@@ -65,14 +67,14 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// The endpoint at this path. `kind`: what it answers. `client`: what the gate shows it, the
     /// secret last; without a secret that is empty, or without anything, workers share no answer.
-    pub(crate) fn new(provider: Provider, kind: &str, path: String, client: &[&str]) -> Self {
+    pub(crate) fn new(provider: Provider, kind: &'static str, path: String, client: &[&str]) -> Self {
         let place = [kind, &provider.cluster, &provider.authority, &path];
         let parts: Vec<&str> = place.iter().chain(client).copied().collect();
         let fingerprint = Fingerprint::of(&parts);
         let secret = client.last().filter(|secret| !secret.is_empty());
         let sealer = secret.map(|secret| Arc::new(Sealer::new(secret.as_bytes(), fingerprint)));
         let probe_id = secret.and_then(|secret| probe_id(secret, fingerprint));
-        Self { provider, path, fingerprint, sealer, probe_id }
+        Self { provider, kind, path, fingerprint, sealer, probe_id }
     }
 
     /// What the gate asks this endpoint about to find out whether it is there: a name that no
@@ -87,6 +89,11 @@ impl Endpoint {
     /// Its path, and whose it is, for whoever reads the log.
     pub(crate) fn name(&self) -> String {
         format!("`{}` of cluster `{}`", self.path, self.provider.cluster)
+    }
+
+    /// What it answers, and whose it is, for the labels of metrics.
+    pub(crate) fn label(&self) -> String {
+        format!("{}@{}", self.kind, self.provider.cluster)
     }
 
     /// Where it is.

@@ -13,6 +13,7 @@ const ORDER: [&str; 25] = [
     "secret",
     "hash",
     "refusal",
+    "telemetry",
     "breaker",
     "backoff",
     "rate_limit",
@@ -30,7 +31,6 @@ const ORDER: [&str; 25] = [
     "webhook",
     "policy",
     "config",
-    "telemetry",
     "verdict",
     "flow",
     "envoy",
@@ -38,7 +38,7 @@ const ORDER: [&str; 25] = [
 
 /// The modules of `flow`, from the bottom up. `request` is a folder of states, which may use each
 /// other.
-const FLOW: [&str; 27] = [
+const FLOW: [&str; 28] = [
     "gate",
     "limits",
     "store",
@@ -47,6 +47,7 @@ const FLOW: [&str; 27] = [
     "header_cache",
     "timers",
     "outputs",
+    "meter",
     "evictions",
     "fact_kind",
     "facts",

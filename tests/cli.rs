@@ -30,7 +30,7 @@ const REFUSED: &str = r#"{"routes": [{"match": {"path": "/a"}, "access": "pubic"
 #[test]
 fn check_ends_with_a_status_and_tells_problems_to_standard_error() {
     let (status, out, err) = run(&["check", "-"], WARNS);
-    assert_eq!((status, out.as_str()), (0, "the configuration is valid\n"));
+    assert_eq!((status, out.as_str()), (0, "the configuration is valid, with the digest 62e9467a\n"));
     assert!(err.starts_with("warning: mode is `shadow`") && err.contains("--> <stdin>:1:61"), "{err}");
     let (status, out, err) = run(&["check", "--deny-warnings", "-"], WARNS);
     assert_eq!((status, out.as_str()), (1, ""));

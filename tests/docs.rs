@@ -9,6 +9,7 @@ use avnology_gate::config::fields::describe::{Object, Place};
 use avnology_gate::config::fields::tables::{document, tables};
 use avnology_gate::overrides::{self, Override};
 use avnology_gate::refusal::{PASSES, Reason};
+use avnology_gate::telemetry::{METRICS, Metric};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -116,6 +117,40 @@ fn the_threats_show_every_shipped_line_that_protects() {
         return;
     }
     assert_eq!(page, listed, "{THREATS} is behind: UPDATE_DOCS=1 cargo test --test docs");
+}
+
+#[test]
+fn the_page_about_metrics_shows_the_table() {
+    const PAGE: &str = "docs/metrics.md";
+    let page = read(PAGE);
+    let (before, rest) = page.split_once("<!-- metrics -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- /metrics -->").unwrap();
+    let mut table = "| metric | kind | labels | what it says |\n|---|---|---|---|\n".to_owned();
+    for Metric { name, kind, labels, help } in METRICS {
+        let kind = format!("{kind:?}").to_lowercase();
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        table += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
+    }
+    let listed = format!("{before}<!-- metrics -->\n{table}<!-- /metrics -->{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE), listed).unwrap();
+        return;
+    }
+    assert_eq!(page, listed, "{PAGE} is behind: UPDATE_DOCS=1 cargo test --test docs");
+}
+
+/// Without a rule a label is a part of the name, and each value a metric of its own.
+#[test]
+fn the_shipped_bootstrap_makes_every_label_of_the_table() {
+    let bootstrap = harness::sample::shipped("envoy.yaml");
+    let tags = bootstrap["stats_config"]["stats_tags"].as_array().unwrap();
+    let named: BTreeSet<&str> = tags.iter().map(|tag| tag["tag_name"].as_str().unwrap()).collect();
+    let labels: BTreeSet<&str> = METRICS.iter().flat_map(|metric| metric.labels).copied().collect();
+    assert_eq!(named, labels);
+    for tag in tags {
+        let (name, regex) = (tag["tag_name"].as_str().unwrap(), tag["regex"].as_str().unwrap());
+        assert!(regex.contains(&format!(r"(\.{name}\.(")), "{regex}");
+    }
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl<V> Cache<V> {
         cache
     }
 
+    /// How many answers are stored.
+    pub(crate) fn len(&self) -> usize {
+        self.yes.len().saturating_add(self.no.len())
+    }
+
     /// Changes the bound.
     pub(crate) fn resize(&mut self, max_entries: usize) {
         self.yes.resize(max_entries, max_entries.saturating_mul(BYTES_PER_ENTRY));

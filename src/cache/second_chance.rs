@@ -57,6 +57,10 @@ impl<V> SecondChance<V> {
         self.ring.get(place).filter(|kept| kept.key == key).map(|_| place)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Returns the entry and marks it as read.
     pub(super) fn touch(&mut self, key: FactKey) -> Option<&mut Kept<V>> {
         let place = self.place(key)?;

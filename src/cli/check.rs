@@ -41,6 +41,8 @@ pub(super) struct Arguments {
 /// What there is to say.
 #[derive(Debug, Default)]
 pub(super) struct Judgement {
+    /// What tells each policy from others, as the metric `avnology_gate_policy_info` labels it.
+    pub(super) digests: Vec<String>,
     /// Problems and warnings, in the order of the files.
     pub(super) findings: Vec<Finding>,
     /// What was asked for besides.
@@ -73,6 +75,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
                 "valid": judgement.is_valid(),
                 "findings": report::json(&judgement.findings),
                 "notes": judgement.lines,
+                "digests": judgement.digests,
             });
             say(&mut std::io::stdout(), &format!("{document:#}"));
         }
@@ -83,7 +86,11 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
             }
             judgement.lines.iter().for_each(|line| say(&mut std::io::stdout(), line));
             if passes {
-                say(&mut std::io::stdout(), "the configuration is valid");
+                let digests = judgement.digests.join(", ");
+                say(
+                    &mut std::io::stdout(),
+                    &format!("the configuration is valid, with the digest {digests}"),
+                );
             }
         }
     }
@@ -188,6 +195,7 @@ fn of_policy(
         let finding = |warning| Finding::of_file(Severity::Warning, &source.name, warning);
         judgement.findings.extend(warnings.into_iter().map(finding));
     }
+    judgement.digests.push(loaded.digest().to_owned());
     if let Some(needs) = workers.and_then(|workers| loaded.cluster_needs(workers)) {
         let ClusterNeeds { cluster, requests, retries } = needs;
         judgement.lines.push(format!(

@@ -1,6 +1,7 @@
 //! JSON as it was written, duplicate members included.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// A JSON value that keeps duplicate members, so that they can be refused.
@@ -31,6 +32,56 @@ impl JsonValue {
         }
     }
 }
+
+impl JsonValue {
+    /// What tells one document from another: the same whatever the order of members and the white
+    /// space. No secret that stands in the document has a part in it, so that none can be guessed
+    /// from it.
+    pub(super) fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        self.feed(&mut hasher, false);
+        let [a, b, c, d, ..]: [u8; 32] = hasher.finalize().into();
+        format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
+    }
+
+    fn feed(&self, hasher: &mut Sha256, is_secret: bool) {
+        let mut part = |kind: u8, bytes: &[u8]| {
+            hasher.update([kind]);
+            hasher.update(length(bytes.len()));
+            hasher.update(bytes);
+        };
+        match self {
+            Self::Null => part(b'n', &[]),
+            Self::Bool(is_true) => part(b'b', &[u8::from(*is_true)]),
+            Self::Number(number) => part(b'f', &number.to_bits().to_le_bytes()),
+            Self::Text(_) if is_secret => part(b's', &[]),
+            Self::Text(text) => part(b't', text.as_bytes()),
+            Self::List(list) => {
+                part(b'l', &length(list.len()));
+                list.iter().for_each(|value| value.feed(hasher, is_secret));
+            }
+            Self::Object(members) => {
+                part(b'o', &length(members.len()));
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_by_key(|(name, _)| name);
+                for (name, value) in members {
+                    hasher.update(length(name.len()));
+                    hasher.update(name);
+                    let is_secret = SECRETS.contains(&name.as_str()) || (is_secret && name != "env");
+                    value.feed(hasher, is_secret);
+                }
+            }
+        }
+    }
+}
+
+/// The same on targets of any word.
+fn length(len: usize) -> [u8; 8] {
+    u64::try_from(len).unwrap_or(u64::MAX).to_le_bytes()
+}
+
+/// The fields that hold secrets.
+const SECRETS: [&str; 3] = ["client_secret", "api_key", "secrets"];
 
 impl<'de> Deserialize<'de> for JsonValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -87,5 +138,38 @@ impl<'de> Visitor<'de> for JsonVisitor {
             members.push(member);
         }
         Ok(JsonValue::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(text: &str) -> String {
+        serde_json::from_str::<JsonValue>(text).unwrap().digest()
+    }
+
+    #[test]
+    fn a_digest_tells_documents_apart_and_neither_layouts_nor_secrets() {
+        let one = digest(r#"{"a": [1, {"x": "y"}], "b": null}"#);
+        assert_eq!(one.len(), 8);
+        assert_eq!(one, digest("{\"b\":null,\n\"a\":[1,{\"x\":\"y\"}]}"));
+        for other in [
+            r#"{"a": [1, {"x": "z"}], "b": null}"#,
+            r#"{"a": [1, {"x": "y"}], "b": false}"#,
+            r#"{"a": [{"x": "y"}, 1], "b": null}"#,
+            r#"{"a": [1, {"x": "y"}]}"#,
+            r#"{"a": [1], "b": {"x": "y"}}"#,
+        ] {
+            assert_ne!(one, digest(other), "{other}");
+        }
+        for secret in ["client_secret", "api_key"] {
+            let of = |value: &str| digest(&format!(r#"{{"{secret}": {value}}}"#));
+            assert_eq!(of(r#""one""#), of(r#""other""#));
+            assert_ne!(of(r#"{"env": "ONE"}"#), of(r#"{"env": "OTHER"}"#));
+        }
+        let of = |value: &str| digest(&format!(r#"{{"secrets": [{value}]}}"#));
+        assert_eq!(of(r#""one""#), of(r#""other""#));
+        assert_ne!(of(r#""one""#), of(r#""one", "other""#));
     }
 }

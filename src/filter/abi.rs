@@ -54,6 +54,7 @@ host_calls! {
     proxy_set_shared_data(; key, value; cas: u32);
     proxy_define_metric(kind: u32; name; metric: &mut u32);
     proxy_increment_metric(metric: u32, by: i64; ; );
+    proxy_record_metric(metric: u32, value: u64; ; );
 }
 
 /// Fills a slice with random bytes.

@@ -5,7 +5,7 @@ use super::host::{self, Refused};
 use super::worker::{Worker, with_worker};
 use crate::flow::{FlightId, Level, Output, RootId, Step, StreamId};
 use crate::http::{CallFailure, Callout, Edit};
-use crate::telemetry::Event;
+use crate::telemetry::{Change, Event, Series};
 use crate::time::Timestamp;
 use crate::verdict::{Action, Verdict, undecidable};
 use proxy_wasm::types::Action as Answer;
@@ -135,6 +135,7 @@ impl Callback<'_> {
                 Output::Decide { stream, verdict } => self.decide(stream, verdict),
                 Output::Edit { stream, edits } => self.edit(stream, &edits),
                 Output::Measure { stream } => self.measure(stream),
+                Output::Metric { series, change } => self.change_metric(series, change),
                 Output::Log { level, message } => host::log(level, &message),
             }
         }
@@ -225,12 +226,20 @@ impl Callback<'_> {
     /// the decision.
     fn record(&mut self, event: &Event) {
         for counter in event.counters() {
-            let define = || host::define_counter(&counter.name());
-            let _ = self.worker.counters.entry(counter).or_insert_with(define).map(host::count);
+            self.change_metric(counter, Change::Grow(1));
         }
         let _ = event.filter_state().map(|state| host::set_filter_state(&state));
         if self.logs_debug() {
             host::log(Level::Debug, &event.log_line());
+        }
+    }
+
+    /// Changes a metric, which is defined at its first change. A failure changes no decision.
+    pub(super) fn change_metric(&mut self, series: Series, change: Change) {
+        let Worker { engine, metrics, .. } = &mut *self.worker;
+        let define = || host::define_metric(series.metric().kind, &engine.metric_name(series));
+        if let Some(metric) = metrics.entry(series).or_insert_with(define) {
+            let _ = host::change_metric(*metric, change);
         }
     }
 

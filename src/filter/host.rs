@@ -7,6 +7,7 @@ use super::abi;
 use crate::envoy::{callout, header_map};
 use crate::flow::{Level, Seed, SharedStore};
 use crate::http::{Callout, Edit, LocalReply};
+use crate::telemetry::{Change, MetricKind};
 use crate::time::Timestamp;
 pub(super) use proxy_wasm::types::{BufferType, MapType};
 use proxy_wasm::types::{LogLevel, MetricType, Status, StreamType};
@@ -111,17 +112,24 @@ pub(super) fn set_filter_state(value: &str) -> Result<(), Refused> {
     ok(abi::proxy_set_property(b"avnology_gate", value.as_bytes()))
 }
 
-/// Defines a counter and returns its id. A name is one counter for the whole proxy.
-pub(super) fn define_counter(name: &str) -> Option<u32> {
+/// Defines a metric and returns its id. A name is one metric for the whole proxy.
+pub(super) fn define_metric(kind: MetricKind, name: &str) -> Option<u32> {
+    let kind = match kind {
+        MetricKind::Counter => MetricType::Counter,
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Histogram => MetricType::Histogram,
+    };
     let mut metric = 0;
-    ok(abi::proxy_define_metric(MetricType::Counter as u32, name.as_bytes(), &mut metric))
-        .ok()
-        .map(|()| metric)
+    ok(abi::proxy_define_metric(kind as u32, name.as_bytes(), &mut metric)).ok().map(|()| metric)
 }
 
-/// Increments a counter by one.
-pub(super) fn count(metric: u32) -> Result<(), Refused> {
-    ok(abi::proxy_increment_metric(metric, 1))
+/// Changes a metric. The host refuses a counter's growth by 0.
+pub(super) fn change_metric(metric: u32, change: Change) -> Result<(), Refused> {
+    ok(match change {
+        Change::Grow(by) => abi::proxy_increment_metric(metric, i64::try_from(by).unwrap_or(i64::MAX)),
+        Change::Move(by) => abi::proxy_increment_metric(metric, by),
+        Change::Record(value) => abi::proxy_record_metric(metric, value),
+    })
 }
 
 /// Writes a line to the host's log. A refusal is ignored: there is nowhere to report it.

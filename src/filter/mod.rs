@@ -14,6 +14,7 @@ use crate::config;
 use crate::envoy::{header_map, response};
 use crate::flow::{Level, RootId, Step, StreamId};
 use crate::http::{CallFailure, MAX_REPLY_BYTES};
+use crate::telemetry::{Change, Configuration, Series};
 use callback::{CONTINUE, callback, stream_callback};
 use host::{BufferType, MapType};
 use worker::with_worker;
@@ -39,6 +40,7 @@ fn on_configure(root: u32, size: usize) -> bool {
                 true
             }
             Err(problems) => {
+                callback.change_metric(Series::Configuration(Configuration::Refused), Change::Grow(1));
                 problems.lines().iter().for_each(|line| host::log(Level::Warn, line));
                 false
             }

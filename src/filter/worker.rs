@@ -3,7 +3,7 @@
 use super::host;
 use crate::flow::{Engine, FlightId, RootId, StreamId};
 use crate::hash::TrustedKeyHasher;
-use crate::telemetry::Counter;
+use crate::telemetry::Series;
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
 use std::cell::RefCell;
@@ -29,7 +29,8 @@ pub(super) struct Worker {
     pub(super) ticks: BTreeMap<RootId, Option<Timestamp>>,
     /// See `Callback::decide`.
     pub(super) deferred: Vec<(StreamId, Verdict)>,
-    pub(super) counters: HashMap<Counter, Option<u32>, TrustedKeyHasher>,
+    /// The host's metrics; `None` for one that it would not define.
+    pub(super) metrics: HashMap<Series, Option<u32>, TrustedKeyHasher>,
     /// Whether the host logs at debug level, and when it was last asked.
     pub(super) debug: (bool, Option<Timestamp>),
 }
@@ -40,9 +41,9 @@ pub(super) fn with_worker<T>(act: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         if worker.is_none() {
             // Without randomness there is no worker: keys that can be guessed protect nothing.
             let engine = Engine::new(host::seed()?, Rc::new(host::Slots));
-            let (contexts, flights, ticks, counters) = Default::default();
+            let (contexts, flights, ticks, metrics) = Default::default();
             let (deferred, debug) = Default::default();
-            *worker = Some(Worker { engine, contexts, flights, ticks, deferred, counters, debug });
+            *worker = Some(Worker { engine, contexts, flights, ticks, deferred, metrics, debug });
         }
         worker.as_mut().map(act)
     });

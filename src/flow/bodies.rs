@@ -119,6 +119,11 @@ impl Bodies {
         Self { places: pool(limits.receiving), bytes: pool(limits.held_bytes), hooks: Vec::new() }
     }
 
+    /// How many bytes are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.hooks.iter().fold(0, |sum, hook| sum.saturating_add(hook.bytes.taken))
+    }
+
     /// Takes the webhooks of all policies in force, each with its longest body. Half of the places
     /// are shared out among them; of the bytes each has one full body.
     pub(super) fn reserve(&mut self, hooks: &[(HookId, usize)]) {

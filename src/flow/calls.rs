@@ -14,6 +14,7 @@ use crate::http::Callout;
 use crate::permission::CheckIndex;
 use crate::rate_limit::{OverBudget, RateLimiter, RateLimits};
 use crate::refusal::{Outage, Refusal, Unusable};
+use crate::telemetry::PurposeLabel;
 use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -117,6 +118,11 @@ impl Calls {
     /// Whether this root asks already.
     pub(super) fn is_asked(&self, root: RootId, key: FactKey) -> bool {
         self.by_key.contains_key(&(root, key))
+    }
+
+    /// Callouts under way, by purpose.
+    pub(super) fn in_flight(&self) -> [(PurposeLabel, usize); 3] {
+        self.shares.in_flight()
     }
 
     /// Why a question still waits for a free callout, if it does.

@@ -4,6 +4,7 @@ use super::StreamId;
 use super::bodies::{Bodies, Body, Claim};
 use super::limits::Limits;
 use crate::breaker::Purpose;
+use crate::telemetry::WaitingLabel;
 
 /// Whose limits a request is counted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +100,20 @@ impl Counts {
         &mut self.bodies
     }
 
+    /// How many streams are undecided, by what they are counted as.
+    pub(super) fn waiting(&self) -> [(WaitingLabel, usize); 4] {
+        let Self { waiting_new, waiting_known, receiving, ending, .. } = self;
+        [
+            (WaitingLabel::New, waiting_new.streams),
+            (WaitingLabel::Known, waiting_known.streams),
+            (WaitingLabel::Receiving, receiving.streams),
+            (WaitingLabel::Ending, ending.streams),
+        ]
+    }
+
     /// How many streams are undecided.
     pub(super) fn undecided(&self) -> usize {
-        let Self { waiting_new, waiting_known, receiving, ending, .. } = self;
-        let all = [waiting_new, waiting_known, receiving, ending];
-        all.iter().fold(0, |sum, share| sum.saturating_add(share.streams))
+        self.waiting().iter().fold(0, |sum, (_, streams)| sum.saturating_add(*streams))
     }
 
     /// Whether nothing is taken of any limit.

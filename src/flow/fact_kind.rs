@@ -7,6 +7,7 @@ use crate::hash::FactKey;
 use crate::policy::{Bound, Bounds, TokenRules};
 use crate::rate_limit::RecentTokens;
 use crate::refusal::{Denial, Refusal};
+use crate::telemetry::FactLabel;
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use std::time::Duration;
 pub(super) trait FactKind {
     /// What a positive answer holds.
     type Value: Clone;
+
+    /// What the metrics call it.
+    const LABEL: FactLabel;
 
     fn cache(caches: &mut Caches) -> &mut Cache<Self::Value>;
 
@@ -72,6 +76,8 @@ pub(super) struct Caches {
 
 impl FactKind for TokenFact {
     type Value = TokenInfo;
+
+    const LABEL: FactLabel = FactLabel::Token;
 
     fn cache(caches: &mut Caches) -> &mut Cache<TokenInfo> {
         &mut caches.tokens
@@ -137,6 +143,8 @@ impl FactKind for TokenFact {
 
 impl FactKind for PermissionFact {
     type Value = ();
+
+    const LABEL: FactLabel = FactLabel::Permission;
 
     fn cache(caches: &mut Caches) -> &mut Cache<()> {
         &mut caches.permissions

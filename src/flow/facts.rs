@@ -4,6 +4,7 @@ use super::evictions::Evictions;
 use super::fact_kind::Caches;
 pub(super) use super::fact_kind::{FactKind, PermissionFact, TokenFact};
 use super::header_cache::HeaderCache;
+use super::meter::CacheTally;
 use super::query::{ProviderQuery, Question};
 use super::store::{SharedStore, write};
 use crate::cache::shared::{NoReading, SharedKey, SharedYes, Subjects};
@@ -15,6 +16,7 @@ use crate::introspect::Identity;
 use crate::policy::{Bound, Bounds, Policy, TokenRules};
 use crate::rate_limit::RecentTokens;
 use crate::refusal::{Refusal, Unusable};
+use crate::telemetry::{CacheOutcome, FactLabel};
 use crate::template::Inputs;
 use crate::time::Timestamp;
 use std::rc::Rc;
@@ -29,8 +31,8 @@ pub(super) struct CachedFact<T> {
     pub(super) started: Timestamp,
     /// Where it is kept, so that what is made of it can be kept beside it.
     pub(super) cache_key: Option<FactKey>,
-    /// Whether it is older than its lifetime.
-    pub(super) is_stale: bool,
+    /// How it was found; a fact straight from the provider was a miss.
+    pub(super) outcome: CacheOutcome,
 }
 
 /// Everything that is known, for all roots alike.
@@ -42,6 +44,7 @@ pub(super) struct Facts {
     bounds: Bounds,
     header_cache: HeaderCache,
     evictions: Evictions,
+    tally: CacheTally,
     /// Tokens that were active lately, as they are known here.
     recent: RecentTokens,
     /// The latest time that was heard of.
@@ -51,7 +54,7 @@ pub(super) struct Facts {
 impl<T> CachedFact<T> {
     /// A fact straight from the provider.
     pub(super) fn fresh(value: Option<T>, started: Timestamp) -> Self {
-        Self { value, started, cache_key: None, is_stale: false }
+        Self { value, started, cache_key: None, outcome: CacheOutcome::Miss }
     }
 }
 
@@ -64,6 +67,7 @@ impl Facts {
             bounds: Bounds::default(),
             header_cache: HeaderCache::default(),
             evictions: Evictions::default(),
+            tally: CacheTally::default(),
             recent: RecentTokens::default(),
             latest: Timestamp::from_nanos(0),
         }
@@ -139,11 +143,34 @@ impl Facts {
         rules: &TokenRules,
         now: Timestamp,
     ) -> Option<(CachedFact<K::Value>, bool)> {
-        let cached = self.get_cached::<K>(query, rules, now);
-        if cached.is_none() && self.load_shared::<K>(query, now) {
-            return self.get_cached::<K>(query, rules, now);
+        let mut found = self.get_cached::<K>(query, rules, now);
+        if found.is_none() && self.load_shared::<K>(query, now) {
+            found = self.get_cached::<K>(query, rules, now);
+            if let Some((fact, _)) = &mut found {
+                fact.outcome = CacheOutcome::Shared;
+            }
         }
-        cached
+        let outcome = found.as_ref().map_or(CacheOutcome::Miss, |(fact, _)| fact.outcome);
+        self.tally.count(K::LABEL, outcome);
+        found
+    }
+
+    /// Counts what has become of a question that the caches did not answer.
+    pub(super) fn count<K: FactKind>(&mut self, outcome: CacheOutcome) {
+        self.tally.count(K::LABEL, outcome);
+    }
+
+    /// How the caches have answered since this was read last.
+    pub(super) fn tally(&mut self) -> &mut CacheTally {
+        &mut self.tally
+    }
+
+    /// How many answers are kept.
+    pub(super) fn entries(&self, kind: FactLabel) -> usize {
+        match kind {
+            FactLabel::Token => self.caches.tokens.len(),
+            FactLabel::Permission => self.caches.permissions.len(),
+        }
     }
 
     fn get_cached<K: FactKind>(
@@ -153,17 +180,26 @@ impl Facts {
         now: Timestamp,
     ) -> Option<(CachedFact<K::Value>, bool)> {
         let key = query.key();
-        let fact = |value, started| CachedFact { value, started, cache_key: Some(key), is_stale: false };
-        let Self { caches, evictions, .. } = self;
+        let outcome = CacheOutcome::Hit;
+        let fact = |value, started| CachedFact { value, started, cache_key: Some(key), outcome };
+        let Self { caches, evictions, tally, .. } = self;
         let is_over = |value: Option<&K::Value>, started| {
             let slot = |subjects: &Subjects| K::subject(value, query.subject_slot(subjects), subjects);
             evictions.end(rules.subjects.as_deref(), started, slot)
         };
         match K::cache(caches).get(key, K::lifetime(rules), now)? {
-            Lookup::Negative { started } => (!is_over(None, started)).then(|| (fact(None, now), false)),
+            Lookup::Negative { started } if is_over(None, started) => {
+                tally.count(K::LABEL, CacheOutcome::Evicted);
+                None
+            }
+            Lookup::Negative { .. } => Some((fact(None, now), false)),
+            Lookup::Positive { value, started, .. } if !K::counts(value, started, rules, now) => None,
+            Lookup::Positive { value, started, .. } if is_over(Some(value), started) => {
+                tally.count(K::LABEL, CacheOutcome::Evicted);
+                None
+            }
             Lookup::Positive { value, started, needs_refresh } => {
-                let counts = K::counts(value, started, rules, now) && !is_over(Some(value), started);
-                counts.then(|| (fact(Some(value.clone()), started), needs_refresh))
+                Some((fact(Some(value.clone()), started), needs_refresh))
             }
         }
     }
@@ -296,7 +332,8 @@ impl Facts {
                     && !is_over(value, started) =>
             {
                 let value = Some(value.clone());
-                Ok(CachedFact { value, started, cache_key: Some(key), is_stale: true })
+                self.tally.count(K::LABEL, CacheOutcome::Stale);
+                Ok(CachedFact { value, started, cache_key: Some(key), outcome: CacheOutcome::Stale })
             }
             _ => Err(refusal),
         }

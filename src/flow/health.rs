@@ -7,6 +7,7 @@ use crate::breaker::{CallOutcome, CallRefused, CircuitBreaker, ProbeOutcome, Pur
 use crate::hash::{FactKey, Fingerprint, Seed};
 use crate::probe::Probe;
 use crate::refusal::{Outage, Refusal, Unusable};
+use crate::telemetry::{Label, Labels};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(super) struct Health {
 #[cfg_attr(test, derive(Clone))]
 struct Watched {
     endpoint: Fingerprint,
+    label: Label,
     breaker: CircuitBreaker,
     /// How each root that names the endpoint probes it, the newest last.
     homes: Vec<(RootId, Arc<Probe>)>,
@@ -70,6 +72,7 @@ impl Health {
         &mut self,
         root: RootId,
         probes: &[Arc<Probe>],
+        labels: &mut Labels,
         sending: &mut Sending<'_>,
         now: Timestamp,
     ) {
@@ -77,7 +80,8 @@ impl Health {
             let interval = probe.endpoint().provider().probe_interval;
             let endpoint = probe.endpoint().fingerprint();
             if self.watched(endpoint).is_none() {
-                self.endpoints.push(Watched::new(endpoint, CircuitBreaker::new(interval)));
+                let label = labels.endpoint(&probe.endpoint().label());
+                self.endpoints.push(Watched::new(endpoint, label, CircuitBreaker::new(interval)));
             }
             let Some(watched) = self.watched_mut(endpoint) else { continue };
             watched.homes.retain(|(home, _)| *home != root);
@@ -200,6 +204,17 @@ impl Health {
         self.endpoints.iter().find(is_its).map(|watched| watched.endpoint)
     }
 
+    /// What labels an endpoint's metrics.
+    pub(super) fn label(&self, endpoint: Fingerprint) -> Option<Label> {
+        self.watched(endpoint).map(|watched| watched.label)
+    }
+
+    /// Every endpoint's label, and whether it is away.
+    pub(super) fn away(&self) -> impl Iterator<Item = (Label, bool)> {
+        let is_away = |watched: &Watched| matches!(watched.breaker.standing(), Standing::Away(_));
+        self.endpoints.iter().map(move |watched| (watched.label, is_away(watched)))
+    }
+
     /// The cluster of an endpoint.
     pub(super) fn cluster(&self, endpoint: Fingerprint) -> Option<&str> {
         let (_, probe) = self.watched(endpoint)?.homes.first()?;
@@ -311,9 +326,9 @@ impl Health {
 }
 
 impl Watched {
-    fn new(endpoint: Fingerprint, breaker: CircuitBreaker) -> Self {
+    fn new(endpoint: Fingerprint, label: Label, breaker: CircuitBreaker) -> Self {
         let (homes, waiting) = (Vec::new(), Vec::new());
-        Self { endpoint, breaker, homes, probe: None, timer: None, sent: 0, waiting, away_since: None }
+        Self { endpoint, label, breaker, homes, probe: None, timer: None, sent: 0, waiting, away_since: None }
     }
 
     /// Tells the operator that an endpoint is away, or back. A probe is sent at most so often that

@@ -18,6 +18,7 @@ pub(crate) mod gate;
 mod header_cache;
 mod health;
 mod limits;
+mod meter;
 mod outputs;
 mod query;
 mod queue;
@@ -36,6 +37,7 @@ pub use engine::Engine;
 pub use store::{NoStore, SharedStore};
 
 use crate::http::{Callout, Edit};
+use crate::telemetry::{Change, Series};
 use crate::verdict::Verdict;
 
 /// A request, as the host numbers them.
@@ -117,6 +119,13 @@ pub enum Output {
     Measure {
         /// The stream.
         stream: StreamId,
+    },
+    /// Change a metric; [`Engine::metric_name`] has its name. No decision depends on it.
+    Metric {
+        /// Which series.
+        series: Series,
+        /// How it changes.
+        change: Change,
     },
     /// Write to the host's log.
     Log {

@@ -6,8 +6,9 @@ use super::evictions::EVERY;
 use super::timers::{Armed, Timer, Timers};
 use crate::cache::shared::Subjects;
 use crate::hash::TrustedKeyHasher;
-use crate::policy::{Bounds, Policy};
+use crate::policy::{Bounds, Policy, PolicyLabels};
 use crate::probe::Probe;
+use crate::telemetry::{Label, Labels};
 use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +20,10 @@ pub(super) struct Roots {
     policies: HashMap<RootId, Arc<Policy>, TrustedKeyHasher>,
     /// When a root looks next whose facts are over.
     evictions: HashMap<RootId, Armed, TrustedKeyHasher>,
+    /// What labels each policy, in the order in which they came.
+    digests: Vec<(RootId, Label)>,
+    /// Roots whose policy no request has met yet.
+    unused: Vec<RootId>,
     next_policy: u32,
 }
 
@@ -29,13 +34,40 @@ impl Roots {
     }
 
     /// Takes a root's policy. Requests that have begun keep theirs.
-    pub(super) fn configure(&mut self, root: RootId, policy: Policy) {
+    pub(super) fn configure(&mut self, root: RootId, policy: Policy, names: &mut Labels) {
         self.next_policy = self.next_policy.wrapping_add(1);
-        self.policies.insert(root, Arc::new(Policy { id: self.next_policy, ..policy }));
+        let labels = PolicyLabels {
+            routes: policy.route_names.iter().map(|name| names.route(name)).collect(),
+            webhooks: policy.webhooks.iter().map(|webhook| names.webhook(&webhook.name)).collect(),
+        };
+        let digest = names.policy(&policy.digest);
+        self.policies.insert(root, Arc::new(Policy { id: self.next_policy, labels, ..policy }));
+        self.digests.retain(|(of, _)| *of != root);
+        self.digests.push((root, digest));
+        self.unused.retain(|of| *of != root);
+        self.unused.push(root);
     }
 
     pub(super) fn remove(&mut self, root: RootId) {
         self.policies.remove(&root);
+        self.digests.retain(|(of, _)| *of != root);
+        self.unused.retain(|of| *of != root);
+    }
+
+    /// Whether this is the first request under a root's policy.
+    pub(super) fn is_first_use(&mut self, root: RootId) -> bool {
+        let place = self.unused.iter().position(|of| *of == root);
+        place.is_some_and(|place| self.unused.swap_remove(place) == root)
+    }
+
+    /// The digest of each policy in force.
+    pub(super) fn digests(&self) -> impl Iterator<Item = Label> {
+        self.digests.iter().map(|(_, digest)| *digest)
+    }
+
+    /// The root that was configured last.
+    pub(super) fn newest(&self) -> Option<RootId> {
+        self.digests.last().map(|(root, _)| *root)
     }
 
     /// Where it stands whose facts are over, if some webhook of the root's says so. The root looks

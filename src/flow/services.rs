@@ -13,6 +13,7 @@ use crate::hash::Fingerprint;
 use crate::policy::TokenRules;
 use crate::rate_limit::RateLimits;
 use crate::refusal::{Outage, Refusal, Unusable};
+use crate::telemetry::CacheOutcome;
 use crate::time::Timestamp;
 
 /// The rooms of the engine, as a step of one request sees them. A step looks up and asks; it can
@@ -41,7 +42,7 @@ pub(super) enum Resolution<T> {
     /// The answer is known.
     Known(CachedFact<T>),
     /// It was asked. `is_new`: about a token that was not seen active lately.
-    Asked { is_new: bool },
+    Asked { is_new: bool, outcome: CacheOutcome },
     /// It cannot be asked now.
     Unavailable(Refusal),
 }
@@ -101,9 +102,11 @@ impl<'e> Services<'e> {
             QueryKind::Introspection | QueryKind::Session => Purpose::Refresh,
         };
         let start = Start { root: self.root, query, purpose, rates, waiter: None };
-        // Nobody waits for it, so nobody is told why it could not be asked.
         let Asking { calls, health, timers, outputs } = &mut self.asking;
-        let _ = calls.start(start, health, &mut Sending { timers, outputs }, self.now);
+        // Nobody waits for it, so nobody is told why it could not be asked.
+        if calls.start(start, health, &mut Sending { timers, outputs }, self.now).is_ok() {
+            self.facts.count::<K>(CacheOutcome::Refresh);
+        }
         false
     }
 
@@ -145,6 +148,7 @@ impl<'e> Services<'e> {
         };
         let waiter = Some(Waiter { stream: self.stream, reason });
         let start = Start { root: self.root, query, purpose, rates, waiter };
+        let is_asked = self.asking.calls.is_asked(self.root, query.key());
         let asked = if self.counts.has_room(purpose) {
             let Asking { calls, health, timers, outputs } = &mut self.asking;
             calls.join(start, health, &mut Sending { timers, outputs }, self.now)
@@ -152,7 +156,13 @@ impl<'e> Services<'e> {
             Err(Unusable::OverLimit.into())
         };
         match asked {
-            Ok(()) => Resolution::Asked { is_new: purpose == Purpose::NewToken },
+            Ok(()) => {
+                let outcome = if is_asked { CacheOutcome::Coalesced } else { CacheOutcome::Miss };
+                if is_asked {
+                    self.facts.count::<K>(outcome);
+                }
+                Resolution::Asked { is_new: purpose == Purpose::NewToken, outcome }
+            }
             Err(refusal) => match self.facts.or_stale::<K>(&query.question(), rules, refusal, self.now) {
                 Ok(fact) => Resolution::Known(fact),
                 Err(refusal) => Resolution::Unavailable(refusal),

@@ -3,6 +3,7 @@
 use super::RootId;
 use crate::breaker::Purpose;
 use crate::hash::{FactKey, TrustedKeyHasher};
+use crate::telemetry::PurposeLabel;
 use std::collections::HashMap;
 
 /// What is taken of the shares.
@@ -71,6 +72,19 @@ impl Shares {
     pub(super) fn under_way(&self, root: RootId, purpose: Purpose) -> usize {
         let counts = self.under_way.iter().find(|(of, _)| *of == root);
         counts.and_then(|(_, counts)| counts.get(purpose.index())).copied().unwrap_or_default()
+    }
+
+    /// Callouts under way of all roots, by purpose.
+    pub(super) fn in_flight(&self) -> [(PurposeLabel, usize); 3] {
+        let sum = |purpose: Purpose| {
+            let of = |(_, counts): &(RootId, [usize; 3])| counts.get(purpose.index()).copied();
+            self.under_way.iter().filter_map(of).fold(0, usize::saturating_add)
+        };
+        [
+            (PurposeLabel::NewToken, sum(Purpose::NewToken)),
+            (PurposeLabel::Refresh, sum(Purpose::Refresh)),
+            (PurposeLabel::Permission, sum(Purpose::Permission)),
+        ]
     }
 
     /// Whether a subject has as many callouts under way as one may have: a quarter of the share, so

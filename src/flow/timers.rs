@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Measurement(StreamId),
     /// This worker looks whose facts are over.
     Evictions,
+    /// What was measured is written.
+    Metrics,
     /// An endpoint is probed, or what its probes have shown is judged.
     Health(Fingerprint),
 }

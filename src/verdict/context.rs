@@ -3,10 +3,12 @@
 use crate::claims::TokenInfo;
 use crate::http::{Edit, Header, Trace};
 use crate::policy::{Access, Policy, Route};
-use crate::telemetry::Eviction;
+use crate::telemetry::{CacheOutcome, Eviction, Label};
+use crate::time::Timestamp;
 use crate::webhook::Webhook;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The data of a request from its head to its verdict; it is kept while the request waits.
 #[derive(Clone, Debug)]
@@ -22,10 +24,14 @@ pub struct RequestContext {
     pub(crate) identity_headers: Option<Rc<[Header]>>,
     /// The token's claims, once it was introspected.
     pub(crate) token: Option<TokenInfo>,
+    /// When it began to wait, if it did.
+    pub(crate) waits_since: Option<Timestamp>,
+    /// How long it has waited, once it is decided.
+    pub(crate) waited: Option<Duration>,
     /// What goes with the callouts that it starts.
     pub(crate) trace: Trace,
-    /// Whether the decision uses an answer that is older than its lifetime.
-    pub(crate) is_stale: bool,
+    /// How the caches answered the questions that decide it.
+    pub(crate) cache: Option<CacheOutcome>,
     pub(crate) grpc: bool,
     pub(crate) grpc_web: bool,
     /// Whether the request ends with its head, so that no callback about it follows.
@@ -50,8 +56,10 @@ impl RequestContext {
             credential_edits: Vec::new(),
             identity_headers: None,
             token: None,
+            waits_since: None,
+            waited: None,
             trace: Rc::default(),
-            is_stale: false,
+            cache: None,
             grpc: false,
             grpc_web: false,
             is_whole: false,
@@ -91,6 +99,26 @@ impl RequestContext {
             Access::Webhook(webhook) => Some(webhook),
             Access::Public(_) | Access::Token(_) => None,
         }
+    }
+
+    /// Notes how the cache answered one question.
+    pub(crate) fn note_cache(&mut self, outcome: CacheOutcome) {
+        self.cache = self.cache.max(Some(outcome));
+    }
+
+    /// Whether the decision uses an answer that is older than its lifetime.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.cache == Some(CacheOutcome::Stale)
+    }
+
+    /// The label of its metrics' route, if that has a name.
+    pub(crate) fn route_label(&self) -> Option<Label> {
+        self.policy.labels.routes.get(self.route()?.number?).copied()
+    }
+
+    /// The label of its metrics' webhook, if it is for one.
+    pub(crate) fn webhook_label(&self) -> Option<Label> {
+        self.policy.labels.webhooks.get(self.webhook()?.index).copied()
     }
 
     /// The route, if one matches the request.

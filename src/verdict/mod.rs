@@ -67,7 +67,7 @@ struct Bypass(Decision, Reason);
 pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Verdict {
     let bypass = match outcome {
         Ok(Passage::Permit(permit)) => {
-            let reason = match context.is_stale {
+            let reason = match context.is_stale() {
                 true => Reason::AuthenticatedStale,
                 false => permit.reason(),
             };
@@ -112,6 +112,8 @@ pub fn undecidable() -> Verdict {
         decision: Decision::Deny,
         reason: Reason::Internal,
         route: None,
+        route_label: None,
+        webhook: None,
         subject: None,
         secret_index: None,
         eviction: None,
@@ -135,10 +137,11 @@ fn forward_bypassed(context: RequestContext, _: &Bypass) -> Vec<Edit> {
 }
 
 fn forward(context: RequestContext) -> Vec<Edit> {
+    let is_stale = context.is_stale();
     let mut edits = context.base_edits;
     edits.extend(context.credential_edits);
     edits.extend(context.identity_headers.map(Edit::AddAll));
-    if context.is_stale {
+    if is_stale {
         edits.push(Edit::Add(b"x-avnology-stale".to_vec(), b"true".to_vec()));
     }
     edits
@@ -163,6 +166,8 @@ fn event(context: &RequestContext, decision: Decision, reason: Reason) -> Event 
         decision,
         reason,
         route: context.route().and_then(|r| r.name.clone()),
+        route_label: context.route_label(),
+        webhook: context.webhook_label(),
         subject: token.and_then(|info| info.subject().ok().flatten()).map(Cow::into_owned),
         secret_index: context.secret_index,
         eviction: context.eviction,

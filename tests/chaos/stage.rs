@@ -113,19 +113,15 @@ impl Stage {
     /// The gate's decisions of a kind, such as `deny.circuit_open`; of all kinds that begin so,
     /// where the name ends with a dot.
     pub(crate) fn decisions(&self, kind: &str) -> u64 {
-        let prefix = "wasmcustom.avnology_gate.decision.";
-        let counts = self.envoy.stats("avnology_gate%5C.decision");
-        let named = counts.iter().filter_map(|(name, count)| Some((name.strip_prefix(prefix)?, count)));
+        let counts = self.envoy.decisions();
         let is_meant = |name: &str| name == kind || (kind.ends_with('.') && name.starts_with(kind));
-        named.filter(|(name, _)| is_meant(name)).map(|(_, count)| count).sum()
+        counts.iter().filter(|(name, _)| is_meant(name)).map(|(_, count)| count).sum()
     }
 
     /// All the gate's decisions, on one line.
     pub(crate) fn all_decisions(&self) -> String {
-        let counts = self.envoy.stats("avnology_gate%5C.decision");
-        let text = counts.iter().map(|(name, count)| {
-            format!("{} ×{count}", name.trim_start_matches("wasmcustom.avnology_gate.decision."))
-        });
+        let counts = self.envoy.decisions();
+        let text = counts.iter().map(|(name, count)| format!("{name} ×{count}"));
         text.collect::<Vec<_>>().join(", ")
     }
 

@@ -18,7 +18,7 @@ use crate::cache::shared::Subjects;
 use crate::credential::Source;
 use crate::introspect::{IntrospectionEndpoint, SessionEndpoint};
 use crate::permission::PermissionEndpoint;
-use crate::policy::{Access, Bound, Bounds, OwnedHeaders, Policy, Route, TokenRules};
+use crate::policy::{Access, Bound, Bounds, OwnedHeaders, Policy, PolicyLabels, Route, TokenRules};
 use crate::probe::Probe;
 use crate::provider::Provider;
 use crate::template::{RequestValue, Template};
@@ -140,6 +140,9 @@ impl Compiler<'_> {
         let probes = self.probes(&shared, &routes);
         Some(Policy {
             id: 0,
+            labels: PolicyLabels::default(),
+            digest: String::new(),
+            route_names: routes.iter().filter_map(|route| route.name.clone()).collect(),
             bounds,
             rates: document.budgets.rates(),
             renders_token_alone: shared.identity_values.is_empty(),

@@ -21,6 +21,7 @@ impl Compiler<'_> {
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(raws.len());
         let mut places: Vec<&str> = Vec::with_capacity(raws.len());
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut named = 0_usize;
         for raw in raws {
             if let Some(name) = &raw.name
                 && let Some(first) = names.insert(name, &raw.at)
@@ -46,7 +47,14 @@ impl Compiler<'_> {
             let hosts = self.hosts(raw);
             let parameters =
                 pattern.as_ref().map(|p| p.names().map(str::to_owned).collect()).unwrap_or_default();
-            let route = self.route(raw, parameters, shared).map(Arc::new);
+            let mut route = self.route(raw, parameters, shared);
+            if let Some(route) = &mut route
+                && route.name.is_some()
+            {
+                route.number = Some(named);
+                named = named.saturating_add(1);
+            }
+            let route = route.map(Arc::new);
             if let Some(route) = &route {
                 routes.push(Arc::clone(route));
                 places.push(&raw.at);
@@ -128,6 +136,7 @@ impl Compiler<'_> {
         };
         Some(Route {
             name: raw.name.as_deref().map(Arc::from),
+            number: None,
             parameters,
             access,
             shadow: raw.shadow,
@@ -305,6 +314,7 @@ impl Compiler<'_> {
         };
         Some(Route {
             name: None,
+            number: None,
             parameters: Vec::new(),
             access,
             shadow: None,

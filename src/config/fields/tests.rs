@@ -124,6 +124,7 @@ fn a_default_that_is_written_out_changes_nothing() {
         let loaded = load(document.as_bytes(), &env);
         let loaded = loaded.unwrap_or_else(|problems| panic!("{document}\n{problems}"));
         let mut lines: Vec<String> = format!("{loaded:#?}").lines().map(str::to_owned).collect();
+        lines.retain(|line| !line.trim_start().starts_with("digest: "));
         lines.sort();
         lines
     };

@@ -31,6 +31,7 @@ impl Engine {
         match flight.kind {
             QueryKind::Introspection | QueryKind::Session => {
                 let answer = body.and_then(|body| Ok(answer::introspection_of(body, flight.kind)?));
+                self.measure_call(&flight, answer.as_ref().err(), now);
                 self.note_end(&flight, calls::outcome_of(&answer, flight.kind), now);
                 self.introspected(&flight, answer, now);
             }
@@ -39,6 +40,7 @@ impl Engine {
                     Some(body) => Ok(permission::parse(body)?),
                     None => Ok(false),
                 });
+                self.measure_call(&flight, answer.as_ref().err(), now);
                 self.note_end(&flight, calls::outcome_of(&answer, flight.kind), now);
                 self.checked(&flight, answer, now);
             }
@@ -64,6 +66,7 @@ impl Engine {
         let is_hopeful = calls.is_hopeful(endpoint, health);
         let outcome = probe::outcome_of(answer, is_alone);
         health.land(flight, outcome, is_hopeful, &mut Sending { timers, outputs }, now);
+        self.measure_probe(endpoint, outcome, now);
     }
 
     /// A callout is free: starts what waits for one.

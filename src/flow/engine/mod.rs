@@ -3,6 +3,7 @@
 mod landing;
 #[cfg(feature = "fuzzing")]
 mod leftovers;
+mod measuring;
 
 use super::bodies::{Body, Claim};
 use super::calls::Calls;
@@ -10,6 +11,7 @@ use super::facts::Facts;
 use super::gate::{self, Callback, Gate};
 use super::health::{Health, Sending};
 use super::limits::Limits;
+use super::meter::{self, Meter};
 use super::outputs::Outputs;
 use super::request::{Bearer, BodyProgress, Ending, Introspecting, Next, Receiving, Request};
 use super::requests::Requests;
@@ -22,6 +24,7 @@ use crate::config::Loaded;
 use crate::http::CallFailure;
 use crate::http::head::RequestHead;
 use crate::refusal::Unusable;
+use crate::telemetry::{Change, Configuration, Series};
 use crate::time::Timestamp;
 use crate::verdict::{self, Action, Passage};
 use std::rc::Rc;
@@ -37,6 +40,7 @@ pub struct Engine {
     health: Health,
     facts: Facts,
     timers: Timers,
+    meter: Meter,
     outputs: Outputs,
 }
 
@@ -55,6 +59,7 @@ impl Engine {
             health: Health::new(seed),
             facts: Facts::new(seed, Rc::clone(&store)),
             timers: Timers::default(),
+            meter: Meter::default(),
             outputs: Outputs::new(store),
         }
     }
@@ -66,7 +71,7 @@ impl Engine {
     pub fn configure(&mut self, root: RootId, loaded: Loaded, now: Timestamp) {
         self.observe_clock(now);
         self.outputs.warn_once(&loaded.warnings);
-        self.roots.configure(root, loaded.policy);
+        self.roots.configure(root, loaded.policy, self.meter.labels_mut());
         self.reconfigured(root, now);
         self.conclude(now);
     }
@@ -75,9 +80,11 @@ impl Engine {
         self.facts.resize(self.roots.bounds());
         self.look_for_evictions(root, now);
         self.calls.reconfigured(root);
-        let Self { health, timers, outputs, .. } = self;
-        health.configure(root, &self.roots.probes(root), &mut Sending { timers, outputs }, now);
+        let Self { health, timers, outputs, meter, .. } = self;
+        let probes = self.roots.probes(root);
+        health.configure(root, &probes, meter.labels_mut(), &mut Sending { timers, outputs }, now);
         self.requests.bodies_mut().reserve(&self.roots.webhooks());
+        self.measure(now);
     }
 
     fn look_for_evictions(&mut self, root: RootId, now: Timestamp) {
@@ -100,6 +107,10 @@ impl Engine {
             }
             return Step::Decided(verdict::undecidable());
         };
+        self.measure(now);
+        if self.roots.is_first_use(root) {
+            self.meter.count(Series::Configuration(Configuration::Accepted));
+        }
         let (context, triage) = triage(policy, head, now);
         let next = match triage {
             Triage::Decided(outcome) => Next::Decided(context, outcome.map(Passage::Permit)),
@@ -203,6 +214,7 @@ impl Engine {
                     self.step(stream, now, |request, services| request.time_out(services));
                 }
                 Timer::Evictions => self.look_for_evictions(root, now),
+                Timer::Metrics => self.write_metrics(now),
                 Timer::Health(endpoint) => {
                     let Self { calls, health, timers, outputs, .. } = self;
                     let is_hopeful = calls.is_hopeful(endpoint, health);
@@ -250,6 +262,8 @@ impl Engine {
             self.step(stream, now, |request, _| request.abandon());
         }
         self.conclude(now);
+        // With the last root the VM ends, and so it takes back what it has added to the gauges.
+        self.write_metrics(now);
     }
 
     /// What the host is to do next.
@@ -325,6 +339,7 @@ impl Engine {
     }
 
     fn await_body(&mut self, stream: StreamId, root: RootId, mut request: Request, now: Timestamp) -> Step {
+        request.context_mut().waits_since.get_or_insert(now);
         self.strip(stream, &mut request);
         self.requests.park(stream, root, request, &mut self.timers, now);
         Step::NeedBody
@@ -334,13 +349,21 @@ impl Engine {
     fn apply(&mut self, stream: StreamId, root: RootId, next: Next, now: Timestamp) -> Step {
         match next {
             Next::Wait(mut request) => {
+                request.context_mut().waits_since.get_or_insert(now);
                 self.strip(stream, &mut request);
                 self.requests.park(stream, root, request, &mut self.timers, now);
                 Step::Wait
             }
             Next::NeedBody(receiving) => self.await_body(stream, root, Request::Receiving(receiving), now),
             Next::NeedEnd(ending) => self.await_body(stream, root, Request::Ending(ending), now),
-            Next::Decided(context, outcome) => {
+            Next::Decided(mut context, outcome) => {
+                if let Some(since) = context.waits_since {
+                    let wait = now.saturating_since(since);
+                    context.waited = Some(wait);
+                    let is_delivery = context.webhook().is_some();
+                    let series = if is_delivery { Series::WebhookWait } else { Series::DecisionWait };
+                    self.outputs.push(Output::Metric { series, change: Change::Record(meter::micros(wait)) });
+                }
                 if let Err(refusal) = &outcome {
                     self.outputs.log_hint(refusal, now);
                 }

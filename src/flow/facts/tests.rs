@@ -79,7 +79,8 @@ impl Workers {
                     engine.landed(flight, answer.ok_or(CallFailure::Unreachable), now);
                 }
                 Output::Decide { verdict, .. } => decided = Some(verdict.event().reason()),
-                Output::Edit { .. } | Output::Measure { .. } | Output::Log { .. } => {}
+                Output::Edit { .. } | Output::Measure { .. } | Output::Metric { .. } | Output::Log { .. } => {
+                }
             }
         }
         decided.expect("every request is decided")

@@ -37,6 +37,6 @@ pub(super) fn admit(
         None => (Vec::new(), Vec::new()),
     };
     context.identity_headers = Some(headers);
-    context.is_stale |= fact.is_stale;
+    context.note_cache(fact.outcome);
     Ok(Admission { identity, all, any })
 }

@@ -99,7 +99,10 @@ impl Checking {
         for (index, check) in indices.zip(all.iter().chain(any)) {
             let query = ProviderQuery::permission(&rules, &permissions.endpoint, check, seed).traced(&trace);
             match services.known::<PermissionFact>(&query, &rules, &rates) {
-                Some(fact) => drop(self.checks.note(index, Ok(fact.value.is_some()))),
+                Some(fact) => {
+                    self.bearer.context.note_cache(fact.outcome);
+                    let _ = self.checks.note(index, Ok(fact.value.is_some()));
+                }
                 None => unknown.push((index, query)),
             }
         }
@@ -115,10 +118,15 @@ impl Checking {
         let rules = Arc::clone(&self.bearer.rules);
         let rates = self.bearer.context.policy.rates;
         match services.ask::<PermissionFact>(query, &rules, &rates, WaitReason::Check(index)) {
-            Resolution::Asked { .. } => self.open.push((index, query.question())),
+            Resolution::Asked { outcome, .. } => {
+                self.bearer.context.note_cache(outcome);
+                self.open.push((index, query.question()));
+            }
             Resolution::Known(fact) => {
                 let is_first = self.checks.note(index, Ok(fact.value.is_some()));
-                self.bearer.context.is_stale |= is_first && fact.is_stale;
+                if is_first {
+                    self.bearer.context.note_cache(fact.outcome);
+                }
             }
             Resolution::Unavailable(refusal) => {
                 self.failed.push(query.question());
@@ -153,18 +161,20 @@ impl Checking {
         services: &mut Services<'_>,
     ) {
         let (rules, now) = (&self.bearer.rules, services.now);
-        let (answer, is_stale) = match answer {
-            Ok(answer) => (Ok(answer), false),
+        let (answer, outcome) = match answer {
+            Ok(answer) => (Ok(answer), None),
             Err(refusal) => match services.facts.or_stale::<PermissionFact>(question, rules, refusal, now) {
-                Ok(fact) => (Ok(fact.value.is_some()), fact.is_stale),
+                Ok(fact) => (Ok(fact.value.is_some()), Some(fact.outcome)),
                 Err(refusal) => {
                     self.failed.push(question.clone());
-                    (Err(refusal), false)
+                    (Err(refusal), None)
                 }
             },
         };
         // The first answer to a check counts.
-        self.bearer.context.is_stale |= self.checks.note(check, answer) && is_stale;
+        if self.checks.note(check, answer) {
+            outcome.into_iter().for_each(|outcome| self.bearer.context.note_cache(outcome));
+        }
     }
 
     fn next(self, services: &mut Services<'_>) -> Next {

@@ -31,8 +31,9 @@ impl Introspecting {
         bearer.is_new = !services.facts.is_recent(query.key());
         match services.lookup::<TokenFact>(&query, &rules, &rates, WaitReason::Token) {
             Resolution::Known(fact) => Checking::start(bearer, fact, services),
-            Resolution::Asked { is_new } => {
+            Resolution::Asked { is_new, outcome } => {
                 bearer.is_new = is_new;
+                bearer.context.note_cache(outcome);
                 let token = rules.subjects.as_ref().map(|_| token.clone());
                 Next::Wait(Request::Introspecting(Self { bearer, question: query.question(), token }))
             }

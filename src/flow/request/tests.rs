@@ -18,6 +18,7 @@ use crate::flow::triage::{Triage, triage};
 use crate::flow::{NoStore, Output, RootId, Seed, StreamId};
 use crate::http::head::head_of;
 use crate::refusal::{Denial, Flaw, Outage};
+use crate::telemetry::Labels;
 use std::rc::Rc;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -55,7 +56,7 @@ impl Rooms {
         let mut rooms = Self::new(Limits::default());
         let Self { health, timers, outputs, .. } = &mut rooms;
         let (policy, mut sending) = (policy(), Sending { timers, outputs });
-        health.configure(RootId(1), &policy.probes, &mut sending, NOW);
+        health.configure(RootId(1), &policy.probes, &mut Labels::default(), &mut sending, NOW);
         for probe in &policy.probes {
             let endpoint = probe.endpoint().fingerprint();
             health.on_start(endpoint, &mut sending, NOW);

@@ -132,7 +132,7 @@ pub(crate) fn decide(
                 assert!(verdict.replace(decided).is_none(), "decided twice");
             }
             Output::Edit { edits, .. } => apply(&edits, &mut head),
-            Output::Measure { .. } | Output::Log { .. } => {}
+            Output::Measure { .. } | Output::Metric { .. } | Output::Log { .. } => {}
         }
     }
     engine.gone(STREAM);

@@ -236,6 +236,20 @@ impl Envoy {
         pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
 
+    /// The gate's decisions of all routes together, by `decision.reason`.
+    pub fn decisions(&self) -> BTreeMap<String, u64> {
+        let mut decisions = BTreeMap::new();
+        for (name, count) in self.stats("avnology_gate_decisions_total") {
+            let mut parts = name.split('.').skip(2);
+            if let (Some("decision"), Some(decision), Some("reason"), Some(reason)) =
+                (parts.next(), parts.next(), parts.next(), parts.next())
+            {
+                *decisions.entry(format!("{decision}.{reason}")).or_default() += count;
+            }
+        }
+        decisions
+    }
+
     /// Adds or replaces clusters and waits until Envoy uses them.
     pub fn put_clusters(&self, clusters: Vec<Value>) -> Result<(), Refused> {
         let names: Vec<String> =

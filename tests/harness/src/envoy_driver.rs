@@ -145,7 +145,7 @@ impl<'c> Stage<'c> {
         scene.shape.knob = case.listener.knob;
         scene.shape.raw = case.listener.raw;
         scene.shape.buffer_limit = case.listener.buffer_limit.map(u64::from);
-        let counters = envoy.stats(COUNTERS);
+        let counters = envoy.decisions();
         Ok(Self {
             case,
             version,
@@ -501,7 +501,7 @@ impl<'c> Stage<'c> {
                 .find(|(name, count)| moved(name) < **count)
                 .map(|(name, count)| format!("{name}: {} of {count}", moved(name)))
         };
-        if let Some(short) = short(&self.scene.envoy.stats(COUNTERS)) {
+        if let Some(short) = short(&self.scene.envoy.decisions()) {
             self.problem(format!("counter {short}"));
         }
         Ok(())
@@ -517,8 +517,6 @@ const SMALL: usize = 4096;
 /// How long a request that may join a call may take to make one of its own instead.
 const OWN_CALL: Duration = Duration::from_millis(150);
 
-const COUNTERS: &str = "%5Ewasmcustom%5C.avnology_gate%5C.decision%5C.";
-
 fn counter(decision: Decision, reason: &str) -> String {
     let decision = match decision {
         Decision::Allow => "allow",
@@ -527,7 +525,7 @@ fn counter(decision: Decision, reason: &str) -> String {
         Decision::FailOpen => "fail_open",
         Decision::None => "none",
     };
-    format!("wasmcustom.avnology_gate.decision.{decision}.{reason}")
+    format!("{decision}.{reason}")
 }
 
 impl Exchange {

@@ -31,6 +31,10 @@ impl World<'_> {
                         self.workers[worker].engine.measured(stream, total, self.now);
                     }
                 }
+                Output::Metric { series, .. } => {
+                    let name = self.workers[worker].engine.metric_name(series);
+                    self.no_secret("a metric", &name);
+                }
                 Output::Log { message, .. } => self.no_secret("the log", &message),
             }
         }

@@ -4,7 +4,6 @@ use std::fmt::Debug;
 
 use avnology_gate::envoy::header_map;
 use avnology_gate::flow::{RootId, Step as Gate, StreamId};
-use avnology_gate::telemetry::Counter;
 use avnology_gate::verdict::{Action, Verdict};
 
 use super::host::{Piece, answer, apply, head, pieces};
@@ -161,14 +160,19 @@ impl World<'_> {
     pub(super) fn decide(&mut self, worker: usize, id: StreamId, verdict: Verdict) {
         let now = self.now;
         let event = verdict.event();
-        let names: Vec<String> = event.counters().map(Counter::name).collect();
+        let engine = &self.workers[worker].engine;
+        let names: Vec<String> = event.counters().map(|series| engine.metric_name(series)).collect();
         let texts = [event.log_line(), names.join(" "), event.filter_state().unwrap_or_default()];
         for text in &texts {
             self.no_secret("the event", text);
         }
         let (decision, reason) = (event.decision(), event.reason());
-        let counted = format!("avnology_gate.decision.{}.{}", decision.id(), reason.id());
-        if names.first() != Some(&counted) || names[1..].iter().any(|name| name.contains(".decision.")) {
+        let mut counted =
+            format!("avnology_gate_decisions_total.decision.{}.reason.{}", decision.id(), reason.id());
+        if let Some(route) = event.route() {
+            counted = format!("{counted}.route.{route}");
+        }
+        if names.first() != Some(&counted) || names[1..].iter().any(|name| name.contains("_decisions_")) {
             self.problem(format!("counters {names:?}"));
         }
         let decision = match decision.id() {

@@ -317,6 +317,10 @@ impl World {
                     apply(&edits, &mut stream.head);
                 }
                 Output::Measure { stream } => self.measure(worker, stream),
+                Output::Metric { series, .. } => {
+                    let name = self.workers[worker].engine.metric_name(series);
+                    assert!(!name.contains("tok_"), "{name}");
+                }
                 Output::Log { message, .. } => assert!(!message.contains("tok_"), "{message}"),
             }
         }

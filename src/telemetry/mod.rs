@@ -1,4 +1,13 @@
-//! What the operator sees of a decision: counter, filter state, log line.
+//! What the operator sees: metrics, and of a decision its filter state and log line.
+
+mod labels;
+mod metrics;
+
+pub use labels::{Label, Labels};
+pub use metrics::{
+    CacheOutcome, CallLabel, Change, Configuration, FactLabel, METRICS, Metric, MetricKind, ProbeLabel,
+    PurposeLabel, Series, Version, WaitingLabel,
+};
 
 use crate::refusal::Reason;
 use std::sync::Arc;
@@ -37,24 +46,12 @@ pub enum Eviction {
     Unmapped,
 }
 
-/// What is counted about a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Counter {
-    /// A decision, and why.
-    Decision(Decision, Reason),
-    /// An event that is to end what is cached.
-    Eviction(Eviction),
-}
-
-impl Counter {
-    /// The name, as the host is asked to define it.
-    pub fn name(self) -> String {
+impl Eviction {
+    /// The stable id.
+    pub const fn id(self) -> &'static str {
         match self {
-            Self::Decision(decision, reason) => {
-                format!("avnology_gate.decision.{}.{}", decision.id(), reason.id())
-            }
-            Self::Eviction(Eviction::Done) => "avnology_gate.eviction.done".to_owned(),
-            Self::Eviction(Eviction::Unmapped) => "avnology_gate.eviction.unmapped".to_owned(),
+            Self::Done => "done",
+            Self::Unmapped => "unmapped",
         }
     }
 }
@@ -65,6 +62,10 @@ pub struct Event {
     pub(crate) decision: Decision,
     pub(crate) reason: Reason,
     pub(crate) route: Option<Arc<str>>,
+    /// The route's label, if it has a name.
+    pub(crate) route_label: Option<Label>,
+    /// The label of the route's webhook.
+    pub(crate) webhook: Option<Label>,
     pub(crate) subject: Option<String>,
     /// Which secret a webhook's signature holds under, counted from 0.
     pub(crate) secret_index: Option<u16>,
@@ -94,10 +95,12 @@ impl Event {
         self.subject.as_deref()
     }
 
-    /// What is counted.
-    pub fn counters(&self) -> impl Iterator<Item = Counter> {
-        let eviction = self.eviction.map(Counter::Eviction);
-        std::iter::once(Counter::Decision(self.decision, self.reason)).chain(eviction)
+    /// The counters that grow by one.
+    pub fn counters(&self) -> impl Iterator<Item = Series> {
+        let Self { decision, reason, route_label, .. } = *self;
+        let webhook = self.webhook.map(|webhook| Series::Webhook(webhook, reason, self.secret_index));
+        let eviction = self.eviction.map(Series::Eviction);
+        std::iter::once(Series::Decision(decision, reason, route_label)).chain(webhook).chain(eviction)
     }
 
     /// JSON for the filter state `wasm.avnology_gate`; `None` if the event is not recorded.
