@@ -6,7 +6,7 @@ use crate::claims::TokenInfo;
 use crate::hash::FactKey;
 use crate::policy::{Bound, Bounds, TokenRules};
 use crate::rate_limit::RecentTokens;
-use crate::refusal::{Denial, Refusal};
+use crate::refusal::{Denial, DeniedCheck, Refusal};
 use crate::telemetry::FactLabel;
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -171,6 +171,6 @@ impl FactKind for PermissionFact {
     }
 
     fn forbids_opening(last: Option<Option<&()>>, _rules: &TokenRules, _now: Timestamp) -> Option<Refusal> {
-        last?.is_none().then(|| Denial::PermissionDenied.into())
+        last?.is_none().then(|| Denial::PermissionDenied(DeniedCheck::Former).into())
     }
 }

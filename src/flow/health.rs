@@ -209,6 +209,13 @@ impl Health {
         self.watched(endpoint).map(|watched| watched.label)
     }
 
+    /// What an endpoint is called, for whoever reads the log.
+    pub(super) fn name(&self, endpoint: Fingerprint) -> Option<(Label, String)> {
+        let watched = self.watched(endpoint)?;
+        let (_, probe) = watched.homes.first()?;
+        Some((watched.label, probe.endpoint().name()))
+    }
+
     /// Every endpoint's label, and whether it is away.
     pub(super) fn away(&self) -> impl Iterator<Item = (Label, bool)> {
         let is_away = |watched: &Watched| matches!(watched.breaker.standing(), Standing::Away(_));

@@ -3,6 +3,7 @@
 use super::store::{self, SharedStore};
 use super::{Level, Output};
 use crate::refusal::{Reason, Refusal, Unusable};
+use crate::telemetry::{Decision, Event, Label};
 use crate::time::Timestamp;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -14,8 +15,24 @@ pub(super) struct Outputs {
     /// By which workers know what another one has said.
     store: Rc<dyn SharedStore>,
     queue: VecDeque<Output>,
-    /// When a reason was last told to the operator.
-    last_logged: HashMap<Reason, Timestamp>,
+    /// What was told to the operator, and when.
+    last_logged: HashMap<Logged, Last>,
+}
+
+/// What is logged so often at most, each apart from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Logged {
+    /// A failure, and at which endpoint if at one.
+    Failure(Reason, Option<Label>),
+    /// A request that was not allowed, and on which route if that has a name.
+    Refusal(Decision, Reason, Option<Label>),
+}
+
+/// When it was logged last, and how many there were since.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    at: Timestamp,
+    suppressed: u64,
 }
 
 impl Outputs {
@@ -44,30 +61,155 @@ impl Outputs {
         }
     }
 
-    /// Tells what can be done about a failure, once a minute for each reason: a caller must not be
-    /// able to flood the log.
+    /// Tells what can be done about a request's failure, once a minute for each reason: a caller
+    /// must not be able to flood the log. What a call has failed with was told when it did.
     pub(super) fn log_hint(&mut self, refusal: &Refusal, now: Timestamp) {
         let reason = refusal.reason();
-        let Some(hint) = reason.info().operator_hint else { return };
-        if self.last_logged.get(&reason).is_some_and(|at| now.saturating_since(*at) < LOG_EVERY) {
-            return;
+        let is_told = |(logged, last): (&Logged, &Last)| {
+            matches!(logged, Logged::Failure(of, Some(_)) if *of == reason)
+                && now.saturating_since(last.at) < HINT_EVERY
+        };
+        if reason.info().operator_hint.is_some() && !self.last_logged.iter().any(is_told) {
+            self.log_failure(refusal, None, now);
         }
-        self.last_logged.insert(reason, now);
+    }
+
+    /// The same for a call that failed. `endpoint`: its label, and what it is called.
+    pub(super) fn log_failed_call(
+        &mut self,
+        refusal: &Refusal,
+        (label, name): (Label, String),
+        now: Timestamp,
+    ) {
+        self.log_failure(refusal, Some((label, name)), now);
+    }
+
+    fn log_failure(&mut self, refusal: &Refusal, endpoint: Option<(Label, String)>, now: Timestamp) {
+        let reason = refusal.reason();
+        let Some(hint) = reason.info().operator_hint else { return };
+        let logged = Logged::Failure(reason, endpoint.as_ref().map(|(label, _)| *label));
+        let Some((since, count)) = self.is_due(logged, HINT_EVERY, now) else { return };
         let flaw = match refusal {
             Refusal::Unusable(Unusable::BadReply(flaw)) => format!(": {flaw}"),
             _ => String::new(),
         };
-        self.log(Level::Warn, format!("avnology_gate: {}: {hint}{flaw}", reason.id()));
+        let place = endpoint.map(|(_, name)| format!(" at {name}")).unwrap_or_default();
+        let count = match count {
+            1 => String::new(),
+            _ => format!(", {count} times in {} s", since.as_secs()),
+        };
+        self.log(Level::Warn, format!("avnology_gate: {}{place}{count}: {hint}{flaw}", reason.id()));
+    }
+
+    /// Tells of a request that was not allowed, once a second for each reason and route.
+    pub(super) fn log_refusal(&mut self, event: &Event, now: Timestamp) {
+        if event.decision() == Decision::Allow {
+            return;
+        }
+        let logged = Logged::Refusal(event.decision(), event.reason(), event.route_label);
+        let Some((_, count)) = self.is_due(logged, REFUSAL_EVERY, now) else { return };
+        if let Some(line) = event.refusal_line(count.saturating_sub(1)) {
+            self.log(Level::Info, line);
+        }
+    }
+
+    /// Whether this is to be logged, and then in how much time how many there were with it.
+    fn is_due(&mut self, logged: Logged, every: Duration, now: Timestamp) -> Option<(Duration, u64)> {
+        let last = self.last_logged.get_mut(&logged);
+        let since = last.as_ref().map_or(every, |last| now.saturating_since(last.at));
+        match last {
+            // A clock that was set back must not keep it silent for longer.
+            Some(last) if since < every && last.at <= now => {
+                last.suppressed = last.suppressed.saturating_add(1);
+                None
+            }
+            last => {
+                let suppressed = last.map_or(0, |last| last.suppressed);
+                self.last_logged.insert(logged, Last { at: now, suppressed: 0 });
+                Some((since, suppressed.saturating_add(1)))
+            }
+        }
     }
 }
 
-/// How often one reason is told to the operator.
-const LOG_EVERY: Duration = Duration::from_secs(60);
+/// How often one failure is told to the operator.
+const HINT_EVERY: Duration = Duration::from_secs(60);
+
+/// How often one kind of refusal is.
+const REFUSAL_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::refusal::{Denial, Flaw};
+    use crate::telemetry::{Details, Labels};
+
+    #[test]
+    fn what_is_not_allowed_is_told_once_a_second_for_each_reason_and_route() {
+        let mut outputs = Outputs::new(Rc::new(store::NoStore));
+        let mut labels = Labels::default();
+        let event = |route| Event {
+            decision: Decision::Deny,
+            reason: Reason::ClaimMismatch,
+            route: None,
+            route_label: Some(route),
+            webhook: None,
+            secret_index: None,
+            eviction: None,
+            details: Some(Box::new(Details {
+                subject: Some("usr_alice".to_owned()),
+                rule: Some("require.claims.org_id".to_owned()),
+                token_print: Some(7),
+                request_id: Some("r-1".to_owned()),
+                ..Details::default()
+            })),
+        };
+        let (one, other) = (labels.route("one"), labels.route("other"));
+        for millis in [0, 1, 999, 1000, 1001] {
+            outputs.log_refusal(&event(one), Timestamp::from_nanos(millis * 1_000_000));
+        }
+        outputs.log_refusal(&event(other), Timestamp::from_nanos(0));
+        let allowed = Event { decision: Decision::Allow, ..event(other) };
+        outputs.log_refusal(&allowed, Timestamp::from_secs(9));
+        // The clock is set back.
+        outputs.log_refusal(&event(one), Timestamp::from_nanos(0));
+        let lines: Vec<String> = std::iter::from_fn(|| outputs.poll())
+            .map(|output| match output {
+                Output::Log { level: Level::Info, message } => message,
+                _ => panic!("a line"),
+            })
+            .collect();
+        let of = |more: &str| {
+            let line = r#"{"decision":"deny","reason":"claim_mismatch","route":null,"rule":"require.claims.org_id","request_id":"r-1","token":"0000000000000007""#;
+            format!("avnology_gate: {line}{more}}}")
+        };
+        assert_eq!(lines, [of(""), of(r#","suppressed":2"#), of(""), of(r#","suppressed":1"#)]);
+    }
+
+    #[test]
+    fn a_failed_call_is_told_with_its_endpoint_and_how_often_it_failed() {
+        let mut outputs = Outputs::new(Rc::new(store::NoStore));
+        let label = Labels::default().endpoint("introspection@a");
+        let refusal = Refusal::from(Unusable::TooLarge);
+        for secs in [0, 1, 2, 70] {
+            let name = (label, "`/i` of cluster `a`".to_owned());
+            outputs.log_failed_call(&refusal, name, Timestamp::from_secs(secs));
+            // The request that has asked fails with it, and that is told already.
+            outputs.log_hint(&refusal, Timestamp::from_secs(secs));
+        }
+        let lines: Vec<String> = std::iter::from_fn(|| outputs.poll())
+            .map(|output| match output {
+                Output::Log { level: Level::Warn, message } => message,
+                _ => panic!("a line"),
+            })
+            .collect();
+        let of = |count: &str| {
+            format!(
+                "avnology_gate: provider_reply_too_large at `/i` of cluster `a`{count}: the provider's answer is longer than the gate reads"
+            )
+        };
+        assert_eq!(lines, [of(""), of(", 3 times in 70 s")]);
+    }
 
     #[test]
     fn a_reason_is_told_once_a_minute_and_one_without_a_hint_never() {

@@ -582,7 +582,7 @@ fn an_endpoint_that_goes_and_comes_back_is_told_each_time() {
         host.ticks(now + 2000, answer);
         std::mem::take(&mut host.warnings)
             .into_iter()
-            .filter(|line| line.contains(" of cluster "))
+            .filter(|line| line.contains(" is away") || line.contains(" is back"))
             .collect::<Vec<_>>()
     };
     let away = [

@@ -110,12 +110,12 @@ impl Requirement {
         if !self.client_id.is_empty() && !one_of(info.text("client_id")?, &self.client_id) {
             return Err(Denial::ClientNotAllowed.into());
         }
-        for (name, templates) in &self.claims {
+        for (nth, (name, templates)) in self.claims.iter().enumerate() {
             // A value that cannot be resolved denies, whatever the others are.
             let wanted: Result<Vec<_>, _> = templates.iter().map(|t| t.resolve(inputs, Some(info))).collect();
             let (wanted, found) = (wanted?, info.claim(name)?);
             if !found.is_some_and(|value: Value<'_>| wanted.iter().any(|wanted| value.matches(wanted))) {
-                return Err(Denial::ClaimMismatch.into());
+                return Err(Denial::ClaimMismatch(u16::try_from(nth).unwrap_or(u16::MAX)).into());
             }
         }
         Ok(())
@@ -202,7 +202,7 @@ mod tests {
             ),
             (
                 r#""iss":"iss","aud":"api","scope":["a","b","c"],"client_id":"cli","org":{},"#,
-                Err(Denial::ClaimMismatch),
+                Err(Denial::ClaimMismatch(0)),
             ),
         ];
         for (members, expected) in cases {

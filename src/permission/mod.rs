@@ -5,7 +5,7 @@ use crate::hash::{FactKey, Seed};
 use crate::http::Callout;
 use crate::introspect::Identity;
 use crate::provider::{Endpoint, Provider};
-use crate::refusal::{Flaw, Refusal, Unusable};
+use crate::refusal::{Denial, DeniedCheck, Flaw, Refusal, Unusable};
 use crate::secret::Secret;
 use crate::template::{Inputs, Template};
 
@@ -172,15 +172,17 @@ impl Checks {
     /// A clear no outranks a failure: a caller without permission is denied even if another check
     /// failed.
     pub(crate) fn outcome(&self) -> Option<Result<Granted, Refusal>> {
-        let no = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Ok(false))));
         let yes = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Ok(true))));
         let is_open = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Open));
         let failed = |answers: &[CheckState]| answers.iter().any(|a| matches!(a, CheckState::Known(Err(_))));
         let any_holds = self.any.is_empty() || yes(&self.any);
         let any_failed = !any_holds && !is_open(&self.any);
-        let denied = || Some(Err(crate::refusal::Denial::PermissionDenied.into()));
-        if no(&self.all) || (any_failed && !failed(&self.any)) {
-            return denied();
+        let denied = |check| Some(Err(Denial::PermissionDenied(check).into()));
+        if let Some(nth) = self.all.iter().position(|a| matches!(a, CheckState::Known(Ok(false)))) {
+            return denied(DeniedCheck::All(u16::try_from(nth).unwrap_or(u16::MAX)));
+        }
+        if any_failed && !failed(&self.any) {
+            return denied(DeniedCheck::Any);
         }
         if is_open(&self.all) || (!any_holds && !any_failed) {
             return None;
@@ -205,7 +207,7 @@ impl Checks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refusal::{Denial, Outage};
+    use crate::refusal::Outage;
 
     #[test]
     fn only_exactly_one_boolean_allowed_is_an_answer() {
@@ -232,7 +234,8 @@ mod tests {
         fn unusable<T>() -> Result<T, Refusal> {
             Err(Refusal::Unusable(Unusable::Status))
         }
-        let denied = Some(Err(Refusal::Denial(Denial::PermissionDenied)));
+        let denied = |check| Some(Err(Refusal::Denial(Denial::PermissionDenied(check))));
+        use DeniedCheck::{All, Any};
         let outcome = |all: &[Option<Result<bool, Refusal>>], any: &[Option<Result<bool, Refusal>>]| {
             let mut checks = Checks::open(all.len(), any.len());
             for (nth, answer) in all.iter().enumerate() {
@@ -249,8 +252,12 @@ mod tests {
         };
         assert_eq!(outcome(&[], &[]), Some(Ok(())));
         assert_eq!(outcome(&[Some(Ok(true)), None], &[]), None);
-        assert_eq!(outcome(&[Some(Ok(false)), None], &[]), denied);
-        assert_eq!(outcome(&[Some(outage()), Some(Ok(false))], &[]), denied, "a clear no outranks a failure");
+        assert_eq!(outcome(&[Some(Ok(false)), None], &[]), denied(All(0)));
+        assert_eq!(
+            outcome(&[Some(outage()), Some(Ok(false))], &[]),
+            denied(All(1)),
+            "a clear no outranks a failure"
+        );
         assert_eq!(outcome(&[Some(outage()), None], &[]), None, "the open one may still say no");
         assert_eq!(outcome(&[Some(outage()), Some(Ok(true))], &[]), Some(outage()));
         assert_eq!(
@@ -262,9 +269,9 @@ mod tests {
         assert_eq!(outcome(&[], &[Some(Ok(false)), Some(Ok(true))]), Some(Ok(())));
         assert_eq!(outcome(&[], &[Some(outage()), Some(Ok(true))]), Some(Ok(())));
         assert_eq!(outcome(&[], &[Some(outage()), Some(Ok(false))]), Some(outage()));
-        assert_eq!(outcome(&[], &[Some(Ok(false)), Some(Ok(false))]), denied);
+        assert_eq!(outcome(&[], &[Some(Ok(false)), Some(Ok(false))]), denied(Any));
         assert_eq!(outcome(&[Some(Ok(true))], &[None, Some(Ok(true))]), Some(Ok(())));
-        assert_eq!(outcome(&[None], &[Some(Ok(false))]), denied);
-        assert_eq!(outcome(&[Some(outage())], &[Some(Ok(false))]), denied);
+        assert_eq!(outcome(&[None], &[Some(Ok(false))]), denied(Any));
+        assert_eq!(outcome(&[Some(outage())], &[Some(Ok(false))]), denied(Any));
     }
 }

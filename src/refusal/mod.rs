@@ -61,6 +61,17 @@ pub struct ReasonInfo {
     pub operator_hint: Option<&'static str>,
 }
 
+/// Which permission a caller lacks, by its position among the route's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeniedCheck {
+    /// One of those that must all be granted.
+    All(u16),
+    /// All of those of which one must be granted.
+    Any,
+    /// One that was denied earlier.
+    Former,
+}
+
 macro_rules! catalogue {
     (
         passes { $($(#[$pass_doc:meta])* $pass:ident $pass_id:literal;)* }
@@ -200,14 +211,14 @@ catalogue! {
         InsufficientScope "insufficient_scope" => answer(FORBIDDEN, "insufficient_scope", Challenge::BearerScope, "the token lacks a required scope");
         /// `client_id` is not one of the route's clients.
         ClientNotAllowed "client_not_allowed" => PERMISSION_DENIED;
-        /// A claim is absent or has another value.
-        ClaimMismatch "claim_mismatch" => PERMISSION_DENIED;
+        /// A claim is absent or has another value: the one at this position among the route's.
+        ClaimMismatch(u16) "claim_mismatch" => PERMISSION_DENIED;
         /// A template of a check has no safe value.
         UnresolvedTemplate "unresolved_template" => PERMISSION_DENIED;
         /// A claim cannot be sent unaltered in an identity header.
         UnusableIdentity "unusable_identity" => PERMISSION_DENIED;
         /// The permission check has a negative result.
-        PermissionDenied "permission_denied" => PERMISSION_DENIED;
+        PermissionDenied(DeniedCheck) "permission_denied" => PERMISSION_DENIED;
         /// The signature is missing or invalid.
         InvalidSignature "invalid_signature" => answer(UNAUTHORIZED, "invalid_signature", Challenge::Signature, "the signature does not hold");
         /// The signed time is outside the tolerance.

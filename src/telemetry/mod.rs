@@ -66,12 +66,27 @@ pub struct Event {
     pub(crate) route_label: Option<Label>,
     /// The label of the route's webhook.
     pub(crate) webhook: Option<Label>,
-    pub(crate) subject: Option<String>,
     /// Which secret a webhook's signature holds under, counted from 0.
     pub(crate) secret_index: Option<u16>,
     pub(crate) eviction: Option<Eviction>,
-    /// Whether the filter state is set, for the access log.
-    pub(crate) recorded: bool,
+    /// What the access log and the log say besides; `None` where the filter state is not set.
+    pub(crate) details: Option<Box<Details>>,
+}
+
+/// What is said of a request that was not plainly allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    pub(crate) subject: Option<String>,
+    /// Which rule of the route is not met: its path in the route, and never a value.
+    pub(crate) rule: Option<String>,
+    /// How the caches answered.
+    pub(crate) cache: Option<CacheOutcome>,
+    /// How long the request waited for calls, in milliseconds.
+    pub(crate) callout_ms: Option<u64>,
+    /// The request's own `x-request-id`, if it is of the usual form.
+    pub(crate) request_id: Option<String>,
+    /// What tells the token from others.
+    pub(crate) token_print: Option<u64>,
 }
 
 impl Event {
@@ -90,9 +105,9 @@ impl Event {
         self.route.as_deref()
     }
 
-    /// The token's `sub`, if a token was introspected.
+    /// The token's `sub`, if a token was introspected and the filter state is set.
     pub fn subject(&self) -> Option<&str> {
-        self.subject.as_deref()
+        self.details.as_ref()?.subject.as_deref()
     }
 
     /// The counters that grow by one.
@@ -103,20 +118,25 @@ impl Event {
         std::iter::once(Series::Decision(decision, reason, route_label)).chain(webhook).chain(eviction)
     }
 
-    /// JSON for the filter state `wasm.avnology_gate`; `None` if the event is not recorded.
+    /// JSON for the filter state `wasm.avnology_gate`; `None` if that is not set.
     pub fn filter_state(&self) -> Option<String> {
-        let state = State {
+        let details = self.details.as_deref()?;
+        Some(json(&State {
             decision: self.decision.id(),
             reason: self.reason.id(),
             route: self.route(),
-            subject: self.subject(),
+            subject: Some(details.subject.as_deref()),
+            rule: details.rule.as_deref(),
+            cache: details.cache.map(CacheOutcome::id),
+            callout_ms: details.callout_ms,
             secret_index: self.secret_index,
-        };
-        // Serializing strings and a number cannot fail.
-        self.recorded.then(|| serde_json::to_string(&state).unwrap_or_default())
+            request_id: None,
+            token: None,
+            suppressed: 0,
+        }))
     }
 
-    /// One line for the log, at debug level.
+    /// One line for the log of everybody's requests, at debug level.
     pub fn log_line(&self) -> String {
         format!(
             "avnology_gate: {} {} route={}",
@@ -125,6 +145,31 @@ impl Event {
             self.route().unwrap_or("-")
         )
     }
+
+    /// One line for the log about a request that was not allowed; `None` for one that was.
+    /// `suppressed`: how many like it had none.
+    pub(crate) fn refusal_line(&self, suppressed: u64) -> Option<String> {
+        let details = self.details.as_deref().filter(|_| self.decision != Decision::Allow)?;
+        let line = json(&State {
+            decision: self.decision.id(),
+            reason: self.reason.id(),
+            route: self.route(),
+            subject: None,
+            rule: details.rule.as_deref(),
+            cache: details.cache.map(CacheOutcome::id),
+            callout_ms: details.callout_ms,
+            secret_index: self.secret_index,
+            request_id: details.request_id.as_deref(),
+            token: details.token_print.map(|print| format!("{print:016x}")),
+            suppressed,
+        });
+        Some(format!("avnology_gate: {line}"))
+    }
+}
+
+/// Serializing strings and numbers cannot fail.
+fn json(state: &State<'_>) -> String {
+    serde_json::to_string(state).unwrap_or_default()
 }
 
 #[derive(serde::Serialize)]
@@ -132,7 +177,25 @@ struct State<'e> {
     decision: &'static str,
     reason: &'static str,
     route: Option<&'e str>,
-    subject: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<Option<&'e str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_index: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "is_none")]
+    suppressed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }

@@ -28,6 +28,8 @@ pub struct RequestContext {
     pub(crate) waits_since: Option<Timestamp>,
     /// How long it has waited, once it is decided.
     pub(crate) waited: Option<Duration>,
+    /// What tells its token from others in the log, where it is not plainly allowed.
+    pub(crate) token_print: Option<u64>,
     /// What goes with the callouts that it starts.
     pub(crate) trace: Trace,
     /// How the caches answered the questions that decide it.
@@ -58,6 +60,7 @@ impl RequestContext {
             token: None,
             waits_since: None,
             waited: None,
+            token_print: None,
             trace: Rc::default(),
             cache: None,
             grpc: false,

@@ -11,8 +11,9 @@ pub use fail_open::FailOpen;
 pub use permit::Permit;
 
 use crate::http::{Edit, LocalReply};
-use crate::refusal::{Acknowledgement, Denial, Reason, Refusal};
-use crate::telemetry::{Decision, Event};
+use crate::policy::Access;
+use crate::refusal::{Acknowledgement, Denial, DeniedCheck, Reason, Refusal};
+use crate::telemetry::{CacheOutcome, Decision, Details, Event};
 use std::borrow::Cow;
 
 /// What the host does with a request.
@@ -61,7 +62,7 @@ pub enum Passage {
 
 /// Allows forwarding a request that was not permitted. Only [`settle`] creates one, and it is
 /// always counted.
-struct Bypass(Decision, Reason);
+struct Bypass(Decision, Reason, Option<Refusal>);
 
 /// Decides a request. It consumes the context: a request is decided once.
 pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Verdict {
@@ -71,19 +72,21 @@ pub fn settle(context: RequestContext, outcome: Result<Passage, Refusal>) -> Ver
                 true => Reason::AuthenticatedStale,
                 false => permit.reason(),
             };
-            let event = event(&context, Decision::Allow, reason);
+            let event = event(&context, Decision::Allow, reason, None);
             return Verdict { action: Action::Forward(forward_permitted(context, &permit)), event };
         }
-        Ok(Passage::FailOpen(open)) => Bypass(Decision::FailOpen, open.outage().reason()),
-        Err(refusal) if is_shadowed(&context, &refusal) => Bypass(Decision::ShadowDeny, refusal.reason()),
+        Ok(Passage::FailOpen(open)) => Bypass(Decision::FailOpen, open.outage().reason(), None),
+        Err(refusal) if is_shadowed(&context, &refusal) => {
+            Bypass(Decision::ShadowDeny, refusal.reason(), Some(refusal))
+        }
         Err(refusal) => {
             let decision = if is_answer(&refusal) { Decision::Allow } else { Decision::Deny };
-            let event = event(&context, decision, refusal.reason());
+            let event = event(&context, decision, refusal.reason(), Some(&refusal));
             let reply = respond::respond(&refusal, &context);
             return Verdict { action: Action::Respond { edits: path_edits(context), reply }, event };
         }
     };
-    let event = event(&context, bypass.0, bypass.1);
+    let event = event(&context, bypass.0, bypass.1, bypass.2.as_ref());
     Verdict { action: Action::Forward(forward_bypassed(context, &bypass)), event }
 }
 
@@ -114,10 +117,9 @@ pub fn undecidable() -> Verdict {
         route: None,
         route_label: None,
         webhook: None,
-        subject: None,
         secret_index: None,
         eviction: None,
-        recorded: true,
+        details: Some(Box::default()),
     };
     Verdict { action: Action::Respond { edits: Vec::new(), reply: respond::undecidable() }, event }
 }
@@ -156,21 +158,57 @@ fn path_edits(context: RequestContext) -> Vec<Edit> {
         .collect()
 }
 
-fn event(context: &RequestContext, decision: Decision, reason: Reason) -> Event {
+fn event(context: &RequestContext, decision: Decision, reason: Reason, refusal: Option<&Refusal>) -> Event {
     // What a stale answer let pass is not plainly allowed.
     let is_plain = decision == Decision::Allow && reason != Reason::AuthenticatedStale;
-    let recorded = !is_plain || context.policy.record_allowed;
-    // Only a recorded event is worth a copy.
-    let token = context.token.as_ref().filter(|_| recorded);
+    let is_recorded = !is_plain || context.policy.record_allowed;
     Event {
         decision,
         reason,
         route: context.route().and_then(|r| r.name.clone()),
         route_label: context.route_label(),
         webhook: context.webhook_label(),
-        subject: token.and_then(|info| info.subject().ok().flatten()).map(Cow::into_owned),
         secret_index: context.secret_index,
         eviction: context.eviction,
-        recorded,
+        // Only a recorded event is worth copies.
+        details: is_recorded.then(|| Box::new(details(context, refusal))),
     }
+}
+
+fn details(context: &RequestContext, refusal: Option<&Refusal>) -> Details {
+    let subject = context.token.as_ref().and_then(|info| info.subject().ok().flatten());
+    let waits_for_calls = context.cache.is_some_and(|cache| cache != CacheOutcome::Hit);
+    let callout_ms = context.waited.filter(|_| waits_for_calls).map(|wait| wait.as_millis());
+    let request_id = context.trace.iter().find(|(name, _)| *name == "x-request-id");
+    Details {
+        subject: subject.map(Cow::into_owned),
+        rule: refusal.and_then(|refusal| broken_rule(refusal, context)),
+        cache: context.cache,
+        callout_ms: callout_ms.and_then(|millis| u64::try_from(millis).ok()),
+        request_id: request_id.map(|(_, id)| id.clone()),
+        token_print: context.token_print,
+    }
+}
+
+/// The path of the rule that a request does not meet, in its route.
+fn broken_rule(refusal: &Refusal, context: &RequestContext) -> Option<String> {
+    let Refusal::Denial(denial) = refusal else { return None };
+    let path = match denial {
+        Denial::WrongIssuer => "require.issuer",
+        Denial::WrongAudience => "require.audience",
+        Denial::InsufficientScope => "require.scopes",
+        Denial::ClientNotAllowed => "require.client_id",
+        Denial::ClaimMismatch(nth) => {
+            let Access::Token(rules) = &context.route()?.access else { return None };
+            let (claim, _) = rules.requirement.claims.get(usize::from(*nth))?;
+            return Some(format!("require.claims.{claim}"));
+        }
+        Denial::PermissionDenied(DeniedCheck::All(nth)) => {
+            return Some(format!("require.permissions.all[{nth}]"));
+        }
+        Denial::PermissionDenied(DeniedCheck::Any) => "require.permissions.any",
+        Denial::PermissionDenied(DeniedCheck::Former) => "require.permissions",
+        _ => return None,
+    };
+    Some(path.to_owned())
 }

@@ -97,7 +97,6 @@ impl Engine {
     pub(super) fn conclude(&mut self, now: Timestamp) {
         while let Some(endpoint) = self.health.opened() {
             let refused = Refusal::from(Outage::CircuitOpen(Duration::ZERO));
-            self.outputs.log_hint(&refused, now);
             if matches!(self.health.standing(endpoint), Standing::Away(_)) {
                 for flight in self.calls.queued_at(endpoint) {
                     self.give_up(flight, &refused, now);
@@ -112,6 +111,13 @@ impl Engine {
         }
     }
 
+    fn log_failed_call(&mut self, endpoint: Fingerprint, refusal: &Refusal, now: Timestamp) {
+        match self.health.name(endpoint) {
+            Some(name) => self.outputs.log_failed_call(refusal, name, now),
+            None => self.outputs.log_hint(refusal, now),
+        }
+    }
+
     fn introspected(&mut self, flight: &Flight, answer: Result<Introspection, Refusal>, now: Timestamp) {
         let answer = answer.map(|answer| match answer {
             Introspection::Active(info) => Some(info),
@@ -121,7 +127,7 @@ impl Engine {
             Ok(value) => {
                 self.facts.insert::<TokenFact>(&flight.question, value.as_ref(), flight.started, now)
             }
-            Err(refusal) => self.outputs.log_hint(refusal, now),
+            Err(refusal) => self.log_failed_call(flight.endpoint, refusal, now),
         }
         for waiter in &flight.waiters {
             let fact = answer.clone().map(|value| CachedFact::fresh(value, flight.started));
@@ -139,7 +145,7 @@ impl Engine {
                 let value = is_granted.then_some(&());
                 self.facts.insert::<PermissionFact>(&flight.question, value, flight.started, now);
             }
-            Err(refusal) => self.outputs.log_hint(refusal, now),
+            Err(refusal) => self.log_failed_call(flight.endpoint, refusal, now),
         }
         for waiter in &flight.waiters {
             let WaitReason::Check(check) = waiter.reason else { continue };

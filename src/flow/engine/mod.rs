@@ -18,6 +18,7 @@ use super::requests::Requests;
 use super::roots::Roots;
 use super::services::{Asking, Services};
 use super::timers::{Timer, Timers};
+use super::trace;
 use super::triage::{Triage, triage};
 use super::{Output, RootId, Seed, SharedStore, Step, StreamId};
 use crate::config::Loaded;
@@ -26,7 +27,7 @@ use crate::http::head::RequestHead;
 use crate::refusal::Unusable;
 use crate::telemetry::{Change, Configuration, Series};
 use crate::time::Timestamp;
-use crate::verdict::{self, Action, Passage};
+use crate::verdict::{self, Action, Passage, RequestContext};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -119,6 +120,7 @@ impl Engine {
                 Introspecting::start(bearer, &token, &mut self.services(stream, root, now))
             }
             Triage::Receive(verification, webhook) => {
+                let context = RequestContext { trace: trace::of(head, false), ..context };
                 let body = Body::new(&context.policy, &webhook, head, now);
                 // No body callback will ever come for a request that ends with its head.
                 if !head.end_of_stream() {
@@ -136,6 +138,16 @@ impl Engine {
                 Ending::start(context, permit, now)
             }
             Triage::Await(_) => Next::Decided(context, Err(Unusable::OverLimit.into())),
+        };
+        let next = match next {
+            // Who reads the log looks for it by its id.
+            Next::Decided(mut context, Err(refusal)) => {
+                if context.trace.is_empty() {
+                    context.trace = trace::of(head, false);
+                }
+                Next::Decided(context, Err(refusal))
+            }
+            next => next,
         };
         self.apply(stream, root, next, now)
     }
@@ -371,6 +383,7 @@ impl Engine {
                 let followed = (!context.is_whole).then(|| Arc::clone(&context.policy));
                 let is_empty = context.is_without_content;
                 let verdict = verdict::settle(context, outcome);
+                self.outputs.log_refusal(verdict.event(), now);
                 if let Some(policy) = followed {
                     match verdict.action() {
                         Action::Forward(_) if is_empty => self.requests.forwarded_empty(stream, policy),

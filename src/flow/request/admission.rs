@@ -27,6 +27,7 @@ pub(super) fn admit(
 ) -> Result<Admission, Refusal> {
     let Bearer { context, rules, inputs, .. } = bearer;
     context.token.clone_from(&fact.value);
+    context.note_cache(fact.outcome);
     let identity = rules.requirement.admit(fact.value.as_ref(), inputs, services.now)?;
     let headers = services.facts.identity_headers(&context.policy, inputs, &identity, &fact)?;
     let resolve = |templates: &[CheckTemplate]| {
@@ -37,6 +38,5 @@ pub(super) fn admit(
         None => (Vec::new(), Vec::new()),
     };
     context.identity_headers = Some(headers);
-    context.note_cache(fact.outcome);
     Ok(Admission { identity, all, any })
 }

@@ -10,6 +10,7 @@ use crate::flow::query::{ProviderQuery, Question};
 use crate::flow::services::{Resolution, Services};
 use crate::refusal::Refusal;
 use crate::secret::Token;
+use crate::verdict::Passage;
 use std::sync::Arc;
 
 /// The state.
@@ -23,7 +24,22 @@ pub(in crate::flow) struct Introspecting {
 
 impl Introspecting {
     /// Looks the token up, and goes on at once where it is known.
-    pub(in crate::flow) fn start(mut bearer: Bearer, token: &Token, services: &mut Services<'_>) -> Next {
+    pub(in crate::flow) fn start(bearer: Bearer, token: &Token, services: &mut Services<'_>) -> Next {
+        let rules = Arc::clone(&bearer.rules);
+        let mut next = Self::look_up(bearer, token, services);
+        let context = match &mut next {
+            // Nobody is told about it.
+            Next::Decided(_, Ok(Passage::Permit(_))) => return next,
+            Next::Decided(context, _) => context,
+            Next::Wait(request) => request.context_mut(),
+            Next::NeedBody(_) | Next::NeedEnd(_) => return next,
+        };
+        let print = || rules.endpoint.endpoint.token_print(services.facts.seed(), token.reveal().as_bytes());
+        context.token_print.get_or_insert_with(print);
+        next
+    }
+
+    fn look_up(mut bearer: Bearer, token: &Token, services: &mut Services<'_>) -> Next {
         let rules = Arc::clone(&bearer.rules);
         let trace = bearer.context.trace.clone();
         let query = ProviderQuery::token(&rules, token, services.facts.seed()).traced(&trace);

@@ -17,6 +17,7 @@ use crate::flow::timers::Timers;
 use crate::flow::triage::{Triage, triage};
 use crate::flow::{NoStore, Output, RootId, Seed, StreamId};
 use crate::http::head::head_of;
+use crate::refusal::DeniedCheck;
 use crate::refusal::{Denial, Flaw, Outage};
 use crate::telemetry::Labels;
 use std::rc::Rc;
@@ -298,9 +299,13 @@ fn checks_wait_until_their_answers_are_decisive() {
     let granted = second.clone().resume(All(1), question, Ok(true), NOW, &mut rooms.services());
     assert_eq!(decided(granted), Ok("permit"));
     let denied = second.resume(All(1), question, Ok(false), NOW, &mut rooms.services());
-    assert_eq!(decided(denied), Err(Denial::PermissionDenied.into()));
+    assert_eq!(decided(denied), Err(Denial::PermissionDenied(DeniedCheck::All(1)).into()));
     let denied = first.resume(All(1), question, Ok(false), NOW, &mut rooms.services());
-    assert_eq!(decided(denied), Err(Denial::PermissionDenied.into()), "without the other answer");
+    assert_eq!(
+        decided(denied),
+        Err(Denial::PermissionDenied(DeniedCheck::All(1)).into()),
+        "without the other answer"
+    );
 }
 
 #[test]

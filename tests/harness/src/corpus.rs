@@ -342,6 +342,8 @@ pub struct Expect {
     pub subject: Option<String>,
     /// Whether the filter state is set; for refusals it always must be.
     pub filter_state: Option<bool>,
+    /// Members of the filter state; null for one that is not there.
+    pub state: BTreeMap<String, Value>,
     /// Whether the upstream sees the request; unless set, it must if the decision lets it through
     /// or the status is a 2xx without a gRPC refusal, and must not otherwise.
     pub upstream: Option<bool>,

@@ -217,10 +217,19 @@ impl Expect {
                 _ => {}
             }
         }
+        if !self.state.is_empty() && matches!(seen.filter_state, Some(None)) {
+            wrong.push("no filter state, whose members are expected".to_owned());
+        }
         if let Some(Some(state)) = &seen.filter_state {
             let parsed = serde_json::from_str::<Value>(state).ok();
             let member =
                 |name: &str| parsed.as_ref().and_then(|state| state.get(name)).and_then(Value::as_str);
+            for (name, expected) in &self.state {
+                let found = parsed.as_ref().and_then(|state| state.get(name)).unwrap_or(&Value::Null);
+                if found != expected {
+                    wrong.push(format!("filter state {state}: {name} is {found}, expected {expected}"));
+                }
+            }
             if seen.reason.is_some() && member("reason") != seen.reason.as_deref() {
                 wrong.push(format!("filter state {state} for reason {:?}", seen.reason));
             }
