@@ -1,7 +1,7 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
 .PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn senders images compose-up compose-test compose-down chaos \
-	size instructions valgrind bench check clean
+	oci registry reproducible size instructions valgrind bench check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -22,6 +22,11 @@ CARGO_FUZZ_VERSION := 0.13.1
 CARGO_FUZZ := target/tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)
 FUZZ_SECONDS ?= 60
 PACK := $(CARGO) run --quiet --package pack --
+OCI := $(CARGO) run --quiet --package oci --
+# What the image says of itself; `=`, since only that asks for them.
+VERSION = $(shell $(CARGO) pkgid --package avnology-gate | sed 's/.*[@\#]//')
+REVISION ?= $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2> /dev/null)
+COMPILER = $(shell $(or $(RUSTC),rustc) --version)
 
 help: ## lists the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -33,13 +38,19 @@ targets:
 	@tools/setup
 
 build: targets ## makes the loadable module, target/avnology_gate.wasm
-	@# staticlib is named here and not in Cargo.toml, where it would switch link-time optimisation off. `pack` links it.
-	$(CARGO) rustc --quiet --release --lib --target wasm32-wasip1 --crate-type staticlib
+	tools/compile $(TARGET)
 	@$(MAKE) --no-print-directory $(MODULE)
 
 $(MODULE): $(RAW) tools/pack/imports.txt $(wildcard tools/pack/src/*.rs) tools/pack/Cargo.toml
 	@mkdir -p $(@D)
 	$(PACK) $(RAW) $@ --imports tools/pack/imports.txt
+
+oci: build ## the module as an OCI image, in target/oci, and the digests that Istio, Envoy Gateway and Envoy want
+	@$(OCI) $(MODULE) target/oci --tag "$(VERSION)" --revision "$(REVISION)" --rustc "$(COMPILER)"
+
+reproducible: build ## compiles the module again where every path differs: the bytes must be the same
+	@$(CARGO) build --quiet --package pack
+	@tools/reproducible $(MODULE) $(TARGET)/debug/pack
 
 run: announce setup build ## runs the gate in Envoy with a stand-in provider and an example service; POLICY=file runs yours
 	@GATE_POLICY="$(POLICY)" $(CARGO) run --quiet --package avnology-harness --bin gate-run
@@ -50,10 +61,12 @@ announce:
 demo: setup build ## the same, but sends the requests itself, shows the answers and stops
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
 
-test: setup gunicorn senders lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
+test: setup gunicorn senders registry lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
 	$(CARGO) test --workspace --test architecture --test cases --test cli --test coverage --test differential --test docs --test replay --test schema --test sign
+	@$(MAKE) --no-print-directory oci reproducible
+	@if $(HAS_REGISTRY); then $(CARGO) test --quiet --package oci --test registry; fi
 	$(CARGO) test --workspace --test envoy
 	$(CARGO) test --workspace --test attack -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.
@@ -61,10 +74,13 @@ test: setup gunicorn senders lint build ## everything: formatting, lints, docume
 	else echo "make test: the containers are SKIPPED; everything else has passed"; fi
 	@$(LEFT_OUT)
 	@$(SENDERS_LEFT_OUT)
+	@$(REGISTRY_LEFT_OUT)
 
 # The last lines, where something could not be installed.
 LEFT_OUT = test -f .gunicorn/version || echo "the framework behind the gate is LEFT OUT: gunicorn could not be installed"
 SENDERS_LEFT_OUT = test -f .senders/requirements.txt || echo "the senders' own libraries are LEFT OUT: they could not be installed"
+HAS_REGISTRY = command -v skopeo > /dev/null && command -v docker-registry > /dev/null
+REGISTRY_LEFT_OUT = { $(HAS_REGISTRY); } || echo "the image in a registry is LEFT OUT: skopeo or docker-registry is not installed"
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
@@ -94,6 +110,9 @@ gunicorn:
 
 senders:
 	@tools/senders
+
+registry:
+	@tools/registry
 
 images: targets ## the container images; without a registry, of what this machine has
 	@tools/compose --available
