@@ -403,3 +403,47 @@ fn every_test_that_the_threats_name_exists() {
         assert!(names.contains(name), "docs/threats.md names {name}, which is no test");
     }
 }
+
+/// What `make release` publishes about a version, and refuses to do without.
+#[test]
+fn the_notes_of_a_release_are_its_section_of_the_changelog() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = std::env::temp_dir().join(format!("changelog-{}.md", std::process::id()));
+    fs::write(
+        &file,
+        "# Changelog\n\n## [1.1.0]\n\n## [1.0.0] - 2026-01-02\n### Fixed\n- x\n## [0.9.0]\n- y\n",
+    )
+    .unwrap();
+    let notes = |version: &str| {
+        let command = std::process::Command::new(root.join("tools/notes")).arg(version).arg(&file).output();
+        let output = command.unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(notes("1.0.0"), (true, "### Fixed\n- x\n".to_owned()));
+    assert_eq!(notes("0.9.0"), (true, "- y\n".to_owned()));
+    // None, an empty one, and one whose name only begins so.
+    for missing in ["2.0.0", "1.1.0", "1.0", "1.0.0]"] {
+        assert_eq!(notes(missing), (false, String::new()), "{missing}");
+    }
+    fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn the_page_about_versions_names_those_of_the_matrix() {
+    let makefile = read("Makefile");
+    let set = |name: &str| {
+        let line = makefile.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" := "));
+        line.unwrap_or_else(|| panic!("the Makefile sets no {name}")).to_owned()
+    };
+    let versions = set("ENVOY_VERSIONS").replace("$(ENVOY_VERSION)", &set("ENVOY_VERSION"));
+    let versions: Vec<&str> = versions.split(' ').collect();
+    let (oldest, newest) = (versions[0], versions[versions.len() - 1]);
+    let listed = format!("{} and {newest}", versions[..versions.len() - 1].join(", "));
+    let page = read("docs/versions.md").replace('\n', " ");
+    for text in [&listed, &format!("with {newest}, and with {oldest}")] {
+        assert!(page.contains(text), "docs/versions.md does not say {text:?}");
+    }
+    let short = |version: &str| version.rsplit_once('.').unwrap().0.to_owned();
+    let readme = format!("in real Envoys from {} to {}", short(oldest), short(newest));
+    assert!(read("README.md").contains(&readme), "README.md does not say {readme:?}");
+}

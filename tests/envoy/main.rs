@@ -33,10 +33,15 @@ use harness::corpus::{self, ENVIRONMENT};
 use harness::envoy::{Envoy, Options};
 use harness::{envoy_driver, sample};
 use libtest_mimic::{Arguments, Failed, Trial};
+use semver::{Version, VersionReq};
 
 /// Trials mostly wait, for answers and for Envoy, so more of them run in parallel than there are
 /// processors.
 const THREADS: usize = 8;
+
+/// In the name of a trial that needs another version of Envoy, and fails with this one.
+/// tools/matrix counts them.
+const NOT_HERE: &str = "not-with-this-envoy";
 
 /// The result of a trial: nothing, or what is wrong.
 type Outcome = Result<(), String>;
@@ -57,7 +62,13 @@ use ensure;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let fleet = Fleet::default();
+    let fleet = match Envoy::version() {
+        Ok(version) => Fleet { version, envoys: Arc::default() },
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
     let trials = [
         explain::trials(&fleet),
         guide::trials(&fleet),
@@ -82,21 +93,48 @@ fn main() -> ExitCode {
 }
 
 /// The Envoys, one per number of workers; each starts when the first trial needs it.
-#[derive(Clone, Default)]
-struct Fleet(Arc<Mutex<BTreeMap<u32, Started>>>);
+#[derive(Clone)]
+struct Fleet {
+    version: Version,
+    envoys: Arc<Mutex<BTreeMap<u32, Started>>>,
+}
 
 /// An Envoy, or why there is none.
 type Started = Result<Arc<Envoy>, String>;
 
 impl Fleet {
     fn get(&self, workers: u32) -> Started {
-        let mut envoys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut envoys = self.envoys.lock().unwrap_or_else(PoisonError::into_inner);
         envoys.entry(workers).or_insert_with(|| start(workers).map(Arc::new)).clone()
+    }
+
+    /// Other Envoys of the same version.
+    fn apart(&self) -> Self {
+        Self { version: self.version.clone(), envoys: Arc::default() }
+    }
+
+    /// A trial of what these versions of Envoy do. With another one it has another name, and what it
+    /// tries must fail: a version that is not needed is not to be named.
+    fn since(
+        &self,
+        versions: Option<&VersionReq>,
+        name: &str,
+        run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) -> Trial {
+        match versions.filter(|versions| !versions.matches(&self.version)) {
+            None => Trial::test(name, run),
+            Some(versions) => {
+                let unneeded = format!("it passes with Envoy {}, and names {versions}", self.version);
+                Trial::test(format!("{name}::{NOT_HERE}"), move || {
+                    run().map_or(Ok(()), |()| Err(unneeded.into()))
+                })
+            }
+        }
     }
 
     /// Checks the processes after all trials.
     fn verify_shutdown(&self) -> Outcome {
-        let envoys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let envoys = self.envoys.lock().unwrap_or_else(PoisonError::into_inner);
         for envoy in envoys.values().flatten() {
             envoy.sound()?;
         }
@@ -125,7 +163,8 @@ fn corpus_trials(fleet: &Fleet) -> Vec<Trial> {
         for variant in envoy_driver::variants(&case) {
             let name = format!("{}::{}::w{}", case.id, variant.version, variant.workers);
             let (case, fleet) = (Arc::clone(&case), fleet.clone());
-            trials.push(Trial::test(name, move || {
+            let versions = case.envoy.clone();
+            trials.push(fleet.clone().since(versions.as_ref(), &name, move || {
                 let run = |envoy: Arc<Envoy>| envoy_driver::run(&case, variant.version, &envoy);
                 fleet.get(variant.workers).and_then(run).map_err(|problem| report(&case.about, &problem))
             }));

@@ -1,6 +1,7 @@
 //! The documentation's transcript, and what starts from the files of `envoy/`.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -10,15 +11,20 @@ use harness::envoy::{Envoy, Options};
 use harness::sample::{self, Policy, Shape};
 use harness::scene::Scene;
 use libtest_mimic::{Failed, Trial};
-use serde_json::json;
+use semver::VersionReq;
+use serde_json::{Value, json};
 
 use crate::{Fleet, Outcome, ensure};
 
 pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
+    let retrying = VersionReq::parse(RETRY_POLICY_OF_A_CLUSTER).ok();
     let trial = |name: &str, run: fn() -> Outcome| Trial::test(name, move || run().map_err(Failed::from));
     vec![
         trial("shipped/the_readme_shows_what_the_demo_prints", readme),
-        trial("shipped/envoy_takes_the_bootstrap", bootstrap),
+        fleet.since(retrying.as_ref(), "shipped/envoy_takes_the_bootstrap", || {
+            validate(&sample::root().join("envoy/envoy.yaml")).map_err(Failed::from)
+        }),
+        trial("shipped/older_envoys_take_the_bootstrap_without_its_retry_policy", without_retry_policy),
         trial("shipped/a_refused_listener_in_the_bootstrap_ends_the_process", refused_at_start),
         crate::trial(fleet, "shipped/prometheus_sees_decisions_by_their_labels", 1, labels),
         trial("shipped/run_takes_a_policy_and_the_next_port", own_policy),
@@ -78,16 +84,35 @@ fn readme() -> Outcome {
     Ok(())
 }
 
+/// The versions in which a cluster can have a `retry_policy`.
+const RETRY_POLICY_OF_A_CLUSTER: &str = ">=1.37";
+
 /// The tests change nothing in the bootstrap but addresses, so it remains to be proven that Envoy
 /// accepts the file itself.
-fn bootstrap() -> Outcome {
+fn validate(bootstrap: &Path) -> Outcome {
     let output = Command::new(Envoy::binary()?)
         .args(["--mode", "validate", "--disable-hot-restart", "--config-path"])
-        .arg(sample::root().join("envoy/envoy.yaml"))
+        .arg(bootstrap)
         .output()
         .map_err(|error| error.to_string())?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// What docs/versions.md tells those who have an older Envoy to leave out.
+fn without_retry_policy() -> Outcome {
+    let text = fs::read_to_string(sample::root().join("envoy/envoy.yaml")).map_err(|e| e.to_string())?;
+    let mut bootstrap: Value = serde_norway::from_str(&text).map_err(|e| e.to_string())?;
+    let options = "/static_resources/clusters/0/typed_extension_protocol_options/\
+                   envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let options = bootstrap.pointer_mut(options).and_then(Value::as_object_mut);
+    let removed = options.and_then(|options| options.remove("retry_policy"));
+    ensure!(removed.is_some(), "envoy/envoy.yaml has no retry_policy any more");
+    let file = std::env::temp_dir().join(format!("avnology-gate-bootstrap-{}.json", std::process::id()));
+    fs::write(&file, bootstrap.to_string()).map_err(|e| e.to_string())?;
+    let outcome = validate(&file);
+    fs::remove_file(&file).map_err(|e| e.to_string())?;
+    outcome
 }
 
 /// Why the shipped listener is in no bootstrap.

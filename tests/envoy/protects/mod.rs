@@ -41,7 +41,7 @@ enum Play {
 }
 
 pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
-    let failing = Fleet::default();
+    let failing = fleet.apart();
     let plays = [reading::PLAYS, holding::PLAYS, plugin::PLAYS, clusters::PLAYS].concat();
     let mut trials = vec![crate::trial(
         fleet,
@@ -52,8 +52,9 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
     for line in Lines::load().lines {
         let Some(name) = line.trial() else { continue };
         let play = plays.iter().find(|(of, _)| *of == name).map(|(_, play)| *play);
-        let (fleet, failing) = (fleet.clone(), failing.clone());
-        trials.push(Trial::test(line.test.clone(), move || {
+        let (versions, test) = (line.envoy.clone(), line.test.clone());
+        let (all, fleet, failing) = (fleet, fleet.clone(), failing.clone());
+        trials.push(all.since(versions.as_ref(), &test, move || {
             let play = play.ok_or("nobody plays its attack")?;
             let played = match play {
                 Play::Scene(_) | Play::Given(_) => {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use semver::VersionReq;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use standin::{Rule, Seed};
@@ -65,6 +66,8 @@ pub struct Case {
     pub covers: Vec<String>,
     /// Which drivers can run it.
     pub drivers: Vec<Driver>,
+    /// With which versions of Envoy; all, unless set. With another one the case must fail.
+    pub envoy: Option<VersionReq>,
     /// The first configuration.
     pub config: Config,
     /// Added to [`ENVIRONMENT`]; `None` unsets a variable. Only the core driver can do that.
@@ -100,6 +103,7 @@ struct Written {
     covers: Vec<String>,
     #[serde(default = "both")]
     drivers: Vec<Driver>,
+    envoy: Option<VersionReq>,
     why: Option<String>,
     #[serde(default)]
     config: Config,
@@ -474,6 +478,7 @@ fn read(dir: &Path, family: &str, path: &Path) -> Result<Case, String> {
         about: written.about,
         covers: written.covers,
         drivers: written.drivers,
+        envoy: written.envoy,
         config: written.config,
         env: written.env,
         listener: written.listener,
@@ -632,6 +637,9 @@ impl Case {
         }
         if self.drivers.is_empty() {
             return Err("no driver".to_owned());
+        }
+        if self.envoy.is_some() && !self.drivers.contains(&Driver::Envoy) {
+            return Err("`envoy` names versions, and no Envoy runs it".to_owned());
         }
         if (self.drivers.len() == 1) != why.is_some_and(|why| !why.trim().is_empty()) {
             return Err("`why` goes with a missing driver, and with nothing else".to_owned());

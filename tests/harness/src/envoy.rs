@@ -87,6 +87,19 @@ impl Envoy {
         if path.is_file() { Ok(path) } else { Err(format!("no Envoy at {}: {hint}", path.display())) }
     }
 
+    /// The binary's version, as it says itself.
+    pub fn version() -> Result<semver::Version, String> {
+        let binary = Self::binary()?;
+        let output = Command::new(&binary).arg("--version").output();
+        let output = output.map_err(|error| format!("{}: {error}", binary.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        // `PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`; between releases `1.41.0-dev`.
+        let version = text.split_once(" version: ").and_then(|(_, rest)| rest.split('/').nth(1));
+        let version = version.and_then(|version| semver::Version::parse(version).ok());
+        let version = version.ok_or_else(|| format!("{} says no version: {text}", binary.display()))?;
+        Ok(semver::Version::new(version.major, version.minor, version.patch))
+    }
+
     /// Starts Envoy and waits until it is ready.
     pub fn start(options: Options) -> Result<Self, String> {
         Self::start_edited(options, |_| Ok(()))

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use semver::VersionReq;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -93,6 +94,9 @@ pub struct Line {
     /// The most that the shipped number may be.
     #[serde(default)]
     pub at_most: Option<f64>,
+    /// The versions of Envoy with which the line protects; all, unless set.
+    #[serde(default)]
+    pub envoy: Option<VersionReq>,
 }
 
 /// A line that protects nobody.
