@@ -3,6 +3,7 @@
 use crate::cache::Lifetime;
 use crate::cache::shared::Subjects;
 use crate::credential::Source;
+use crate::hash::{FactKey, Seed};
 use crate::http::head::{normalize_byte, normalized_eq};
 use crate::introspect::{IntrospectionEndpoint, Requirement, SessionEndpoint};
 use crate::permission::{CheckTemplate, PermissionEndpoint};
@@ -68,6 +69,26 @@ pub(crate) struct PolicyLabels {
     pub(crate) webhooks: Vec<Label>,
 }
 
+/// Who has sent a request, as one of a hundred equal parts of all clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// From 0 to 99.
+    percentile: u8,
+}
+
+impl Client {
+    /// The client with this name: the same part at every worker and under every policy.
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let part = FactKey::of(Seed(*b"avnology clients"), [name]).place_among(100);
+        Self { percentile: u8::try_from(part).unwrap_or_default() }
+    }
+
+    /// Whether it is one of so many clients in a hundred: then also of any more.
+    pub(crate) fn is_among(self, percent: u8) -> bool {
+        self.percentile < percent
+    }
+}
+
 /// How many answers a policy caches, and for how long at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -97,8 +118,9 @@ pub struct Route {
     /// The names of the pattern's parameters, in order.
     pub(crate) parameters: Vec<String>,
     pub(crate) access: Access,
-    /// Whether refusals are counted and not enforced; `None` if the route does not configure it.
-    pub(crate) shadow: Option<bool>,
+    /// Of how many clients in a hundred refusals are enforced, and of the others counted alone;
+    /// `None` if the route configures no mode.
+    pub(crate) enforce_percent: Option<u8>,
     pub(crate) preflight: bool,
     /// Whether a suffix such as `.json` makes another path, for the service too.
     pub(crate) literal_suffix: bool,
@@ -257,6 +279,17 @@ impl PermissionRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_percentage_is_one_of_clients_and_grows_by_new_ones_alone() {
+        let clients: Vec<Client> = (0..10_000).map(|n| Client::of(format!("usr_{n}").as_bytes())).collect();
+        let enforced = |percent| clients.iter().filter(|client| client.is_among(percent)).count();
+        assert_eq!((enforced(0), enforced(100)), (0, 10_000));
+        assert!((2_300..2_700).contains(&enforced(25)), "{}", enforced(25));
+        for client in &clients {
+            assert!((1..=100).all(|percent| !client.is_among(percent - 1) || client.is_among(percent)));
+        }
+    }
 
     /// Threads may share a policy, if a host ever has threads.
     #[test]

@@ -1152,3 +1152,26 @@ fn what_a_webhook_has_done_is_told() {
     });
     assert!(lines.into_iter().any(|line| line.contains("unreadable_event: a signed delivery has no type")));
 }
+
+#[test]
+fn a_client_without_a_token_is_the_address_that_it_comes_from() {
+    let config = r#"{"mode": "shadow", "routes": [{"match": {"path": "/r"}, "mode": "shadow", "enforce_percent": 50}],
+        "provider": {"cluster": "c", "authority": "a", "introspection": {"credentials": {"method": "none"}}}}"#;
+    let mut engine = Engine::new(Seed([7; 16]), Rc::new(NoStore));
+    engine.configure(ROOT, config::load(config.as_bytes(), &|_| None).unwrap(), at(0));
+    let headers = head("/r", &[]);
+    let mut decided = |address: &str| {
+        let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        let source = || Some(address.as_bytes().to_vec());
+        let head = RequestHead::new(pairs, true).with_source(&source);
+        let Step::Decided(verdict) = engine.begin(STREAM, ROOT, &head, at(0)) else { panic!("no token") };
+        verdict.event().decision()
+    };
+    let addresses: Vec<String> = (0..200).map(|n| format!("10.0.0.{n}")).collect();
+    let first: Vec<Decision> = addresses.iter().map(|address| decided(&format!("{address}:1"))).collect();
+    let again: Vec<Decision> = addresses.iter().map(|address| decided(&format!("{address}:2"))).collect();
+    assert_eq!(first, again);
+    let enforced = first.iter().filter(|decision| **decision == Decision::Deny).count();
+    assert!((60..140).contains(&enforced), "{enforced}");
+    assert!(first.iter().all(|decision| matches!(decision, Decision::Deny | Decision::ShadowDeny)));
+}

@@ -66,6 +66,7 @@ pub(super) fn triage(
         }
         Ok(located) => {
             context.route = Some(Arc::clone(located.route));
+            context.note_client(head);
             authenticate(&policy, located, head, &mut context, now)
         }
     };

@@ -30,6 +30,13 @@ impl fmt::Debug for ReadSource<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Source(u128);
 
+impl Source {
+    /// Its bytes.
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
 /// The value found for one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading<'a> {

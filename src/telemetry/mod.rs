@@ -195,7 +195,6 @@ struct State<'e> {
     suppressed: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 const fn is_none(count: &u64) -> bool {
     *count == 0
 }

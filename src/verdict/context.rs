@@ -1,8 +1,9 @@
 //! What is known about a request beyond its head.
 
 use crate::claims::TokenInfo;
+use crate::http::head::RequestHead;
 use crate::http::{Edit, Header, Trace};
-use crate::policy::{Access, Policy, Route};
+use crate::policy::{Access, Client, Policy, Route};
 use crate::telemetry::{CacheOutcome, Eviction, Label};
 use crate::time::Timestamp;
 use crate::webhook::Webhook;
@@ -30,6 +31,8 @@ pub struct RequestContext {
     pub(crate) waited: Option<Duration>,
     /// What tells its token from others in the log, where it is not plainly allowed.
     pub(crate) token_print: Option<u64>,
+    /// Who has sent it, by the address that it comes from, where that matters.
+    pub(crate) client: Client,
     /// What goes with the callouts that it starts.
     pub(crate) trace: Trace,
     /// How the caches answered the questions that decide it.
@@ -61,6 +64,7 @@ impl RequestContext {
             waits_since: None,
             waited: None,
             token_print: None,
+            client: Client::default(),
             trace: Rc::default(),
             cache: None,
             grpc: false,
@@ -131,9 +135,32 @@ impl RequestContext {
 
     /// Whether refusals of this request are counted and not enforced.
     pub(crate) fn is_shadow(&self) -> bool {
-        let webhook = self.webhook().and_then(|webhook| webhook.shadow);
+        match self.enforce_percent() {
+            0 => true,
+            100.. => false,
+            percent => !self.client().is_among(percent),
+        }
+    }
+
+    /// Of how many clients in a hundred refusals are enforced here.
+    fn enforce_percent(&self) -> u8 {
+        let webhook = self.webhook().and_then(|webhook| webhook.enforce_percent);
         // The most specific setting applies: a route can enforce under a policy in shadow mode.
-        webhook.or(self.route().and_then(|route| route.shadow)).unwrap_or(self.policy.shadow)
+        let percent = webhook.or(self.route().and_then(|route| route.enforce_percent));
+        percent.unwrap_or(if self.policy.shadow { 0 } else { 100 })
+    }
+
+    /// Whose request it is, as far as is known. A subject is the same from every address.
+    fn client(&self) -> Client {
+        let subject = self.token.as_ref().and_then(|info| info.subject().ok().flatten());
+        subject.map_or(self.client, |subject| Client::of(subject.as_bytes()))
+    }
+
+    /// Notes the address that it comes from, where it matters which client's it is.
+    pub(crate) fn note_client(&mut self, head: &RequestHead<'_>) {
+        if (1..100).contains(&self.enforce_percent()) {
+            self.client = head.source().map(|source| Client::of(&source.bytes())).unwrap_or_default();
+        }
     }
 }
 

@@ -54,8 +54,9 @@ pub(crate) struct Webhook {
     pub body_timeout: Duration,
     /// Whether the address that a delivery comes from is its sender's.
     pub trusts_source: bool,
-    /// Whether refusals are counted and not enforced; `None` if the webhook does not configure it.
-    pub shadow: Option<bool>,
+    /// In shadow, of how many clients in a hundred refusals are enforced all the same; `None` where
+    /// the webhook configures no mode, and 100 where it enforces.
+    pub enforce_percent: Option<u8>,
     /// The status of a refusal for the signature or the signed time.
     pub signature_status: u16,
     /// How its events are read; `None`: bodies are not looked into.

@@ -19,7 +19,7 @@ fn webhook(format: Format, keys: &[&[u8]]) -> Webhook {
         max_body_bytes: 10_000,
         body_timeout: Duration::from_secs(1),
         trusts_source: false,
-        shadow: None,
+        enforce_percent: None,
         signature_status: 401,
         events: None,
         replay: None,

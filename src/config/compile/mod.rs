@@ -168,6 +168,22 @@ impl Compiler<'_> {
         })
     }
 
+    /// Of how many clients in a hundred refusals are enforced; `None` where no mode is configured.
+    pub(super) fn enforce_percent(
+        &mut self,
+        at: &str,
+        shadow: Option<bool>,
+        percent: Option<u32>,
+    ) -> Option<u8> {
+        if percent.is_some() && shadow != Some(true) {
+            let expected = "`mode: shadow` beside it: otherwise all are enforced";
+            self.problems.push(format!("{at}.enforce_percent"), "the field alone", expected);
+        }
+        let is_shadow = shadow?;
+        let percent = if is_shadow { percent.unwrap_or(0) } else { 100 };
+        u8::try_from(percent).ok()
+    }
+
     /// Where it stands whose facts are over, if some webhook says so.
     fn subjects(
         &mut self,

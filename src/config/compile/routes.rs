@@ -139,7 +139,7 @@ impl Compiler<'_> {
             number: None,
             parameters,
             access,
-            shadow: raw.shadow,
+            enforce_percent: self.enforce_percent(&raw.at, raw.shadow, raw.enforce_percent),
             preflight: fields::PREFLIGHT.of(raw.preflight),
             literal_suffix: fields::matching::LITERAL_SUFFIX.of(raw.literal_suffix),
         })
@@ -317,7 +317,7 @@ impl Compiler<'_> {
             number: None,
             parameters: Vec::new(),
             access,
-            shadow: None,
+            enforce_percent: None,
             preflight: false,
             literal_suffix: false,
         })

@@ -48,7 +48,7 @@ impl Compiler<'_> {
                 max_body_bytes: usize::try_from(max_body_bytes).unwrap_or(usize::MAX),
                 body_timeout: fields::BODY_TIMEOUT.of(raw.body_timeout),
                 trusts_source: fields::TRUST_SOURCE_ADDRESS.of(raw.trust_source_address),
-                shadow: raw.shadow,
+                enforce_percent: self.enforce_percent(&raw.at, raw.shadow, raw.enforce_percent),
                 signature_status: u16::try_from(signature_status).unwrap_or(401),
                 events,
                 replay,

@@ -91,8 +91,8 @@ fn client() -> Object {
 
 fn route() -> Object {
     use route::{
-        ACCESS, CACHE, CREDENTIALS, INTROSPECTION, MATCH, MODE, NAME, ON_PROVIDER_ERROR, PREFLIGHT, REQUIRE,
-        SESSIONS, STRIP_CREDENTIAL, WEBHOOK, matching,
+        ACCESS, CACHE, CREDENTIALS, ENFORCE_PERCENT, INTROSPECTION, MATCH, MODE, NAME, ON_PROVIDER_ERROR,
+        PREFLIGHT, REQUIRE, SESSIONS, STRIP_CREDENTIAL, WEBHOOK, matching,
     };
     table(
         "route",
@@ -118,6 +118,7 @@ fn route() -> Object {
             holding(&CACHE, cache(Place::PartOf("cache"))),
             field(&PREFLIGHT),
             field(&MODE),
+            field(&ENFORCE_PERCENT),
         ],
     )
 }
@@ -180,8 +181,8 @@ fn rate() -> Object {
 
 fn webhook() -> Object {
     use webhook::{
-        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, CUSTOM, EVENTS, EVICT, FORMAT, MAX_BODY_BYTES, MODE,
-        REPLAY, SECRETS, SIGNATURE_STATUS, TOLERANCE, TRUST_SOURCE_ADDRESS,
+        ALLOW_SHORT_KEY, BODY_ONLY, BODY_TIMEOUT, CUSTOM, ENFORCE_PERCENT, EVENTS, EVICT, FORMAT,
+        MAX_BODY_BYTES, MODE, REPLAY, SECRETS, SIGNATURE_STATUS, TOLERANCE, TRUST_SOURCE_ADDRESS,
     };
     table(
         "webhook",
@@ -200,6 +201,7 @@ fn webhook() -> Object {
             field(&BODY_TIMEOUT),
             field(&TRUST_SOURCE_ADDRESS),
             field(&MODE),
+            field(&ENFORCE_PERCENT),
         ],
     )
 }

@@ -1,6 +1,8 @@
 //! A route: which requests it matches, and what it requires of a token.
 
-use super::{Choice, Field, Flag, MODES, Object, Objects, Optional, Or, Required, Text, Texts, TextsMap};
+use super::{
+    Choice, Field, Flag, MODES, Number, Object, Objects, Optional, Or, Required, Text, Texts, TextsMap,
+};
 use crate::config::raw::Access;
 
 pub(crate) const NAME: Field<Text, Optional> =
@@ -68,6 +70,14 @@ pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
     MODES,
     Optional::otherwise("the document's"),
     "the nearest word counts: webhook, route, document",
+);
+
+pub(crate) const ENFORCE_PERCENT: Field<Number, Optional> = Field::new(
+    "enforce_percent",
+    Number { min: 0, max: 100 },
+    Optional::otherwise("0"),
+    "beside `mode: shadow`: of so many clients in a hundred refusals are enforced. A client is the token's subject, and without \
+     one the address that it comes from; whoever is enforced stays so when this grows",
 );
 
 /// `match`.

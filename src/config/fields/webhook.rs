@@ -90,6 +90,14 @@ pub(crate) const MODE: Field<Choice<bool>, Optional> = Field::new(
     "the nearest word counts: webhook, route, document",
 );
 
+pub(crate) const ENFORCE_PERCENT: Field<Number, Optional> = Field::new(
+    "enforce_percent",
+    Number { min: 0, max: 100 },
+    Optional::otherwise("0"),
+    "beside `mode: shadow`: of so many clients in a hundred refusals are enforced. A client is the token's subject, and without \
+     one the address that it comes from; whoever is enforced stays so when this grows",
+);
+
 pub(crate) const EVICT: Field<FlagOrTextsMap, Or<bool>> = Field::new(
     "evict",
     FlagOrTextsMap,

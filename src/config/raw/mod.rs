@@ -74,6 +74,7 @@ pub(super) struct Route {
     pub(super) cache: Option<Caches>,
     pub(super) sessions: Option<bool>,
     pub(super) shadow: Option<bool>,
+    pub(super) enforce_percent: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +209,7 @@ fn route(mut section: Section<'_>) -> Route {
         cache: limits::route_caches(&mut section),
         sessions: section.flag(&route::SESSIONS),
         shadow: section.choice(&route::MODE),
+        enforce_percent: section.number(&route::ENFORCE_PERCENT),
     };
     section.finish();
     route

@@ -29,6 +29,7 @@ pub(in crate::config) struct Webhook {
     pub(in crate::config) body_timeout: Option<Duration>,
     pub(in crate::config) trust_source_address: Option<bool>,
     pub(in crate::config) shadow: Option<bool>,
+    pub(in crate::config) enforce_percent: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -83,6 +84,7 @@ pub(super) fn webhook(name: String, mut section: Section<'_>) -> Webhook {
         body_timeout: section.duration(&fields::BODY_TIMEOUT),
         trust_source_address: section.flag(&fields::TRUST_SOURCE_ADDRESS),
         shadow: section.choice(&fields::MODE),
+        enforce_percent: section.number(&fields::ENFORCE_PERCENT),
     };
     section.finish();
     webhook
