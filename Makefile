@@ -53,7 +53,7 @@ demo: setup build ## the same, but sends the requests itself, shows the answers 
 test: setup gunicorn senders lint build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test --workspace --test architecture --test cases --test cli --test coverage --test differential --test docs --test replay --test schema --test sign
+	$(CARGO) test --workspace --test architecture --test cases --test cli --test coverage --test differential --test docs --test manifests --test replay --test schema --test sign
 	$(CARGO) test --workspace --test envoy
 	$(CARGO) test --workspace --test attack -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.
@@ -61,10 +61,14 @@ test: setup gunicorn senders lint build ## everything: formatting, lints, docume
 	else echo "make test: the containers are SKIPPED; everything else has passed"; fi
 	@$(LEFT_OUT)
 	@$(SENDERS_LEFT_OUT)
+	@$(DEFINITIONS_LEFT_OUT)
 
 # The last lines, where something could not be installed.
 LEFT_OUT = test -f .gunicorn/version || echo "the framework behind the gate is LEFT OUT: gunicorn could not be installed"
 SENDERS_LEFT_OUT = test -f .senders/requirements.txt || echo "the senders' own libraries are LEFT OUT: they could not be installed"
+DEFINITIONS_LEFT_OUT = test -n "$$GATE_CRDS" || { \
+	echo "Istio's and Envoy Gateway's own definitions of the manifests are LEFT OUT: name a folder that has them in GATE_CRDS, from"; \
+	echo "  istio/istio manifests/charts/base/files/crd-all.gen.yaml, envoyproxy/gateway charts/gateway-crds-helm/templates/generated/"; }
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
