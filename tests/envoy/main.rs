@@ -13,6 +13,7 @@ mod explain;
 mod guide;
 mod hooks;
 mod host;
+mod mesh;
 mod protects;
 mod provider;
 mod provider_tls;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         guide::trials(&fleet),
         hooks::trials(&fleet),
         host::trials(&fleet),
+        mesh::trials(),
         provider::trials(&fleet),
         provider_tls::trials(&fleet),
         protects::trials(&fleet),
