@@ -15,6 +15,7 @@ use harness::corpus::{ENVIRONMENT, WEBHOOK_SECRET};
 use harness::envoy::{Envoy, Options, Refused};
 use harness::port::Reserved;
 use harness::{sample, standin, upstream};
+use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use crate::provider_tls::{Authority, serve_with_tls};
@@ -23,21 +24,28 @@ use crate::{Outcome, ensure};
 /// The host that every manifest names.
 pub(super) const PROVIDER: &str = "api-id.avnology.net";
 
-/// A stage that the trials of a mesh share; the first one builds it.
-#[derive(Clone)]
-pub(super) struct Shared {
-    stage: Arc<OnceLock<Result<Stage, String>>>,
-    build: fn() -> Result<Stage, String>,
+/// What a trial does with what it shares.
+pub(super) type With<T> = fn(&T) -> Outcome;
+
+/// Trials that share what the first one of them builds.
+pub(super) fn trials<T: Send + Sync + 'static>(
+    build: fn() -> Result<T, String>,
+    all: &[(&str, With<T>)],
+) -> Vec<Trial> {
+    let shared: Arc<OnceLock<Result<T, String>>> = Arc::default();
+    let trial = |(name, run): &(&str, With<T>)| {
+        let (shared, run) = (Arc::clone(&shared), *run);
+        Trial::test(*name, move || {
+            let built = shared.get_or_init(build).as_ref().map_err(Clone::clone);
+            built.and_then(run).map_err(Failed::from)
+        })
+    };
+    all.iter().map(trial).collect()
 }
 
-impl Shared {
-    pub(super) fn new(build: fn() -> Result<Stage, String>) -> Self {
-        Self { stage: Arc::default(), build }
-    }
-
-    pub(super) fn get(&self) -> Result<&Stage, String> {
-        self.stage.get_or_init(self.build).as_ref().map_err(Clone::clone)
-    }
+/// A trial that shares nothing.
+pub(super) fn alone(name: &str, run: fn() -> Outcome) -> Trial {
+    Trial::test(name, move || run().map_err(Failed::from))
 }
 
 pub(super) struct Stage {

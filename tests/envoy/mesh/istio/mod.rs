@@ -5,18 +5,15 @@ mod convert;
 use harness::corpus::ENVIRONMENT;
 use harness::manifests::{self, Manifest};
 use harness::sample;
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use super::stage::{Gate, PROVIDER, Shared, Stage, profile, request};
+use super::stage::{Gate, PROVIDER, Stage, With, alone, profile, request, trials as trials_of};
 use crate::{Outcome, ensure};
 use convert::{Fetched, Istio};
 
-/// What a trial does with the stage of this mesh.
-type Run = fn(&Stage) -> Outcome;
-
 pub(super) fn trials() -> Vec<Trial> {
-    let all: &[(&str, Run)] = &[
+    let all: &[(&str, With<Stage>)] = &[
         ("istio/a_traffic_extension_decides", |stage| {
             let gate = plays(stage, "istio/traffic-extension")?;
             ensure!(gate.deliver(0)? == 503, "a webhook passes without the setting that it needs");
@@ -41,17 +38,8 @@ pub(super) fn trials() -> Vec<Trial> {
         ("istio/the_listener_is_hardened_by_its_envoy_filter", hardened),
         ("istio/a_route_can_switch_the_gate_off", switched_off),
     ];
-    let shared = Shared::new(stage);
-    let mut trials: Vec<Trial> = all
-        .iter()
-        .map(|(name, run)| {
-            let (shared, run) = (shared.clone(), *run);
-            Trial::test(*name, move || shared.get().and_then(run).map_err(Failed::from))
-        })
-        .collect();
-    trials.push(Trial::test("istio/the_provider_is_who_the_manifest_names", || {
-        another_host().map_err(Failed::from)
-    }));
+    let mut trials = trials_of(stage, all);
+    trials.push(alone("istio/the_provider_is_who_the_manifest_names", another_host));
     trials
 }
 
