@@ -37,6 +37,7 @@ fn main() {
         here("the_gate_refuses_the_placeholders_of_the_secret", placeholders),
         here("the_image_is_of_this_version", image),
         here("the_listeners_settings_are_the_shipped_ones", listener),
+        here("the_capabilities_are_what_the_module_has", capabilities),
         here("a_kind_without_a_definition_has_only_known_fields", shapes),
         here("a_definition_is_made_strict", strictness),
         definitions("the_projects_definitions_allow_every_manifest", allowed),
@@ -230,6 +231,23 @@ fn listener() -> Outcome {
 
 fn mebibytes(bytes: &Value) -> Value {
     json!(format!("{}Mi", bytes.as_u64().unwrap() >> 20))
+}
+
+fn capabilities() -> Outcome {
+    let listed = sample::shipped("capabilities.yaml");
+    let listed = &listed["capability_restriction_config"]["allowed_capabilities"];
+    let listed: BTreeSet<String> = members(listed, "").collect();
+    let read = |file: &str| fs::read_to_string(sample::root().join("tools/pack").join(file));
+    let imports = read("imports.txt")?;
+    let mut expected: BTreeSet<String> =
+        imports.lines().filter_map(|line| line.split_once('.')).map(|(_, name)| name.to_owned()).collect();
+    let source = read("src/lib.rs")?;
+    let exports = source.split("const EXPORTS").nth(1).and_then(|rest| rest.split("];").next()).unwrap();
+    // Nobody needs leave to allocate.
+    let callbacks = exports.split('"').filter(|name| name.starts_with("proxy_on_"));
+    expected.extend(callbacks.filter(|name| *name != "proxy_on_memory_allocate").map(str::to_owned));
+    assert_eq!(listed, expected);
+    Ok(())
 }
 
 /// What kinds have at their top, whose definitions are Kubernetes' own or may be missing.

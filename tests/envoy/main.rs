@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         guide::trials(&fleet),
         hooks::trials(&fleet),
         host::trials(&fleet),
-        mesh::trials(),
+        mesh::trials(&fleet),
         provider::trials(&fleet),
         provider_tls::trials(&fleet),
         protects::trials(&fleet),

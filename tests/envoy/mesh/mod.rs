@@ -1,6 +1,7 @@
 //! The manifests of `envoy/istio` and `envoy/gateway` at work: the configuration that istiod and
 //! Envoy Gateway make of them, in a real Envoy, and what the gate cannot do there.
 
+mod capabilities;
 mod gateway;
 mod istio;
 mod stage;
@@ -8,6 +9,8 @@ mod translate;
 
 use libtest_mimic::Trial;
 
-pub(crate) fn trials() -> Vec<Trial> {
-    [istio::trials(), gateway::trials()].into_iter().flatten().collect()
+use crate::Fleet;
+
+pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
+    [istio::trials(), gateway::trials(), capabilities::trials(fleet)].into_iter().flatten().collect()
 }
