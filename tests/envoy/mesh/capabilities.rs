@@ -12,13 +12,14 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::stage::{profile, request};
-use crate::{Fleet, Outcome, ensure, trial};
+use crate::{Fleet, Outcome, Run, ensure, trial};
 
 pub(super) fn trials(fleet: &Fleet) -> Vec<Trial> {
-    vec![
-        trial(fleet, "capabilities/the_list_is_enough", 1, enough),
-        trial(fleet, "capabilities/without_the_callback_every_request_passes", 1, unasked),
-    ]
+    let all: [(&str, Run); 2] = [
+        ("capabilities/the_list_is_enough", enough),
+        ("capabilities/without_the_callback_every_request_passes", unasked),
+    ];
+    all.into_iter().map(|(name, run)| trial(fleet, name, 1, run)).collect()
 }
 
 /// The shipped listener, whose plugin has a list of capabilities.

@@ -8,6 +8,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use harness::client::{Answer, Ask, Version};
 use harness::control::{Provider, Upstream};
@@ -20,6 +21,10 @@ use serde_json::{Value, json};
 
 use crate::provider_tls::{Authority, serve_with_tls};
 use crate::{Outcome, ensure};
+
+/// How long nothing passes where a worker stays closed. Envoy starts a module anew after a second,
+/// where nobody says otherwise.
+pub(super) const CLOSED: Duration = Duration::from_millis(1800);
 
 /// The host that every manifest names.
 pub(super) const PROVIDER: &str = "api-id.avnology.net";
@@ -178,6 +183,21 @@ impl Gate<'_> {
         let event = json!({"type": "user.created", "of": self.name, "padding": "x".repeat(size)});
         let delivery = json!({"url": url, "secret": WEBHOOK_SECRET, "event": event});
         self.stage.provider.deliver(&delivery)?["status"].as_u64().ok_or_else(|| "no status".to_owned())
+    }
+
+    /// With a module in the gate's place that fails at its second request: whether a request passes
+    /// again after that, within this time.
+    pub(super) fn recovers_within(&self, long: Duration) -> Result<bool, String> {
+        let (ask, began) = (request("GET", "/healthz"), Instant::now());
+        self.expect(&ask, 200)?;
+        self.expect(&ask, 503)?;
+        while began.elapsed() < long {
+            if self.ask(&ask)?.status == 200 {
+                return Ok(true);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(false)
     }
 
     /// The shipped policy decides here, with the provider's answers.

@@ -4,7 +4,7 @@ mod convert;
 
 use std::fs;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::client::{Ask, PATIENCE};
 use harness::corpus::WEBHOOK_SECRET;
@@ -16,7 +16,9 @@ use service::http1::Connection;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 
-use super::stage::{Gate, PROVIDER, Stage, With, alone, each_object, profile, request, trials as trials_of};
+use super::stage::{
+    CLOSED, Gate, PROVIDER, Stage, With, alone, each_object, profile, request, trials as trials_of,
+};
 use crate::protects::failing_module;
 use crate::{Outcome, ensure};
 use convert::{Gateway, MODULES, Module};
@@ -258,24 +260,13 @@ fn unfetched(house: &House) -> Outcome {
     Ok(())
 }
 
-/// With a module in the gate's place that fails at its second request.
 fn failing() -> Outcome {
     let house = House::open()?;
-    // The patch's pause is a tenth of a second.
-    const LONG: Duration = Duration::from_millis(1500);
-    for (kustomization, recovers) in [("gateway/base", false), ("gateway/webhooks", true)] {
+    for (kustomization, long) in [("gateway/base", CLOSED), ("gateway/webhooks", PATIENCE)] {
         let gateway = Gateway::of(&manifests::built(kustomization)?, Some(&house.failing))?;
-        let name = format!("failing-{}", kustomization.replace('/', "-"));
-        let gate = house.stage.listen(&name, gateway.listener, &[])?;
-        gate.expect(&request("GET", "/healthz"), 200)?;
-        gate.expect(&request("GET", "/healthz"), 503)?;
-        let (began, long) = (Instant::now(), if recovers { PATIENCE } else { LONG });
-        let mut passes = false;
-        while !passes && began.elapsed() < long {
-            passes = gate.ask(&request("GET", "/healthz"))?.status == 200;
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        ensure!(passes == recovers, "{kustomization}: it passes again: {passes}");
+        let gate = house.stage.listen(&kustomization.replace('/', "-"), gateway.listener, &[])?;
+        let recovers = gate.recovers_within(long)?;
+        ensure!(recovers == (long == PATIENCE), "{kustomization}: it passes again: {recovers}");
     }
     Ok(())
 }

@@ -2,13 +2,15 @@
 
 mod convert;
 
+use harness::client::PATIENCE;
 use harness::corpus::ENVIRONMENT;
 use harness::manifests::{self, Manifest};
 use harness::sample;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use super::stage::{Gate, PROVIDER, Stage, With, alone, profile, request, trials as trials_of};
+use super::stage::{CLOSED, Gate, PROVIDER, Stage, With, alone, profile, request, trials as trials_of};
+use crate::protects::failing_module;
 use crate::{Outcome, ensure};
 use convert::{Fetched, Istio};
 
@@ -39,6 +41,7 @@ pub(super) fn trials() -> Vec<Trial> {
         ("istio/a_route_can_switch_the_gate_off", switched_off),
     ];
     let mut trials = trials_of(stage, all);
+    trials.push(alone("istio/a_module_that_fails_starts_anew_with_fail_reload", failing));
     trials.push(alone("istio/the_provider_is_who_the_manifest_names", another_host));
     trials
 }
@@ -187,6 +190,21 @@ fn switched_off(stage: &Stage) -> Outcome {
     ensure!(user == ["usr_root"], "the service saw {user:?}");
     // It is a prefix, as any other.
     gate.expect(&request("GET", "/opener"), 200)
+}
+
+fn failing() -> Outcome {
+    let stage = Stage::start(PROVIDER)?;
+    stage.serve(&converted("istio/traffic-extension")?.service)?;
+    let module = failing_module(&stage.envoy)?;
+    let all =
+        [("istio/wasm-plugin", CLOSED), ("istio/traffic-extension", PATIENCE), ("istio/webhooks", PATIENCE)];
+    for (kustomization, long) in all {
+        let istio = Istio::of(&manifests::built(kustomization)?, &Fetched::Module(module.clone()))?;
+        let gate = listen(&stage, &kustomization.replace('/', "-"), istio)?;
+        let recovers = gate.recovers_within(long)?;
+        ensure!(recovers == (long == PATIENCE), "{kustomization}: it passes again: {recovers}");
+    }
+    Ok(())
 }
 
 /// A provider with a certificate for another host.
