@@ -436,7 +436,8 @@ fn allowed(definitions: &Definitions) -> Outcome {
     Ok(())
 }
 
-/// What the definitions leave free: the gate and Envoy read it, and refuse what they do not know.
+/// What the definitions leave free: policies, which are compared with the shipped one, and parts of
+/// Envoy's configuration, in which the trials in a real Envoy find what is misspelt.
 const FREE: [&str; 5] =
     ["/pluginConfig/", "/patch/value/", "/operation/value/", "/wasm/0/config/", "/matchLabels/"];
 

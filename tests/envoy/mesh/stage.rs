@@ -212,6 +212,9 @@ impl Gate<'_> {
         self.expect(&request("GET", "/elsewhere").bearer("tok_alice"), 403)?;
         let user = self.user_behind(request("GET", "/healthz"), 200)?;
         ensure!(user.is_empty(), "the service saw {user:?}");
+        // Envoy passes over a field that it does not know, and counts it.
+        let unknown = self.stage.envoy.stats("dynamic_unknown_fields");
+        ensure!(unknown.values().all(|count| *count == 0), "{unknown:?} in {}", self.name);
         self.stage.envoy.sound()
     }
 }
