@@ -123,9 +123,9 @@ fn policy_for<'m>(
     }
 }
 
-/// internal/gatewayapi/envoyextensionpolicy.go, `buildWasms`, `buildWasm`, `irConfigNameForWasm` and
-/// the end of `translateEnvoyExtensionPolicyForListeners`; internal/xds/translator/wasm.go, `patchHCM`
-/// and `patchRoute`.
+/// internal/gatewayapi/envoyextensionpolicy.go, `buildWasms`, `buildWasm`, `irConfigNameForWasm`
+/// and the end of `translateEnvoyExtensionPolicyForListeners`; internal/xds/translator/wasm.go,
+/// `patchHCM` and `patchRoute`.
 fn attach(
     policy: &Manifest,
     module: Option<&Module>,

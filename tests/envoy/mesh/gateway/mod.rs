@@ -271,7 +271,8 @@ fn failing() -> Outcome {
     Ok(())
 }
 
-/// A provider with a certificate for another host: it is believed where the manifest names that one.
+/// A provider with a certificate for another host: it is believed where the manifest names that
+/// one.
 fn another_host() -> Outcome {
     const OTHER: &str = "api.example.com";
     let house = House::with_certificate_for(OTHER)?;

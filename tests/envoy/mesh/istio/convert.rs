@@ -150,8 +150,8 @@ fn traffic_extension(name: &str, extension: &Manifest) -> Result<Value, String> 
     }))
 }
 
-/// pkg/wasm/convert.go, `MaybeConvertWasmExtensionConfig`, `rewriteVMConfig`, `httpWasmFailOpen` and
-/// `createHTTPDefaultFilter`: the agent beside Envoy fetches the module, for whatever extension
+/// pkg/wasm/convert.go, `MaybeConvertWasmExtensionConfig`, `rewriteVMConfig`, `httpWasmFailOpen`
+/// and `createHTTPDefaultFilter`: the agent beside Envoy fetches the module, for whatever extension
 /// configuration has one.
 fn agent(mut extension: Value, fetched: &Fetched) -> Result<Value, String> {
     let config = &mut extension["typed_config"]["config"];
@@ -213,9 +213,9 @@ fn envoy_filter(spec: &Value, listener: &mut Value, extensions: &mut Vec<Value>)
 }
 
 /// pilot/pkg/networking/core/cluster_builder.go, `buildCluster`; cluster_traffic_policy.go,
-/// `applyConnectionPool` and `applyLoadBalancer`; cluster_tls.go, `constructUpstreamTLS`. The name is
-/// of pilot/pkg/model/service.go, `BuildSubsetKey`; that of the secret, of pkg/security/security.go,
-/// `GetRootResourceName`.
+/// `applyConnectionPool` and `applyLoadBalancer`; cluster_tls.go, `constructUpstreamTLS`. The name
+/// is of pilot/pkg/model/service.go, `BuildSubsetKey`; that of the secret, of
+/// pkg/security/security.go, `GetRootResourceName`.
 fn cluster(entry: &Value, rule: &Value) -> Result<Value, String> {
     only(entry, &["hosts", "exportTo", "location", "resolution", "ports"])?;
     only(rule, &["host", "exportTo", "trafficPolicy"])?;
