@@ -83,7 +83,7 @@ demo: setup build ## the same, but sends the requests itself, shows the answers 
 test: setup gunicorn senders registry lint deny build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
-	$(CARGO) test --workspace --test architecture --test cases --test cli --test coverage --test differential --test docs --test replay --test schema --test sign
+	$(CARGO) test --workspace --test architecture --test cases --test cli --test coverage --test differential --test docs --test manifests --test replay --test schema --test sign
 	@$(MAKE) --no-print-directory oci reproducible
 	@if $(HAS_REGISTRY); then $(CARGO) test --quiet --package oci --test registry; fi
 	$(CARGO) test --workspace --test envoy
@@ -98,6 +98,7 @@ test: setup gunicorn senders registry lint deny build ## everything: formatting,
 	@$(REGISTRY_LEFT_OUT)
 	@$(OLDEST_LEFT_OUT)
 	@$(DENY_LEFT_OUT)
+	@$(DEFINITIONS_LEFT_OUT)
 
 # The last lines, where something could not be installed.
 LEFT_OUT = test -f .gunicorn/version || echo "the framework behind the gate is LEFT OUT: gunicorn could not be installed"
@@ -106,6 +107,9 @@ HAS_REGISTRY = command -v skopeo > /dev/null && command -v docker-registry > /de
 REGISTRY_LEFT_OUT = { $(HAS_REGISTRY); } || echo "the image in a registry is LEFT OUT: skopeo or docker-registry is not installed"
 OLDEST_LEFT_OUT = test -z "$$ENVOY_BIN" || echo "the oldest supported Envoy is LEFT OUT: ENVOY_BIN names the only one"
 DENY_LEFT_OUT = ls target/tools/cargo-deny-*/bin/cargo-deny > /dev/null 2>&1 || echo "the dependencies' licences are LEFT OUT: cargo-deny could not be installed"
+DEFINITIONS_LEFT_OUT = test -n "$$GATE_CRDS" || { \
+	echo "Istio's and Envoy Gateway's own definitions of the manifests are LEFT OUT: name a folder that has them in GATE_CRDS, from"; \
+	echo "  istio/istio manifests/charts/base/files/crd-all.gen.yaml, envoyproxy/gateway charts/gateway-crds-helm/templates/generated/"; }
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check

@@ -221,6 +221,7 @@ fn relative_links_lead_somewhere() {
         "docs/decisions.md",
         "docs/compose.md",
         "docs/long-lived.md",
+        "docs/mesh.md",
         "docs/performance.md",
         "docs/life-of-a-request.md",
         "docs/CONTRIBUTING.md",
@@ -361,6 +362,7 @@ fn tests_by_name() -> BTreeSet<String> {
             .map(|line| line.test),
     );
     let mut text = read("tests/docs.rs");
+    text.push_str(&read("tests/manifests.rs"));
     for folder in ["src", "tests/envoy", "tests/chaos", "tests/harness/src", "tests/fuzz/tests"] {
         sources(&root.join(folder), &mut text);
     }
@@ -373,6 +375,33 @@ fn tests_by_name() -> BTreeSet<String> {
     let alone = text.lines().filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\","));
     names.extend(alone.map(str::to_owned));
     names
+}
+
+/// What the gate cannot do in a mesh is shown, and a trial about a mesh is on the page.
+#[test]
+fn every_row_about_the_meshes_names_its_tests() {
+    let names = tests_by_name();
+    let page = read("docs/mesh.md");
+    let limits = page.split("## What the gate cannot do there").nth(1).unwrap();
+    let mut shown = BTreeSet::new();
+    for row in limits.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what")) {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let tests: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test shows: {row}");
+        for test in tests {
+            assert!(names.contains(test), "docs/mesh.md names {test}, which is no test");
+            shown.insert(test.to_owned());
+        }
+    }
+    let of_a_mesh = |name: &&String| {
+        let mut parts = name.splitn(2, '/');
+        let is_one = parts.next().is_some_and(|mesh| ["istio", "gateway", "capabilities"].contains(&mesh));
+        // A trial's name is a sentence; others are those of files and folders.
+        is_one && parts.next().is_some_and(|sentence| sentence.contains('_'))
+    };
+    let trials: BTreeSet<&String> = names.iter().filter(of_a_mesh).collect();
+    assert_eq!(shown.iter().filter(of_a_mesh).collect::<BTreeSet<_>>(), trials);
+    assert!(trials.len() > 15, "{trials:?}");
 }
 
 #[test]

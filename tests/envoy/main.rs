@@ -13,6 +13,7 @@ mod explain;
 mod guide;
 mod hooks;
 mod host;
+mod mesh;
 mod metrics;
 mod protects;
 mod provider;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         hooks::trials(&fleet),
         host::trials(&fleet),
         metrics::trials(),
+        mesh::trials(&fleet),
         provider::trials(&fleet),
         provider_tls::trials(&fleet),
         protects::trials(&fleet),

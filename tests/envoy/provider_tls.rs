@@ -69,10 +69,7 @@ fn judge(envoy: &Arc<Envoy>, by: By, host: &str, without: &str, status: u16) -> 
     let (trusted, other) = (Authority::new()?, Authority::new()?);
     let made = if by == By::Trusted { trusted.issue(host)? } else { other.issue(host)? };
     let provider = scene.provider_api().ok_or("no provider")?;
-    let ([address], _relay) = service::Running::start(|[listener]| {
-        let acceptor = TlsAcceptor::from(made);
-        service::accept(listener, move |stream| relay(acceptor.clone(), stream, provider))
-    });
+    let (address, _relay) = serve_with_tls(made, provider);
     let authority = trusted.write(envoy.directory(), &scene.shape.name)?;
     let mut cluster = switched_on(&scene.cluster, address, &authority)?;
     if let Some((parent, name)) = without.rsplit_once('/') {
@@ -90,7 +87,18 @@ fn judge(envoy: &Arc<Envoy>, by: By, host: &str, without: &str, status: u16) -> 
     Ok(())
 }
 
-/// Decrypts for the stand-in.
+/// A server that decrypts for the stand-in.
+pub(crate) fn serve_with_tls(
+    made: Arc<ServerConfig>,
+    provider: SocketAddr,
+) -> (SocketAddr, service::Running) {
+    let ([address], running) = service::Running::start(|[listener]| {
+        let acceptor = TlsAcceptor::from(made);
+        service::accept(listener, move |stream| relay(acceptor.clone(), stream, provider))
+    });
+    (address, running)
+}
+
 async fn relay(acceptor: TlsAcceptor, stream: TcpStream, provider: SocketAddr) {
     // Who does not like the certificate leaves, and that is the trial's point.
     let Ok(mut client) = acceptor.accept(stream).await else { return };
@@ -99,13 +107,13 @@ async fn relay(acceptor: TlsAcceptor, stream: TcpStream, provider: SocketAddr) {
 }
 
 /// A throw-away authority.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
 }
 
 impl Authority {
-    fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let mut parameters = CertificateParams::new(Vec::new()).map_err(text)?;
         // A certificate whose subject is its issuer's would count as signed by itself.
         parameters.distinguished_name.push(DnType::CommonName, "a throw-away authority");
@@ -115,14 +123,14 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(parameters, key), certificate })
     }
 
-    fn write(&self, directory: &Path, name: &str) -> Result<PathBuf, String> {
+    pub(crate) fn write(&self, directory: &Path, name: &str) -> Result<PathBuf, String> {
         let path = directory.join(format!("{name}.pem"));
         fs::write(&path, &self.certificate).map_err(text)?;
         Ok(path)
     }
 
     /// A server that has a certificate for this host, and shows it to who asks for the shipped one.
-    fn issue(&self, host: &str) -> Result<Arc<ServerConfig>, String> {
+    pub(crate) fn issue(&self, host: &str) -> Result<Arc<ServerConfig>, String> {
         let key = KeyPair::generate().map_err(text)?;
         let parameters = CertificateParams::new(vec![host.to_owned()]).map_err(text)?;
         let certificate = parameters.signed_by(&key, &self.issuer).map_err(text)?;

@@ -11,6 +11,7 @@ mod holding;
 mod plugin;
 mod reading;
 
+pub(crate) use plugin::failing_module;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,7 @@ fn on_a_scene(line: &Line, envoy: &Arc<Envoy>, play: Play) -> Outcome {
     scene.shape.policy = slow_policy(&scene, sample::forgetful_policy());
     let mut module = sample::module()?;
     if let Play::Failing(_) = play {
-        module = plugin::failing_module(envoy)?;
+        module = failing_module(envoy)?;
     }
     judge(line, |is_there| {
         let id = format!("{}{}", scene.shape.name, if is_there { WITH } else { WITHOUT });

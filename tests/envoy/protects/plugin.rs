@@ -26,7 +26,7 @@ pub(super) const PLAYS: &[(&str, Play)] = &[
 ];
 
 /// A module that lets everything pass but the second request, at which it fails.
-pub(super) fn failing_module(envoy: &Envoy) -> Result<PathBuf, String> {
+pub(crate) fn failing_module(envoy: &Envoy) -> Result<PathBuf, String> {
     let module = wat::parse_str(
         r#"(module
             (memory (export "memory") 1)

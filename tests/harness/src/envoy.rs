@@ -332,8 +332,8 @@ impl Envoy {
     /// filter chains only, and reports no version number of what it refused.
     fn taken(&self, kind: &str, name: &str, version: u64, label: Option<&str>) -> Result<(), Refused> {
         let path = match kind {
-            "listeners" => format!("/config_dump?resource=dynamic_listeners&name_regex=%5E{name}%24"),
-            _ => format!("/config_dump?resource=dynamic_active_clusters&name_regex=%5E{name}%24"),
+            "listeners" => format!("/config_dump?resource=dynamic_listeners&name_regex={}", exactly(name)),
+            _ => format!("/config_dump?resource=dynamic_active_clusters&name_regex={}", exactly(name)),
         };
         let number = |value: &Value| {
             value["version_info"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0_u64)
@@ -410,6 +410,19 @@ impl Envoy {
         }
         Err(format!("worker {worker} accepted none of {} connections", others.len()))
     }
+}
+
+/// A regular expression for this name alone, as a part of a query.
+fn exactly(name: &str) -> String {
+    let mut query = "%5E".to_owned();
+    for byte in name.bytes() {
+        match byte {
+            b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => query.push(byte.into()),
+            // A mesh's cluster has `|` in its name.
+            _ => query += &format!("%5C%{byte:02X}"),
+        }
+    }
+    query + "%24"
 }
 
 impl Drop for Envoy {

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod envoy;
 pub mod envoy_driver;
 pub mod framework;
+pub mod manifests;
 pub mod port;
 pub mod sample;
 pub mod scene;
