@@ -81,7 +81,8 @@ fn length(len: usize) -> [u8; 8] {
 }
 
 /// The fields that hold secrets.
-const SECRETS: [&str; 3] = ["client_secret", "api_key", "secrets"];
+const SECRETS: [&str; 7] =
+    ["client_secret", "next_client_secret", "token", "next_token", "api_key", "next_api_key", "secrets"];
 
 impl<'de> Deserialize<'de> for JsonValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -163,7 +164,7 @@ mod tests {
         ] {
             assert_ne!(one, digest(other), "{other}");
         }
-        for secret in ["client_secret", "api_key"] {
+        for secret in SECRETS.into_iter().filter(|name| *name != "secrets") {
             let of = |value: &str| digest(&format!(r#"{{"{secret}": {value}}}"#));
             assert_eq!(of(r#""one""#), of(r#""other""#));
             assert_ne!(of(r#"{"env": "ONE"}"#), of(r#"{"env": "OTHER"}"#));

@@ -1,9 +1,14 @@
 //! Flights: what may be asked, what is under way or waits for its turn, and what its end means.
 
+mod credentials;
+mod outcome;
+
+pub(super) use outcome::outcome_of;
+
 use super::health::{GRACE, Health, Sending};
 use super::limits::Limits;
 use super::query::{ProviderQuery, QueryKind, Question};
-use super::queue::Queue;
+use super::queue::{Queue, memory_cost};
 use super::shares::Shares;
 use super::timers::{Armed, Timer};
 use super::{FlightId, Output, RootId, StreamId};
@@ -42,6 +47,13 @@ pub(super) struct Flight {
     pub(super) endpoint: Fingerprint,
     pub(super) purpose: Purpose,
     stage: Stage,
+    /// The same question with the gate's other credentials, where there are any and they were not
+    /// tried.
+    other: Option<Box<Callout>>,
+    /// Whether it is asked with the second of the gate's credentials.
+    pub(super) uses_next: bool,
+    /// Whether the others were refused.
+    pub(super) is_second: bool,
     /// How many of its purpose may be under way.
     share: usize,
     /// Whom a permission check is about.
@@ -186,7 +198,11 @@ impl Calls {
         health.check(query.endpoint(), purpose, now)?;
         self.back_off.check(query.key(), now)?;
         let share = query.provider().max_in_flight.of(purpose);
-        let callout = query.callout(waiter.is_some());
+        let uses_next = health.prefers_next(query.endpoint());
+        let (callout, other) = match query.callouts(waiter.is_some()) {
+            (first, Some(next)) if uses_next => (next, Some(first)),
+            callouts => callouts,
+        };
         let subject = query.subject();
         if waiter.is_some() && self.shares.waiters(root, subject) >= self.limits.waiters {
             return Err(Unusable::WaitersLimit.into());
@@ -214,6 +230,9 @@ impl Calls {
             endpoint: query.endpoint(),
             purpose,
             stage: Stage::Waiting(Box::new(callout)),
+            uses_next: uses_next && other.is_some(),
+            other: other.map(Box::new),
+            is_second: false,
             share,
             subject,
             question: query.question(),
@@ -254,6 +273,11 @@ impl Calls {
         let endpoint = flight.endpoint;
         sending.outputs.push(Output::Dispatch { flight: id, root, callout: *callout });
         health.on_start(endpoint, sending, now);
+    }
+
+    /// A flight under way.
+    pub(super) fn flight(&self, id: FlightId) -> Option<&Flight> {
+        self.flights.get(&id)
     }
 
     /// Starts what waits, as far as there are free callouts. Returns what waited for nothing: it
@@ -368,28 +392,3 @@ impl Calls {
         self.flights.iter().filter(|(_, flight)| flight.root == root).map(|(id, _)| *id).collect()
     }
 }
-
-/// Its approximate size in bytes.
-fn memory_cost(callout: &Callout) -> usize {
-    let headers = callout.headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
-    headers.fold(PER_CALLOUT.saturating_add(callout.body.len()), usize::saturating_add)
-}
-
-/// How a callout has ended, and as which outage.
-pub(super) fn outcome_of<T>(answer: &Result<T, Refusal>, kind: QueryKind) -> (CallOutcome, Option<Outage>) {
-    let outcome = match answer {
-        Ok(_) => CallOutcome::Useful,
-        Err(Refusal::Outage(Outage::NotStarted)) => CallOutcome::NotStarted,
-        Err(Refusal::Outage(outage)) => return (CallOutcome::Failed, Some(*outage)),
-        // The credential was the caller's own, and so is the limit.
-        Err(Refusal::Unusable(Unusable::RateLimited(_))) if kind == QueryKind::Session => {
-            CallOutcome::Useless
-        }
-        Err(Refusal::Unusable(Unusable::RateLimited(wish))) => CallOutcome::Limited(wish.unwrap_or_default()),
-        Err(_) => CallOutcome::Useless,
-    };
-    (outcome, None)
-}
-
-/// Approximate bytes of a callout without its headers and body.
-const PER_CALLOUT: usize = 256;

@@ -1,5 +1,7 @@
 //! The endpoints, how they are, and their probes: what alone opens and shuts the gate.
 
+mod watched;
+
 use super::outputs::Outputs;
 use super::timers::{Armed, Timer, Timers};
 use super::{FlightId, Level, Output, RootId, StreamId};
@@ -40,6 +42,8 @@ struct Watched {
     waiting: Vec<StreamId>,
     /// Since when it is away.
     away_since: Option<Timestamp>,
+    /// Whether it took the second of the gate's credentials last, and refused the first.
+    prefers_next: bool,
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -204,6 +208,28 @@ impl Health {
         self.endpoints.iter().find(is_its).map(|watched| watched.endpoint)
     }
 
+    /// Whether an endpoint is asked with the second of the gate's credentials first.
+    pub(super) fn prefers_next(&self, endpoint: Fingerprint) -> bool {
+        self.watched(endpoint).is_some_and(|watched| watched.prefers_next)
+    }
+
+    /// An endpoint has refused one of the gate's credentials, and taken the other: it is asked with
+    /// that one first from now on.
+    pub(super) fn prefer(&mut self, endpoint: Fingerprint, next: bool, sending: &mut Sending<'_>) {
+        let Some(watched) = self.watched_mut(endpoint) else { return };
+        if watched.prefers_next == next {
+            return;
+        }
+        watched.prefers_next = next;
+        let Some((_, probe)) = watched.homes.last() else { return };
+        let name = probe.endpoint().name();
+        let (taken, refused) = if next { ("next", "first") } else { ("first", "next") };
+        let message = format!(
+            "avnology_gate: {name} takes the gate's {taken} credential, and refuses the {refused} one"
+        );
+        sending.outputs.log(Level::Warn, message);
+    }
+
     /// What labels an endpoint's metrics.
     pub(super) fn label(&self, endpoint: Fingerprint) -> Option<Label> {
         self.watched(endpoint).map(|watched| watched.label)
@@ -329,47 +355,6 @@ impl Health {
         }
         let next = due.into_iter().chain(watched.breaker.judgement_due()).min();
         watched.timer = next.map(|at| sending.timers.set(root, at, Timer::Health(endpoint)));
-    }
-}
-
-impl Watched {
-    fn new(endpoint: Fingerprint, label: Label, breaker: CircuitBreaker) -> Self {
-        let (homes, waiting) = (Vec::new(), Vec::new());
-        Self { endpoint, label, breaker, homes, probe: None, timer: None, sent: 0, waiting, away_since: None }
-    }
-
-    /// Tells the operator that an endpoint is away, or back. A probe is sent at most so often that
-    /// no caller can fill the log with it.
-    fn tell(&mut self, transition: Transition, sending: &mut Sending<'_>, now: Timestamp) {
-        let Some((_, probe)) = self.homes.last() else { return };
-        let name = || probe.endpoint().name();
-        match transition {
-            Transition::Opened => {
-                self.away_since = Some(now);
-                let message = format!("avnology_gate: {} is away, and asked again by probes alone", name());
-                sending.outputs.log(Level::Warn, message);
-            }
-            Transition::Closed => {
-                let Some(since) = self.away_since.take() else { return };
-                let secs = now.saturating_since(since).as_secs();
-                let message = format!("avnology_gate: {} is back, after {secs} s", name());
-                sending.outputs.log(Level::Warn, message);
-            }
-            Transition::None | Transition::Cleared => {}
-        }
-    }
-
-    fn is_named_by(&self, root: RootId) -> bool {
-        self.homes.iter().any(|(home, _)| *home == root)
-    }
-
-    /// Takes the newest root's interval. Returns whether it is never probed now, so that nobody
-    /// has to wait for that.
-    fn take_interval(&mut self) -> bool {
-        let Some((_, probe)) = self.homes.last() else { return false };
-        let interval = probe.endpoint().provider().probe_interval;
-        self.breaker.set_interval(interval);
-        interval.is_none()
     }
 }
 

@@ -114,16 +114,19 @@ impl<'p> ProviderQuery<'p> {
 
     /// `is_awaited`: whether a request waits for it, whose headers then go with it. In the
     /// background it belongs to none.
-    pub(super) fn callout(&self, is_awaited: bool) -> Callout {
-        let mut callout = match self.target {
-            Target::Introspection(endpoint, token) => endpoint.call(token),
-            Target::Session(endpoint, token) => endpoint.call(token),
-            Target::Permission(endpoint, check) => endpoint.call(check),
+    ///
+    /// Beside it the same with the credentials that are tried where the first are refused, if there
+    /// are any.
+    pub(super) fn callouts(&self, is_awaited: bool) -> (Callout, Option<Callout>) {
+        let (mut callout, mut next) = match self.target {
+            Target::Introspection(endpoint, token) => (endpoint.call(token), endpoint.call_as_next(token)),
+            Target::Session(endpoint, token) => (endpoint.call(token), None),
+            Target::Permission(endpoint, check) => (endpoint.call(check), endpoint.call_as_next(check)),
         };
-        if is_awaited {
+        for callout in std::iter::once(&mut callout).chain(&mut next).filter(|_| is_awaited) {
             callout.headers.extend_from_slice(self.trace);
         }
-        callout
+        (callout, next)
     }
 
     pub(super) fn provider(&self) -> &'p Provider {

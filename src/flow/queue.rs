@@ -6,6 +6,7 @@
 
 use super::{FlightId, RootId};
 use crate::breaker::Purpose;
+use crate::http::Callout;
 use std::collections::VecDeque;
 
 /// The lines of one worker.
@@ -96,6 +97,15 @@ const OWN: Room = Room { entries: 512, bytes: 1024 * 1024 };
 /// What all share beyond that: 4,096 questions and 8 MiB in all. When everybody comes back at once,
 /// it is all new tokens' for a while.
 const COMMON: Room = Room { entries: 2560, bytes: 5 * 1024 * 1024 };
+
+/// The approximate size of a callout that waits, in bytes.
+pub(super) fn memory_cost(callout: &Callout) -> usize {
+    let headers = callout.headers.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+    headers.fold(PER_CALLOUT.saturating_add(callout.body.len()), usize::saturating_add)
+}
+
+/// Approximate bytes of a callout without its headers and body.
+const PER_CALLOUT: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,8 @@ pub(crate) struct IntrospectionEndpoint {
     /// The endpoint, and the gate's identity there.
     pub endpoint: Endpoint,
     credentials: ClientAuthentication,
+    /// What is tried where those are refused.
+    next: Option<ClientAuthentication>,
 }
 
 /// How the gate authenticates to the introspection endpoint (RFC 6749 section 2.3.1, RFC 7662
@@ -64,9 +66,14 @@ impl ClientAuthentication {
 
 impl IntrospectionEndpoint {
     /// The endpoint at this path of the provider.
-    pub(crate) fn new(provider: Provider, path: String, credentials: ClientAuthentication) -> Self {
+    pub(crate) fn new(
+        provider: Provider,
+        path: String,
+        credentials: ClientAuthentication,
+        next: Option<ClientAuthentication>,
+    ) -> Self {
         let endpoint = Endpoint::new(provider, "introspection", path, &credentials.parts());
-        Self { endpoint, credentials }
+        Self { endpoint, credentials, next }
     }
 
     /// Whether both are the same endpoint with the same credentials.
@@ -76,8 +83,17 @@ impl IntrospectionEndpoint {
 
     /// The request that introspects a token.
     pub(crate) fn call(&self, token: &Token) -> Callout {
+        self.call_as(&self.credentials, token)
+    }
+
+    /// The same with the credentials that are tried where the first are refused.
+    pub(crate) fn call_as_next(&self, token: &Token) -> Option<Callout> {
+        self.next.as_ref().map(|credentials| self.call_as(credentials, token))
+    }
+
+    fn call_as(&self, credentials: &ClientAuthentication, token: &Token) -> Callout {
         let mut form = format!("token={}&token_type_hint=access_token", form_encode(token.reveal()));
-        let authorization = match &self.credentials {
+        let authorization = match credentials {
             ClientAuthentication::Post { client_id, client_secret } => {
                 form.push_str("&client_id=");
                 form.push_str(&form_encode(client_id));
@@ -123,7 +139,7 @@ mod tests {
             probe_interval: None,
             max_in_flight: MaxInFlight { new_tokens: 1, refreshes: 1, permissions: 1 },
         };
-        let endpoint = IntrospectionEndpoint::new(provider, "/introspect".into(), credentials);
+        let endpoint = IntrospectionEndpoint::new(provider, "/introspect".into(), credentials, None);
         let callout = endpoint.call(&Secret::new("a+/b==".into()));
         (callout.headers, String::from_utf8(callout.body).unwrap())
     }

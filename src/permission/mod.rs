@@ -15,6 +15,8 @@ pub(crate) struct PermissionEndpoint {
     /// The endpoint, and the gate's identity there.
     pub endpoint: Endpoint,
     api_key: Secret<String>,
+    /// What is tried where that is refused.
+    next_api_key: Option<Secret<String>>,
 }
 
 /// A check of one route, before the request's values are inserted.
@@ -80,14 +82,28 @@ impl Check {
 
 impl PermissionEndpoint {
     /// The endpoint at this path of the provider.
-    pub(crate) fn new(provider: Provider, path: String, api_key: Secret<String>) -> Self {
+    pub(crate) fn new(
+        provider: Provider,
+        path: String,
+        api_key: Secret<String>,
+        next_api_key: Option<Secret<String>>,
+    ) -> Self {
         let endpoint = Endpoint::new(provider, "permission", path, &[api_key.reveal()]);
-        Self { endpoint, api_key }
+        Self { endpoint, api_key, next_api_key }
     }
 
     /// The request that asks whether the relationship exists.
     pub(crate) fn call(&self, check: &Check) -> Callout {
-        let authorization = format!("Bearer {}", self.api_key.reveal());
+        self.call_as(&self.api_key, check)
+    }
+
+    /// The same with the key that is tried where the first is refused.
+    pub(crate) fn call_as_next(&self, check: &Check) -> Option<Callout> {
+        self.next_api_key.as_ref().map(|key| self.call_as(key, check))
+    }
+
+    fn call_as(&self, api_key: &Secret<String>, check: &Check) -> Callout {
+        let authorization = format!("Bearer {}", api_key.reveal());
         let headers = [("content-type", "application/json".to_owned()), ("authorization", authorization)];
         // Serializing four strings cannot fail.
         let body = serde_json::to_vec(check).unwrap_or_default();

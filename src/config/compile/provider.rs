@@ -51,8 +51,8 @@ impl Compiler<'_> {
         path: &str,
         raw: &raw::ClientCredentials,
     ) -> Option<Arc<IntrospectionEndpoint>> {
-        let credentials = self.client_authentication(raw)?;
-        let endpoint = IntrospectionEndpoint::new(provider?.clone(), path.to_owned(), credentials);
+        let (credentials, next) = self.client_authentication(raw)?;
+        let endpoint = IntrospectionEndpoint::new(provider?.clone(), path.to_owned(), credentials, next);
         if let Some(same) = self.endpoints.iter().find(|e| e.is_same(&endpoint)) {
             return Some(Arc::clone(same));
         }
@@ -64,7 +64,7 @@ impl Compiler<'_> {
     pub(super) fn client_authentication(
         &mut self,
         raw: &raw::ClientCredentials,
-    ) -> Option<ClientAuthentication> {
+    ) -> Option<(ClientAuthentication, Option<ClientAuthentication>)> {
         let at = |name: &str| format!("{}.{name}", raw.path);
         let method = raw.method?;
         let (wants_client, wants_token) = match method {
@@ -85,21 +85,36 @@ impl Compiler<'_> {
                 _ => {}
             }
         }
+        for (name, is_of_use, is_there) in [
+            ("next_client_secret", wants_client, raw.next_client_secret.is_some()),
+            ("next_token", wants_token, raw.next_token.is_some()),
+        ] {
+            if is_there && !is_of_use {
+                self.problems.push(at(name), "a value", "nothing: the method does not use it");
+            }
+        }
         Some(match method {
             ClientAuthMethod::Post | ClientAuthMethod::Basic => {
-                let client_id = raw.client_id.clone();
                 let client_secret = raw.client_secret.as_ref().and_then(|s| self.secret(s));
-                let (client_id, client_secret) = (client_id?, client_secret?);
-                if method == ClientAuthMethod::Post {
-                    ClientAuthentication::Post { client_id, client_secret }
-                } else {
-                    ClientAuthentication::Basic { client_id, client_secret }
-                }
+                let next = raw.next_client_secret.as_ref().and_then(|s| self.secret(s));
+                let client_id = raw.client_id.clone()?;
+                let with = |client_secret| {
+                    let client_id = client_id.clone();
+                    if method == ClientAuthMethod::Post {
+                        ClientAuthentication::Post { client_id, client_secret }
+                    } else {
+                        ClientAuthentication::Basic { client_id, client_secret }
+                    }
+                };
+                (with(client_secret?), next.map(with))
             }
             ClientAuthMethod::Bearer => {
-                ClientAuthentication::Bearer { token: self.header_secret(raw.token.as_ref()?)? }
+                let token = self.header_secret(raw.token.as_ref()?)?;
+                let next = raw.next_token.as_ref().and_then(|s| self.header_secret(s));
+                let with = |token| ClientAuthentication::Bearer { token };
+                (with(token), next.map(with))
             }
-            ClientAuthMethod::None => ClientAuthentication::None,
+            ClientAuthMethod::None => (ClientAuthentication::None, None),
         })
     }
 
@@ -158,7 +173,8 @@ impl Compiler<'_> {
     ) -> Option<PermissionEndpoint> {
         self.request_path("provider.permissions.path", raw.path());
         let api_key = self.header_secret(raw.api_key.as_ref()?)?;
-        Some(PermissionEndpoint::new(provider?.clone(), raw.path().to_owned(), api_key))
+        let next = raw.next_api_key.as_ref().and_then(|s| self.header_secret(s));
+        Some(PermissionEndpoint::new(provider?.clone(), raw.path().to_owned(), api_key, next))
     }
 
     pub(super) fn subject(

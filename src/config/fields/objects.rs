@@ -76,6 +76,7 @@ fn provider() -> Object {
                 within([
                     field(&permissions::PATH),
                     field(&permissions::API_KEY),
+                    field(&permissions::NEXT_API_KEY),
                     field(&permissions::SUBJECT),
                     field(&permissions::NAMESPACES),
                 ]),
@@ -85,8 +86,18 @@ fn provider() -> Object {
 }
 
 fn client() -> Object {
-    use provider::client::{CLIENT_ID, CLIENT_SECRET, METHOD, TOKEN};
-    table("client", [field(&METHOD), field(&CLIENT_ID), field(&CLIENT_SECRET), field(&TOKEN)])
+    use provider::client::{CLIENT_ID, CLIENT_SECRET, METHOD, NEXT_CLIENT_SECRET, NEXT_TOKEN, TOKEN};
+    table(
+        "client",
+        [
+            field(&METHOD),
+            field(&CLIENT_ID),
+            field(&CLIENT_SECRET),
+            field(&NEXT_CLIENT_SECRET),
+            field(&TOKEN),
+            field(&NEXT_TOKEN),
+        ],
+    )
 }
 
 fn route() -> Object {

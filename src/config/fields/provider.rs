@@ -121,8 +121,19 @@ pub(crate) mod client {
     pub(crate) const CLIENT_SECRET: Field<Secret, Optional> =
         Field::new("client_secret", Secret, Optional::NONE, "needed with the same two");
 
+    pub(crate) const NEXT_CLIENT_SECRET: Field<Secret, Optional> = Field::new(
+        "next_client_secret",
+        Secret,
+        Optional::NONE,
+        "tried at once where the provider refuses `client_secret`, and asked with first while it is taken: so the provider's \
+         side can change at any time",
+    );
+
     pub(crate) const TOKEN: Field<Secret, Optional> =
         Field::new("token", Secret, Optional::NONE, "needed with `bearer`");
+
+    pub(crate) const NEXT_TOKEN: Field<Secret, Optional> =
+        Field::new("next_token", Secret, Optional::NONE, "as `next_client_secret`, for `token`");
 }
 
 /// `sessions` of the provider.
@@ -135,13 +146,16 @@ pub(crate) mod sessions {
 
 /// `permissions` of the provider.
 pub(crate) mod permissions {
-    use super::{Field, Or, Required, SECRET_SHAPE, Secret, Text, TextMap};
+    use super::{Field, Optional, Or, Required, SECRET_SHAPE, Secret, Text, TextMap};
 
     pub(crate) const PATH: Field<Text, Or<&str>> =
         Field::new("path", Text, Or("/v1/permissions:check"), "where permissions are asked about");
 
     pub(crate) const API_KEY: Field<Secret, Required> =
         Field::new("api_key", Secret, Required(SECRET_SHAPE), "sent as a bearer token");
+
+    pub(crate) const NEXT_API_KEY: Field<Secret, Optional> =
+        Field::new("next_api_key", Secret, Optional::NONE, "as `next_client_secret`, for `api_key`");
 
     pub(crate) const SUBJECT: Field<Text, Or<&str>> = Field::new(
         "subject",

@@ -33,7 +33,9 @@ pub(in crate::config) struct ClientCredentials {
     pub(in crate::config) method: Option<ClientAuthMethod>,
     pub(in crate::config) client_id: Option<String>,
     pub(in crate::config) client_secret: Option<SecretSource>,
+    pub(in crate::config) next_client_secret: Option<SecretSource>,
     pub(in crate::config) token: Option<SecretSource>,
+    pub(in crate::config) next_token: Option<SecretSource>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,7 @@ pub(crate) enum ClientAuthMethod {
 pub(in crate::config) struct Permissions {
     pub(in crate::config) path: Option<String>,
     pub(in crate::config) api_key: Option<SecretSource>,
+    pub(in crate::config) next_api_key: Option<SecretSource>,
     pub(in crate::config) subject: Option<String>,
     pub(in crate::config) namespaces: Option<Vec<(String, String)>>,
 }
@@ -97,6 +100,7 @@ pub(super) fn provider(mut section: Section<'_>) -> Provider {
             let permissions = Permissions {
                 path: section.text(&permissions::PATH),
                 api_key: secret(&mut section, &permissions::API_KEY),
+                next_api_key: secret(&mut section, &permissions::NEXT_API_KEY),
                 subject: section.text(&permissions::SUBJECT),
                 namespaces: section.text_map(&permissions::NAMESPACES),
             };
@@ -120,7 +124,9 @@ pub(super) fn client_credentials(section: &mut Section<'_>) -> Option<ClientCred
         method: section.choice(&client::METHOD),
         client_id: section.text(&client::CLIENT_ID),
         client_secret: secret(&mut section, &client::CLIENT_SECRET),
+        next_client_secret: secret(&mut section, &client::NEXT_CLIENT_SECRET),
         token: secret(&mut section, &client::TOKEN),
+        next_token: secret(&mut section, &client::NEXT_TOKEN),
     };
     section.finish();
     Some(credentials)

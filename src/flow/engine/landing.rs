@@ -13,7 +13,7 @@ use crate::http::{CallFailure, Response};
 use crate::introspect::Introspection;
 use crate::permission;
 use crate::probe;
-use crate::refusal::{Outage, Refusal};
+use crate::refusal::{Outage, Refusal, Unusable};
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -25,13 +25,16 @@ impl Engine {
             self.probed(flight, endpoint, &answer, now);
             return self.conclude(now);
         }
+        if self.asks_as_other(flight, &answer, now) {
+            return;
+        }
         let Self { calls, timers, outputs, .. } = self;
         let Some(flight) = calls.land(flight, &mut Sending { timers, outputs }) else { return };
         let body = answer::body_of(answer, flight.kind, now);
         match flight.kind {
             QueryKind::Introspection | QueryKind::Session => {
                 let answer = body.and_then(|body| Ok(answer::introspection_of(body, flight.kind)?));
-                self.measure_call(&flight, answer.as_ref().err(), now);
+                self.measure_call((flight.endpoint, flight.started), answer.as_ref().err(), now);
                 self.note_end(&flight, calls::outcome_of(&answer, flight.kind), now);
                 self.introspected(&flight, answer, now);
             }
@@ -40,7 +43,7 @@ impl Engine {
                     Some(body) => Ok(permission::parse(body)?),
                     None => Ok(false),
                 });
-                self.measure_call(&flight, answer.as_ref().err(), now);
+                self.measure_call((flight.endpoint, flight.started), answer.as_ref().err(), now);
                 self.note_end(&flight, calls::outcome_of(&answer, flight.kind), now);
                 self.checked(&flight, answer, now);
             }
@@ -49,8 +52,30 @@ impl Engine {
         self.conclude(now);
     }
 
+    /// Where the provider refuses the gate's own credentials, the question is asked once more with
+    /// the others, if there are any.
+    fn asks_as_other(
+        &mut self,
+        id: FlightId,
+        answer: &Result<Response<'_>, CallFailure>,
+        now: Timestamp,
+    ) -> bool {
+        let is_refused = matches!(answer, Ok(Response { status: 401 | 403, .. }));
+        let Some(flight) = self.calls.flight(id).filter(|_| is_refused) else { return false };
+        let (endpoint, started) = (flight.endpoint, flight.started);
+        let Self { calls, timers, outputs, .. } = self;
+        let is_asked = calls.ask_as_other(id, &mut Sending { timers, outputs }, now);
+        if is_asked {
+            self.measure_call((endpoint, started), Some(&Unusable::OurCredentials.into()), now);
+        }
+        is_asked
+    }
+
     fn note_end(&mut self, flight: &Flight, end: (CallOutcome, Option<Outage>), now: Timestamp) {
         let Self { calls, health, timers, outputs, .. } = self;
+        if flight.is_second && end.0 == CallOutcome::Useful {
+            health.prefer(flight.endpoint, flight.uses_next, &mut Sending { timers, outputs });
+        }
         calls.note_end(flight, end, health, &mut Sending { timers, outputs }, now);
     }
 

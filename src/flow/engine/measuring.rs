@@ -2,7 +2,6 @@
 
 use super::Engine;
 use crate::breaker::ProbeOutcome;
-use crate::flow::calls::Flight;
 use crate::flow::{Output, meter};
 use crate::hash::Fingerprint;
 use crate::refusal::{Outage, Refusal};
@@ -58,14 +57,19 @@ impl Engine {
     }
 
     /// A callout has ended, with an answer or without.
-    pub(super) fn measure_call(&mut self, flight: &Flight, refusal: Option<&Refusal>, now: Timestamp) {
+    pub(super) fn measure_call(
+        &mut self,
+        (endpoint, started): (Fingerprint, Timestamp),
+        refusal: Option<&Refusal>,
+        now: Timestamp,
+    ) {
         self.measure(now);
-        let Some(endpoint) = self.health.label(flight.endpoint) else { return };
+        let Some(endpoint) = self.health.label(endpoint) else { return };
         self.meter.count(Series::Callout(endpoint, CallLabel(refusal.map(Refusal::reason))));
         if refusal == Some(&Refusal::Outage(Outage::NotStarted)) {
             return;
         }
-        let time = meter::micros(now.saturating_since(flight.started));
+        let time = meter::micros(now.saturating_since(started));
         let series = Series::CalloutDuration(endpoint);
         self.outputs.push(Output::Metric { series, change: Change::Record(time) });
     }
