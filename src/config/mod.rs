@@ -31,6 +31,18 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
+impl Loaded {
+    /// Adds what is to be said of the plugin's `vm_id`, by which plugins share their data.
+    pub fn warn_of_vm_id(&mut self, vm_id: &[u8]) {
+        if vm_id.is_empty() {
+            self.warnings.push(VM_ID.to_owned());
+        }
+    }
+}
+
+const VM_ID: &str = "`vm_config.vm_id` is empty: every plugin of the proxy whose own is empty too shares the gate's data, and can \
+     replace what is cached and what is noted of deliveries. Nothing forged is believed; but it can be lost";
+
 /// What a policy may ask of the provider's cluster, by all workers of an Envoy.
 #[cfg(not(target_family = "wasm"))]
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -105,6 +105,12 @@ pub(super) fn source_address() -> Option<Vec<u8>> {
     abi::read_host_buffer(|address, len| abi::proxy_get_property(b"source\0address", address, len))
 }
 
+/// The plugin's `vm_id`.
+pub(super) fn vm_id() -> Vec<u8> {
+    abi::read_host_buffer(|address, len| abi::proxy_get_property(b"plugin_vm_id", address, len))
+        .unwrap_or_default()
+}
+
 /// Writes the filter state `wasm.avnology_gate` of the effective context's stream.
 pub(super) fn set_filter_state(value: &str) -> Result<(), Refused> {
     // One path segment only: the host joins several with NUL, and no access log format can name

@@ -34,7 +34,8 @@ fn on_configure(root: u32, size: usize) -> bool {
             return false;
         };
         match config::load(&document, &|name| std::env::var(name).ok()) {
-            Ok(loaded) => {
+            Ok(mut loaded) => {
+                loaded.warn_of_vm_id(&host::vm_id());
                 let now = callback.now();
                 callback.worker.engine.configure(RootId(root), loaded, now);
                 true

@@ -2,6 +2,7 @@
 
 use super::store::{self, SharedStore};
 use super::{Level, Output};
+use crate::http::Edit;
 use crate::refusal::{Reason, Refusal, Unusable};
 use crate::telemetry::{Decision, Event, Label};
 use crate::time::Timestamp;
@@ -17,6 +18,7 @@ pub(super) struct Outputs {
     queue: VecDeque<Output>,
     /// What was told to the operator, and when.
     last_logged: HashMap<Logged, Last>,
+    has_seen_underscores: bool,
 }
 
 /// What is logged so often at most, each apart from the others.
@@ -37,7 +39,7 @@ struct Last {
 
 impl Outputs {
     pub(super) fn new(store: Rc<dyn SharedStore>) -> Self {
-        Self { store, queue: VecDeque::new(), last_logged: HashMap::new() }
+        Self { store, queue: VecDeque::new(), last_logged: HashMap::new(), has_seen_underscores: false }
     }
 
     pub(super) fn push(&mut self, output: Output) {
@@ -50,6 +52,16 @@ impl Outputs {
 
     pub(super) fn log(&mut self, level: Level, message: String) {
         self.push(Output::Log { level, message });
+    }
+
+    /// Tells once of a listener that lets names with underscores pass: services that read headers
+    /// as environment variables take them for names that the gate owns. Seen by what was removed.
+    pub(super) fn warn_of_underscores(&mut self, edits: &[Edit]) {
+        let is_seen = |edit: &Edit| matches!(edit, Edit::Remove(name) if name.contains(&b'_'));
+        if !self.has_seen_underscores && edits.iter().any(is_seen) {
+            self.has_seen_underscores = true;
+            self.warn_once(&[UNDERSCORES.to_owned()]);
+        }
     }
 
     /// Tells the warnings of a configuration once in a process: every worker reads the same one.
@@ -131,6 +143,9 @@ impl Outputs {
         }
     }
 }
+
+const UNDERSCORES: &str = "the listener lets header names with underscores pass, and a request had one that the gate owns in \
+     this spelling: set `headers_with_underscores_action: REJECT_REQUEST` on it";
 
 /// How often one failure is told to the operator.
 const HINT_EVERY: Duration = Duration::from_secs(60);

@@ -113,6 +113,7 @@ impl Engine {
             self.meter.count(Series::Configuration(Configuration::Accepted));
         }
         let (context, triage) = triage(policy, head, now);
+        self.outputs.warn_of_underscores(&context.base_edits);
         let next = match triage {
             Triage::Decided(outcome) => Next::Decided(context, outcome.map(Passage::Permit)),
             Triage::Introspect(token, rules, inputs) => {

@@ -126,6 +126,7 @@ fn shared_data(stage: &Stage) -> Outcome {
     };
     let calls = asked("istio/traffic-extension", "no-id", "tok_bob")?;
     ensure!(calls == 1, "the second plugin asked: {calls}");
+    ensure!(stage.envoy.log().contains("`vm_config.vm_id` is empty"), "the log says nothing of the id");
     let calls = asked("istio/webhooks", "own-id", "tok_string_aud")?;
     ensure!(calls == 2, "plugins with ids of their own share what they know: {calls}");
     Ok(())
@@ -158,6 +159,11 @@ fn hardened(stage: &Stage) -> Outcome {
     let hard = listen(stage, "hardened", converted("istio/webhooks")?)?;
     let underscored = request("GET", "/healthz").header("x_avnology_user_id", "usr_root");
     bare.expect(&underscored, 200)?;
+    bare.expect(&underscored, 200)?;
+    // It is told once, however often it is seen.
+    let told = || stage.envoy.log().matches("lets header names with underscores pass").count();
+    harness::control::until(|| Ok(told() > 0)).map_err(|_| "the log says nothing of it")?;
+    ensure!(told() == 1, "told {} times", told());
     hard.expect(&underscored, 400)?;
     // Whom Istio waits for: nobody, and so for ever.
     let timeouts = |gate: &str| -> Result<Value, String> {
