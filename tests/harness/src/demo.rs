@@ -23,6 +23,7 @@ pub struct Demo {
     pub gate: SocketAddr,
     /// The stand-in's control port.
     pub control: SocketAddr,
+    shape: Shape,
     envoy: Envoy,
     _port: Reserved,
     _standin: standin::Running,
@@ -117,6 +118,16 @@ impl Demo {
     /// Starts everything; `port` 0 takes any free ones, else the control port is the next. With
     /// `narrate`, Envoy's access log goes to standard output. `policy`: in place of the shipped one.
     pub fn start(port: u16, narrate: bool, policy: Option<Vec<u8>>) -> Result<Self, String> {
+        Self::start_with(port, narrate, policy, 2)
+    }
+
+    /// The same, with this many workers.
+    pub fn start_with(
+        port: u16,
+        narrate: bool,
+        policy: Option<Vec<u8>>,
+        workers: u32,
+    ) -> Result<Self, String> {
         let control = if port == 0 { 0 } else { port.checked_add(1).ok_or("no port after GATE_PORT")? };
         drop(std::net::TcpListener::bind(("127.0.0.1", control)).map_err(|error| {
             format!("cannot listen on 127.0.0.1:{control}: {error}; GATE_PORT chooses other ports")
@@ -136,7 +147,7 @@ impl Demo {
             named.filter(|name| !is_known(name)).filter_map(|name| Some((std::env::var(&name).ok()?, name)));
         let own: Vec<(String, String)> = set.map(|(value, name)| (name, value)).collect();
         environment.extend(own.iter().cloned());
-        let envoy = Envoy::start(Options { workers: 2, environment, module, narrate })?;
+        let envoy = Envoy::start(Options { workers, environment, module, narrate })?;
         let refused = |Refused(text): Refused| format!("{text}\n{}", envoy.log());
         envoy
             .put_clusters(vec![
@@ -149,12 +160,42 @@ impl Demo {
         shape.address = gate;
         shape.variables = own.into_iter().map(|(name, _)| name).collect();
         envoy.put_listener(&shape).map_err(refused)?;
-        Ok(Self { gate, control: standin.control, envoy, _port: port, _standin: standin, _service: service })
+        Ok(Self {
+            gate,
+            control: standin.control,
+            shape,
+            envoy,
+            _port: port,
+            _standin: standin,
+            _service: service,
+        })
     }
 
     /// Envoy's admin port.
     pub fn admin(&self) -> SocketAddr {
         self.envoy.admin()
+    }
+
+    /// Envoy itself.
+    pub fn envoy(&self) -> &Envoy {
+        &self.envoy
+    }
+
+    /// Where the access log is, unless it is narrated.
+    pub fn access_log(&self) -> &std::path::Path {
+        &self.shape.access_log
+    }
+
+    /// Puts another policy in force; a refused one leaves the one before.
+    pub fn configure(&mut self, policy: &[u8]) -> Result<(), Refused> {
+        let shape = Shape {
+            policy: Policy::Document(policy.to_vec()),
+            label: format!("{}+", self.shape.label),
+            ..self.shape.clone()
+        };
+        self.envoy.put_listener(&shape)?;
+        self.shape = shape;
+        Ok(())
     }
 
     /// Whether Envoy still runs.

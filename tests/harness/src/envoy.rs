@@ -66,7 +66,7 @@ struct Tables {
 
 /// The child process, owned by a thread of its own: the kernel ends the child when that thread
 /// ends, and the thread ends with this process.
-struct Process {
+pub(crate) struct Process {
     /// Dropping it asks the thread to end the child.
     stop: mpsc::Sender<()>,
     thread: JoinHandle<()>,
@@ -167,7 +167,7 @@ impl Envoy {
                     return Ok(envoy);
                 }
             }
-            let ended = envoy.process.as_ref().is_none_or(|process| process.thread.is_finished());
+            let ended = !envoy.process.as_ref().is_some_and(Process::lives);
             if ended || Instant::now() > end {
                 let how = if ended { "ended at start-up" } else { "is not ready" };
                 let log = fs::read_to_string(envoy.log_file()).unwrap_or_default();
@@ -197,7 +197,7 @@ impl Envoy {
     pub fn lives(&self) -> bool {
         match &self.attached {
             Some(attached) => attached.lives(),
-            None => self.process.as_ref().is_some_and(|process| !process.thread.is_finished()),
+            None => self.process.as_ref().is_some_and(Process::lives),
         }
     }
 
@@ -428,9 +428,7 @@ fn exactly(name: &str) -> String {
 impl Drop for Envoy {
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
-            drop(process.stop);
-            // The thread only waits for the child.
-            let _ = process.thread.join();
+            process.end();
         }
         if std::env::var_os("GATE_KEEP").is_none() {
             // What cannot be removed stays in the machine's temporary directory.
@@ -440,7 +438,19 @@ impl Drop for Envoy {
 }
 
 impl Process {
-    fn start(mut command: Command) -> Result<Self, String> {
+    /// Ends the child, and waits until it has ended.
+    pub(crate) fn end(self) {
+        drop(self.stop);
+        // The thread only waits for the child.
+        let _ = self.thread.join();
+    }
+
+    /// Whether the child still runs.
+    pub(crate) fn lives(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    pub(crate) fn start(mut command: Command) -> Result<Self, String> {
         let (started, outcome) = mpsc::channel();
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {

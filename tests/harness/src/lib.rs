@@ -12,6 +12,7 @@ pub mod envoy_driver;
 pub mod framework;
 pub mod manifests;
 pub mod port;
+pub mod prometheus;
 pub mod sample;
 pub mod scene;
 pub mod shipped;
