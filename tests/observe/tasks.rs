@@ -14,7 +14,7 @@ use crate::{Outcome, ensure, trial};
 /// The pages, with the files that their blocks of JSON are.
 const PAGES: [(&str, &[&str]); 3] = [
     ("roll-out-in-shadow", &["shadow.json", "enforce.json"]),
-    ("rotate-secrets", &["both.json", "new.json", "wrong.json"]),
+    ("rotate-secrets", &["both.json", "new.json", "next.json", "wrong.json"]),
     ("outages", &["outage.json"]),
 ];
 
