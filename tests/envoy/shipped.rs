@@ -145,7 +145,7 @@ fn labels(envoy: &Arc<Envoy>) -> Outcome {
     ensure!(answer.status == 401, "{} {}", answer.status, answer.text());
     let metrics = envoy.get("/stats/prometheus?filter=avnology_gate")?;
     let is_it = |line: &str| {
-        line.starts_with("avnology_gate_decision{")
+        line.starts_with("avnology_gate_decisions_total{")
             && line.contains("decision=\"deny\"")
             && line.contains("reason=\"missing_token\"")
     };
