@@ -117,7 +117,7 @@ impl Live {
         // Prometheus sees an Envoy that has done nothing yet.
         self.wait_for("up", 1.0)?;
         // A call that is under way long enough to be seen so.
-        provider.rule(json!({"on": "introspect", "delay": "2s", "times": 1}))?;
+        provider.rule(json!({"on": "introspect", "delay": "4s", "times": 1}))?;
         let mut slow = Connection::open(self.demo.gate, Version::Http1).map_err(|e| e.to_string())?;
         slow.send(&get("/api/profile", "tok_alice")).map_err(|failure| failure.to_string())?;
         self.wait_for("sum(avnology_gate_requests_waiting)", 1.0)?;
@@ -236,7 +236,7 @@ fn alerts(live: &Live, _: &Path) -> Outcome {
             "AvnologyGateOldWebhookSecret",
             "AvnologyGateShadowDenials",
             "AvnologyGateUnavailable",
-            // One call took two seconds.
+            // One call took four seconds.
             "AvnologyGateProviderSlow",
         ]
         .map(str::to_owned),
