@@ -228,7 +228,9 @@ impl Callback<'_> {
         for counter in event.counters() {
             self.change_metric(counter, Change::Grow(1));
         }
-        let _ = event.filter_state().map(|state| host::set_filter_state(&state));
+        for (name, value) in event.filter_states() {
+            let _ = host::set_filter_state(name, &value);
+        }
         if self.logs_debug() {
             host::log(Level::Debug, &event.log_line());
         }

@@ -111,11 +111,10 @@ pub(super) fn vm_id() -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// Writes the filter state `wasm.avnology_gate` of the effective context's stream.
-pub(super) fn set_filter_state(value: &str) -> Result<(), Refused> {
-    // One path segment only: the host joins several with NUL, and no access log format can name
-    // such a key.
-    ok(abi::proxy_set_property(b"avnology_gate", value.as_bytes()))
+/// Writes the filter state `wasm.` and this name of the effective context's stream. The name is one
+/// path segment, dots included: the host joins several with NUL, which no access log format names.
+pub(super) fn set_filter_state(name: &str, value: &str) -> Result<(), Refused> {
+    ok(abi::proxy_set_property(name.as_bytes(), value.as_bytes()))
 }
 
 /// Defines a metric and returns its id. A name is one metric for the whole proxy.

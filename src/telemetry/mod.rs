@@ -10,6 +10,7 @@ pub use metrics::{
 };
 
 use crate::refusal::Reason;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What was done with a request.
@@ -134,6 +135,25 @@ impl Event {
             token: None,
             suppressed: 0,
         }))
+    }
+
+    /// The same, each member in a filter state of its own: its name, to which the host puts `wasm.`
+    /// in front, and its value. An access log can make an object of them, and of text in text none.
+    pub fn filter_states(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        let Some(details) = self.details.as_deref() else { return Vec::new() };
+        let number = |number: Option<u64>| number.map(|number| Cow::Owned(number.to_string()));
+        let states = [
+            ("avnology_gate", self.filter_state().map(Cow::Owned)),
+            ("avnology_gate.decision", Some(Cow::Borrowed(self.decision.id()))),
+            ("avnology_gate.reason", Some(Cow::Borrowed(self.reason.id()))),
+            ("avnology_gate.route", self.route().map(Cow::Borrowed)),
+            ("avnology_gate.subject", details.subject.as_deref().map(Cow::Borrowed)),
+            ("avnology_gate.rule", details.rule.as_deref().map(Cow::Borrowed)),
+            ("avnology_gate.cache", details.cache.map(|cache| Cow::Borrowed(cache.id()))),
+            ("avnology_gate.callout_ms", number(details.callout_ms)),
+            ("avnology_gate.secret_index", number(self.secret_index.map(u64::from))),
+        ];
+        states.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     /// One line for the log of everybody's requests, at debug level.

@@ -4,6 +4,7 @@
 //! Scenes share the process, its workers and their VMs, and nothing else, so that many run in
 //! parallel.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,10 +61,25 @@ pub struct Line {
     pub status: Option<u16>,
     /// `%RESPONSE_CODE_DETAILS%`.
     pub details: Option<String>,
-    /// The gate's filter state.
+    /// The gate's filter state, as it is JSON.
+    #[serde(deserialize_with = "state")]
     pub gate: Option<String>,
     /// Which configuration served the request.
     pub label: String,
+}
+
+/// The members that are there, of which two are numbers; none where no member is there.
+fn state<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let members = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
+    let there = members.into_iter().filter_map(|(name, text)| Some((name, text?)));
+    let state: serde_json::Map<String, Value> = there
+        .map(|(name, text)| {
+            let number = matches!(name.as_str(), "callout_ms" | "secret_index").then(|| text.parse::<u64>());
+            let value = number.and_then(Result::ok).map_or(Value::String(text), Value::from);
+            (name, value)
+        })
+        .collect();
+    Ok((!state.is_empty()).then(|| Value::Object(state).to_string()))
 }
 
 impl Line {
