@@ -32,6 +32,7 @@ pub(crate) fn trials(fleet: &Fleet) -> Vec<Trial> {
         ("order/ext_authz", ext_authz),
         ("order/ext_proc", ext_proc),
         ("order/a_small_buffer_limit", small_buffer),
+        ("order/a_proxy_in_front", proxy_in_front),
     ];
     all.iter().map(|(name, run)| trial(fleet, name, 1, *run)).collect()
 }
@@ -257,6 +258,19 @@ fn small_buffer(envoy: &Arc<Envoy>) -> Outcome {
             answer.status,
             answer.text()
         );
+    }
+    Ok(())
+}
+
+/// Whose address the service is told.
+fn proxy_in_front(envoy: &Arc<Envoy>) -> Outcome {
+    for (hops, expected) in [(0, "127.0.0.1"), (1, "203.0.113.7")] {
+        let scene = scene(envoy, "order-proxy", Side::Before, None, |manager| {
+            manager["xff_num_trusted_hops"] = json!(hops);
+        })?;
+        let answer = send(&scene, &get("/public").header("x-forwarded-for", "203.0.113.7"))?;
+        let told = format!(r#"["x-envoy-external-address","{expected}"]"#);
+        ensure!(answer.text().contains(&told), "{hops} hops: {}", answer.text());
     }
     Ok(())
 }
