@@ -10,6 +10,7 @@ use avnology_gate::config::fields::tables::{document, tables};
 use avnology_gate::overrides::{self, Override};
 use avnology_gate::refusal::{PASSES, Reason};
 use avnology_gate::telemetry::{METRICS, Metric};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -198,6 +199,128 @@ fn every_declared_field_has_a_row_and_every_row_is_a_declared_field() {
     assert!(declared.len() > 80, "the walk finds the fields: {declared:?}");
 }
 
+/// Which lines of the page are the shipped ones: all but addresses, names and the policy.
+#[test]
+fn the_page_about_deploying_shows_the_shipped_lines() {
+    let page = read("docs/deploy.md");
+    let mut compared = BTreeSet::new();
+    let mut listener = harness::sample::shipped("listener.yaml")["resources"][0].take();
+    let manager = listener["filter_chains"][0]["filters"][0]["typed_config"].take();
+    for block in harness::page::blocks(&page).iter().filter(|block| block.language == "yaml") {
+        let target = block.target().unwrap_or_else(|| panic!("it says no place: {}", block.text));
+        let mut shown: Value = serde_norway::from_str(&block.text).unwrap();
+        let shipped = match (&*target.file, target.place.as_deref()) {
+            ("envoy.yaml", Some("clusters")) => {
+                let host = &mut shown[0]["load_assignment"]["endpoints"];
+                assert!(host.to_string().contains(r#""api-id.avnology.net","port_value":443"#), "{host}");
+                *host = json!([]);
+                shown[0]["@type"] = json!("type.googleapis.com/envoy.config.cluster.v3.Cluster");
+                json!([harness::sample::cluster_with_tls("avnology", "avnology", None)])
+            }
+            ("envoy.yaml", None) if shown.get("dynamic_resources").is_some() => {
+                shown["node"].take();
+                json!({"node": null, "dynamic_resources": harness::sample::shipped("envoy.yaml")["dynamic_resources"]})
+            }
+            ("listener.yaml", Some("http_filters")) => {
+                let policy = "/typed_config/config/configuration/value";
+                let mut plugin = manager["http_filters"][0].clone();
+                let text = shown[0].pointer_mut(policy).unwrap().take();
+                let loaded = config::load(text.as_str().unwrap().as_bytes(), &env);
+                let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}"));
+                assert_eq!(loaded.warnings, Vec::<String>::new());
+                plugin.pointer_mut(policy).unwrap().take();
+                json!([plugin])
+            }
+            ("listener.yaml", Some("Listener")) => {
+                json!({"per_connection_buffer_limit_bytes": listener["per_connection_buffer_limit_bytes"]})
+            }
+            ("listener.yaml", Some("HttpConnectionManager")) => {
+                let of_the_service = [
+                    "@type",
+                    "stat_prefix",
+                    "codec_type",
+                    "http_filters",
+                    "route_config",
+                    "upgrade_configs",
+                    "access_log",
+                ];
+                let mut settings = manager.clone();
+                settings.as_object_mut().unwrap().retain(|name, _| !of_the_service.contains(&&**name));
+                settings
+            }
+            _ => continue,
+        };
+        assert_eq!(shown, shipped, "docs/deploy.md, {target:?}");
+        compared.insert(target.place);
+    }
+    assert_eq!(compared.len(), 5, "{compared:?}");
+}
+
+/// What the page says of settings and other filters is tried, and every such trial is on the page.
+#[test]
+fn every_row_about_deploying_names_its_tests() {
+    let page = read("docs/deploy.md");
+    let mut shown = BTreeSet::new();
+    for section in ["### 5. The listener's settings", "### Its place among the filters"] {
+        let section = page.split(section).nth(1).unwrap().split("\n### ").next().unwrap();
+        let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).collect();
+        for row in &rows[1..] {
+            let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            let tests: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+            assert!(!tests.is_empty(), "no test shows: {row}");
+            shown.extend(tests.into_iter().map(str::to_owned));
+        }
+    }
+    let names = tests_by_name();
+    assert!(shown.is_subset(&names), "{:?}", shown.difference(&names));
+    let is_order = |name: &&String| name.strip_prefix("order/").is_some_and(|rest| !rest.is_empty());
+    let trials: BTreeSet<&String> = names.iter().filter(is_order).collect();
+    assert_eq!(shown.iter().filter(is_order).collect::<BTreeSet<_>>(), trials);
+    assert!(trials.len() > 9, "{trials:?}");
+}
+
+/// Sizes on the page about deploying are those of the code and of the pages that explain them.
+#[test]
+fn the_page_about_deploying_has_the_sizes_of_the_code() {
+    let page = read("docs/deploy.md").replace('\n', " ");
+    for (file, says, shown) in [
+        ("src/cache/mod.rs", "BYTES_PER_ENTRY: usize = 1024;", "1 KiB of answer each on average"),
+        ("docs/performance.md", "323 bytes a token", "A token measured [323 bytes](performance.md)"),
+        (
+            "docs/performance.md",
+            "| gate, cached token, four identity headers | 43.0 | 17.2 |",
+            "took 17 µs more than no filter",
+        ),
+        ("docs/performance.md", "| gate, every request asks | 163 | 138 |", "asks the provider 138 µs"),
+        ("docs/performance.md", "| 1 MiB | 4,530 | 4,240 |", "takes 4 ms for each MiB"),
+        (
+            "docs/configuration.md",
+            "is enough for 42 workers, or for 21 that are updated",
+            "enough for 42 workers, or for 21 while",
+        ),
+        (
+            "docs/configuration.md",
+            "4,096 of them and 8 MiB a worker",
+            "| questions that wait for their turn | 8 MiB |",
+        ),
+        (
+            "docs/configuration.md",
+            "holds up to 64 MiB of them",
+            "| bodies of webhooks that are held | 64 MiB |",
+        ),
+        (
+            "docs/configuration.md",
+            "500 a second, 5000 at once",
+            "500 new tokens a second are 12,000 with three Envoys of eight workers",
+        ),
+        ("docs/configuration.md", "| `30s`, `10s` |", "asked about once each `ttl` (30 s)"),
+        ("docs/configuration.md", "at about 50 bytes each", "`replay.slots` at 50 bytes each"),
+    ] {
+        assert!(read(file).replace('\n', " ").contains(says), "{file} says no longer: {says}");
+        assert!(page.contains(shown), "docs/deploy.md does not say: {shown}");
+    }
+}
+
 /// The route that the page shows is the shipped listener's.
 #[test]
 fn the_page_about_streams_shows_the_shipped_route() {
@@ -216,6 +339,7 @@ fn the_page_about_streams_shows_the_shipped_route() {
 fn relative_links_lead_somewhere() {
     for page in [
         "README.md",
+        "docs/deploy.md",
         "docs/command-line.md",
         "docs/configuration.md",
         "docs/decisions.md",

@@ -8,6 +8,7 @@
     reason = "the lint wall is the core's: a test may panic, takes the time and tells what is wrong"
 )]
 
+mod deploy;
 #[allow(clippy::arithmetic_side_effects, reason = "it counts to a thousand")]
 mod explain;
 mod guide;
@@ -15,6 +16,7 @@ mod hooks;
 mod host;
 mod mesh;
 mod metrics;
+mod order;
 mod protects;
 mod provider;
 mod provider_tls;
@@ -71,12 +73,14 @@ fn main() -> ExitCode {
         }
     };
     let trials = [
+        deploy::trials(&fleet),
         explain::trials(&fleet),
         guide::trials(&fleet),
         hooks::trials(&fleet),
         host::trials(&fleet),
         metrics::trials(),
         mesh::trials(&fleet),
+        order::trials(&fleet),
         provider::trials(&fleet),
         provider_tls::trials(&fleet),
         protects::trials(&fleet),

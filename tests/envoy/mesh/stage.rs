@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use harness::client::{Answer, Ask, Version};
+use harness::client::{Answer, Ask, Connection, Version};
 use harness::control::{Provider, Upstream};
 use harness::corpus::{ENVIRONMENT, WEBHOOK_SECRET};
 use harness::envoy::{Envoy, Options, Refused};
@@ -111,6 +111,11 @@ impl Stage {
         self.envoy.put_clusters(vec![cluster]).map_err(|Refused(text)| text)
     }
 
+    /// The file from which a listener's filter is discovered.
+    fn extension(&self, name: &str) -> PathBuf {
+        self.envoy.directory().join(format!("extension-{name}.json"))
+    }
+
     /// A listener with the extension configurations that its filters are to discover.
     pub(super) fn listen(
         &self,
@@ -129,7 +134,7 @@ impl Stage {
             ensure!(source["ads"].is_object(), "{filter} is not discovered over the mesh's channel");
             let found = extensions.iter().find(|it| it["name"] == filter);
             let found = found.ok_or_else(|| format!("nobody configures {filter}"))?;
-            let file = self.envoy.directory().join(format!("extension-{name}.json"));
+            let file = self.extension(name);
             put(&file, &json!({"resources": [found]}))?;
             source.as_object_mut().and_then(|source| source.remove("ads"));
             source["path_config_source"] = json!({"path": file});
@@ -155,6 +160,15 @@ impl Drop for Gate<'_> {
 }
 
 impl Gate<'_> {
+    /// Gives the discovered filter another configuration.
+    pub(super) fn extend(&self, extension: &Value) -> Outcome {
+        put(&self.stage.extension(&self.name), &json!({"resources": [extension]}))
+    }
+
+    pub(super) fn connect(&self) -> Result<Connection, String> {
+        Connection::open(self.address, Version::Http1).map_err(|error| error.to_string())
+    }
+
     pub(super) fn ask(&self, request: &Ask) -> Result<Answer, String> {
         harness::client::ask(self.address, Version::Http1, request).map_err(|failure| failure.to_string())
     }

@@ -11,6 +11,7 @@ pub mod envoy;
 pub mod envoy_driver;
 pub mod framework;
 pub mod manifests;
+pub mod page;
 pub mod port;
 pub mod prometheus;
 pub mod sample;

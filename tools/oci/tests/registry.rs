@@ -134,6 +134,19 @@ fn what_is_pulled_from_a_registry_is_the_module_byte_for_byte() {
         assert_eq!(seen["Labels"]["org.opencontainers.image.revision"], "0123abc", "{source}");
     }
 
+    // As docs/deploy.md has it typed for an Envoy that is in no mesh.
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/deploy.md")).unwrap();
+    let commands = page.split("```bash\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let commands = commands
+        .replace("docker://registry.example.com/avnology-gate:0.1.0", &remote)
+        .replace("skopeo ", "skopeo --insecure-policy ")
+        .replace(" copy ", " copy --src-tls-verify=false ");
+    assert!(commands.contains(&remote), "{commands}");
+    let typed = Command::new("sh").args(["-ec", &commands]).current_dir(&scratch.0).output().unwrap();
+    assert!(typed.status.success(), "{commands}: {}", String::from_utf8_lossy(&typed.stderr));
+    assert!(fs::read(scratch.0.join("plugin.wasm")).unwrap() == module, "the file differs");
+
     // By its digest, as a careful configuration names it.
     let pulled = scratch.0.join("pulled");
     let exact = format!("docker://{}/avnology-gate@{}", registry.address, layout.manifest);

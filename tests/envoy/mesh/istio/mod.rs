@@ -3,6 +3,7 @@
 mod convert;
 
 use harness::client::PATIENCE;
+use harness::control::until;
 use harness::corpus::ENVIRONMENT;
 use harness::manifests::{self, Manifest};
 use harness::sample;
@@ -39,6 +40,7 @@ pub(super) fn trials() -> Vec<Trial> {
         ("istio/an_inline_value_can_be_read_in_the_dump", inline),
         ("istio/the_listener_is_hardened_by_its_envoy_filter", hardened),
         ("istio/a_route_can_switch_the_gate_off", switched_off),
+        ("istio/a_policy_comes_by_itself_and_is_refused_by_itself", updated),
     ];
     let mut trials = trials_of(stage, all);
     trials.push(alone("istio/a_module_that_fails_starts_anew_with_fail_reload", failing));
@@ -75,6 +77,46 @@ fn edited(kustomization: &str, edit: impl Fn(&mut Manifest)) -> Result<Vec<Manif
     let mut manifests = manifests::built(kustomization)?;
     manifests.iter_mut().for_each(edit);
     Ok(manifests)
+}
+
+/// A policy comes by itself and not in a listener: what is open has it at its next request, and one
+/// that is refused changes nothing.
+fn updated(stage: &Stage) -> Outcome {
+    let mut istio = converted("istio/webhooks")?;
+    let [extension] = &mut istio.extensions[..] else { return Err("not one extension".to_owned()) };
+    let with = |policy: String| {
+        let mut changed = extension.clone();
+        let place = changed.pointer_mut("/typed_config/config/configuration/value").ok_or("no policy")?;
+        *place = json!(policy);
+        Ok::<Value, String>(changed)
+    };
+    let (original, bad) = (extension.clone(), with(r#"{"routes": []}"#.to_owned())?);
+    let mut policy = sample::policy();
+    policy["routes"] = json!([{"match": {"path": "/elsewhere"}, "access": "public"}]);
+    let other = with(policy.to_string())?;
+    let gate = listen(stage, "updated", istio)?;
+    gate.decides()?;
+    let mut connection = gate.connect()?;
+    let mut status = |path: &str| {
+        connection
+            .ask(&request("GET", path))
+            .map(|answer| answer.status)
+            .map_err(|failure| failure.to_string())
+    };
+    ensure!(status("/healthz")? == 200, "not the original policy");
+    gate.extend(&other)?;
+    until(|| Ok(status("/healthz")? == 403))?;
+    ensure!(status("/elsewhere")? == 200, "not the other policy");
+    gate.extend(&original)?;
+    until(|| Ok(status("/healthz")? == 200))?;
+
+    let counted = |name: &str| stage.envoy.stats(name).values().sum::<u64>();
+    let rejections = "extension_config_discovery.http_filter.avnology-gate.update_rejected";
+    let (rejected, refused) = (counted(rejections), counted("outcome.refused"));
+    gate.extend(&bad)?;
+    until(|| Ok(counted(rejections) > rejected))?;
+    ensure!(counted("outcome.refused") > refused, "the gate counts no refusal");
+    gate.decides()
 }
 
 fn unfetched(stage: &Stage) -> Outcome {
