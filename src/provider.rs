@@ -135,15 +135,6 @@ impl Endpoint {
         FactKey::of(seed, std::iter::once(endpoint).chain(question.iter().copied()))
     }
 
-    /// What tells a token from others in the log: the same at every worker that has the endpoint's
-    /// secret, and at this one alone without a secret. Nothing of the token can be read from it.
-    pub(crate) fn token_print(&self, seed: Seed, token: &[u8]) -> u64 {
-        match &self.sealer {
-            Some(sealer) => sealer.print(token),
-            None => self.key(seed, &[b"print", token]).half(),
-        }
-    }
-
     /// Where the workers share until when what is known about subjects is over; `None` without a
     /// secret.
     pub(crate) fn subjects(&self) -> Option<Subjects> {
@@ -168,32 +159,3 @@ const PROBE: &[u8] = b"avnology-gate probe";
 
 /// By which an operator of the provider knows probes in its logs.
 const PROBE_PREFIX: &str = "avnology-gate-probe-";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoint(client: &[&str]) -> Endpoint {
-        let provider = Provider {
-            cluster: "c".to_owned(),
-            authority: "a".to_owned(),
-            timeout: Duration::from_secs(1),
-            retries: 0,
-            probe_interval: None,
-            max_in_flight: MaxInFlight { new_tokens: 1, refreshes: 1, permissions: 1 },
-        };
-        Endpoint::new(provider, "introspection", "/i".to_owned(), client)
-    }
-
-    #[test]
-    fn a_tokens_fingerprint_is_the_same_at_every_worker_with_the_secret() {
-        let print = |client: &[&str], seed, token: &str| {
-            endpoint(client).token_print(Seed([seed; 16]), token.as_bytes())
-        };
-        let ours = print(&["id", "secret"], 1, "token");
-        assert_eq!(ours, print(&["id", "secret"], 2, "token"));
-        assert_ne!(ours, print(&["id", "secret"], 1, "token2"));
-        assert_ne!(ours, print(&["id", "other"], 1, "token"));
-        assert_ne!(print(&["id", ""], 1, "token"), print(&["id", ""], 2, "token"));
-    }
-}

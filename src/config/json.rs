@@ -39,12 +39,14 @@ impl JsonValue {
     /// from it.
     pub(super) fn digest(&self) -> String {
         let mut hasher = Sha256::new();
-        self.feed(&mut hasher, false);
+        self.feed(&mut hasher, ["", ""]);
         let [a, b, c, d, ..]: [u8; 32] = hasher.finalize().into();
         format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 
-    fn feed(&self, hasher: &mut Sha256, is_secret: bool) {
+    /// `place`: the names of the two members around it, the nearest last.
+    fn feed(&self, hasher: &mut Sha256, place: [&str; 2]) {
+        let [_, own] = place;
         let mut part = |kind: u8, bytes: &[u8]| {
             hasher.update([kind]);
             hasher.update(length(bytes.len()));
@@ -54,11 +56,11 @@ impl JsonValue {
             Self::Null => part(b'n', &[]),
             Self::Bool(is_true) => part(b'b', &[u8::from(*is_true)]),
             Self::Number(number) => part(b'f', &number.to_bits().to_le_bytes()),
-            Self::Text(_) if is_secret => part(b's', &[]),
+            Self::Text(_) if own == SECRET => part(b's', &[]),
             Self::Text(text) => part(b't', text.as_bytes()),
             Self::List(list) => {
                 part(b'l', &length(list.len()));
-                list.iter().for_each(|value| value.feed(hasher, is_secret));
+                list.iter().for_each(|value| value.feed(hasher, place));
             }
             Self::Object(members) => {
                 part(b'o', &length(members.len()));
@@ -67,8 +69,8 @@ impl JsonValue {
                 for (name, value) in members {
                     hasher.update(length(name.len()));
                     hasher.update(name);
-                    let is_secret = SECRETS.contains(&name.as_str()) || (is_secret && name != "env");
-                    value.feed(hasher, is_secret);
+                    let is_secret = is_secret(place, name);
+                    value.feed(hasher, [own, if is_secret { SECRET } else { name }]);
                 }
             }
         }
@@ -80,9 +82,21 @@ fn length(len: usize) -> [u8; 8] {
     u64::try_from(len).unwrap_or(u64::MAX).to_le_bytes()
 }
 
-/// The fields that hold secrets.
-const SECRETS: [&str; 7] =
-    ["client_secret", "next_client_secret", "token", "next_token", "api_key", "next_api_key", "secrets"];
+/// Whether the member of this name holds secrets, within members of these names.
+fn is_secret([around, own]: [&str; 2], name: &str) -> bool {
+    match name {
+        "client_secret" | "next_client_secret" | "token" | "next_token" => {
+            own == "credentials" || own == "introspection"
+        }
+        "api_key" | "next_api_key" => own == "permissions",
+        "secrets" => around == "webhooks",
+        _ => false,
+    }
+}
+
+/// In the place of the name of a member that holds secrets. An object in there has none: it names
+/// an environment variable.
+const SECRET: &str = "\0";
 
 impl<'de> Deserialize<'de> for JsonValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -164,13 +178,22 @@ mod tests {
         ] {
             assert_ne!(one, digest(other), "{other}");
         }
-        for secret in SECRETS.into_iter().filter(|name| *name != "secrets") {
-            let of = |value: &str| digest(&format!(r#"{{"{secret}": {value}}}"#));
-            assert_eq!(of(r#""one""#), of(r#""other""#));
-            assert_ne!(of(r#"{"env": "ONE"}"#), of(r#"{"env": "OTHER"}"#));
+        let wraps = [
+            (r#"{"provider": {"introspection": {"credentials": {"client_secret": @}}}}"#, true),
+            (r#"{"provider": {"introspection": {"credentials": {"next_token": @}}}}"#, true),
+            (r#"{"routes": [{"introspection": {"token": @}}]}"#, true),
+            (r#"{"provider": {"permissions": {"next_api_key": @}}}"#, true),
+            (r#"{"webhooks": {"w": {"secrets": [@]}}}"#, true),
+            // What is only called so.
+            (r#"{"routes": [{"require": {"claims": {"token": @}}}]}"#, false),
+            (r#"{"identity_headers": {"secrets": @}}"#, false),
+        ];
+        for (document, is_secret) in wraps {
+            let of = |value: &str| digest(&document.replace('@', value));
+            assert_eq!(of(r#""one""#) == of(r#""other""#), is_secret, "{document}");
+            assert_ne!(of(r#"{"env": "ONE"}"#), of(r#"{"env": "OTHER"}"#), "{document}");
         }
-        let of = |value: &str| digest(&format!(r#"{{"secrets": [{value}]}}"#));
-        assert_eq!(of(r#""one""#), of(r#""other""#));
+        let of = |value: &str| digest(&format!(r#"{{"webhooks": {{"w": {{"secrets": [{value}]}}}}}}"#));
         assert_ne!(of(r#""one""#), of(r#""one", "other""#));
     }
 }

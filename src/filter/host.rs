@@ -106,9 +106,8 @@ pub(super) fn source_address() -> Option<Vec<u8>> {
 }
 
 /// The plugin's `vm_id`.
-pub(super) fn vm_id() -> Vec<u8> {
+pub(super) fn vm_id() -> Option<Vec<u8>> {
     abi::read_host_buffer(|address, len| abi::proxy_get_property(b"plugin_vm_id", address, len))
-        .unwrap_or_default()
 }
 
 /// Writes the filter state `wasm.` and this name of the effective context's stream. The name is one

@@ -35,7 +35,7 @@ fn on_configure(root: u32, size: usize) -> bool {
         };
         match config::load(&document, &|name| std::env::var(name).ok()) {
             Ok(mut loaded) => {
-                loaded.warn_of_vm_id(&host::vm_id());
+                host::vm_id().into_iter().for_each(|vm_id| loaded.warn_of_vm_id(&vm_id));
                 let now = callback.now();
                 callback.worker.engine.configure(RootId(root), loaded, now);
                 true

@@ -209,7 +209,9 @@ impl Calls {
         }
         let is_full =
             self.shares.under_way(root, purpose) >= share || self.shares.is_over_part(root, subject, share);
-        if is_full && !self.queue.has_room(purpose, memory_cost(&callout)) {
+        let cost =
+            other.iter().fold(memory_cost(&callout), |sum, other| sum.saturating_add(memory_cost(other)));
+        if is_full && !self.queue.has_room(purpose, cost) {
             return Err(self.why_full(root, subject, share).into());
         }
         let limiter = self.limiters.entry(root).or_default();
@@ -223,7 +225,7 @@ impl Calls {
         // Even numbers; those of probes are odd.
         self.next_flight = self.next_flight.wrapping_add(2);
         if is_full {
-            self.queue.push(id, root, purpose, memory_cost(&callout));
+            self.queue.push(id, root, purpose, cost);
         }
         let flight = Flight {
             root,
@@ -317,8 +319,12 @@ impl Calls {
     }
 
     fn leave_queue(&mut self, id: FlightId) {
-        if let Some(Flight { root, purpose, stage: Stage::Waiting(callout), .. }) = self.flights.get(&id) {
-            self.queue.remove(id, *root, *purpose, memory_cost(callout));
+        if let Some(Flight { root, purpose, stage: Stage::Waiting(callout), other, .. }) =
+            self.flights.get(&id)
+        {
+            let both = std::iter::once(callout).chain(other);
+            let cost = both.fold(0_usize, |sum, callout| sum.saturating_add(memory_cost(callout)));
+            self.queue.remove(id, *root, *purpose, cost);
         }
     }
 

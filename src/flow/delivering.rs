@@ -50,7 +50,7 @@ pub(super) fn deliver(
     let is_new = seen.as_ref().is_none_or(|seen| seen.is_new(services.facts.store()));
     // What came before has done so already, and a webhook on trial changes nothing.
     if let (Some(stamps), Some(subjects), true, false) =
-        (&context.policy.subjects, &subjects, is_new, context.is_shadow())
+        (&context.policy.subjects, &subjects, is_new, context.is_on_trial())
     {
         for subject in subjects {
             services.facts.evict(stamps, subject, services.now)?;

@@ -1,14 +1,16 @@
 //! What is known: both cache levels, and what is made of what they hold.
 
+mod stale;
+
 use super::evictions::Evictions;
 use super::fact_kind::Caches;
 pub(super) use super::fact_kind::{FactKind, PermissionFact, TokenFact};
 use super::header_cache::HeaderCache;
 use super::meter::CacheTally;
 use super::query::{ProviderQuery, Question};
-use super::store::{SharedStore, write};
+use super::store::{self, SharedStore, write};
 use crate::cache::shared::{NoReading, SharedKey, SharedYes, Subjects};
-use crate::cache::{Cache, Lifetime, Lookup};
+use crate::cache::{Cache, Lookup};
 use crate::claims::TokenInfo;
 use crate::hash::{FactKey, Seed};
 use crate::http::Header;
@@ -39,6 +41,8 @@ pub(super) struct CachedFact<T> {
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Facts {
     seed: Seed,
+    /// What keys the fingerprints of tokens in the log.
+    prints: Seed,
     store: Rc<dyn SharedStore>,
     caches: Caches,
     bounds: Bounds,
@@ -62,6 +66,7 @@ impl Facts {
     pub(super) fn new(seed: Seed, store: Rc<dyn SharedStore>) -> Self {
         Self {
             seed,
+            prints: store::common_seed(&*store, seed),
             store,
             caches: Caches { tokens: Cache::new(0), permissions: Cache::new(0) },
             bounds: Bounds::default(),
@@ -88,6 +93,12 @@ impl Facts {
     /// What keys the questions of this worker.
     pub(super) fn seed(&self) -> Seed {
         self.seed
+    }
+
+    /// What tells a token from others in the log: the same at every worker of the process. Whoever
+    /// reads the log can try neither tokens nor secrets with it, since its key is random.
+    pub(super) fn token_print(&self, token: &[u8]) -> u64 {
+        FactKey::of(self.prints, [token]).half()
     }
 
     /// Whether a token was active lately.
@@ -143,16 +154,28 @@ impl Facts {
         rules: &TokenRules,
         now: Timestamp,
     ) -> Option<(CachedFact<K::Value>, bool)> {
-        let mut found = self.get_cached::<K>(query, rules, now);
+        let mut was_evicted = false;
+        let mut found = self.get_cached::<K>(query, rules, now, &mut was_evicted);
         if found.is_none() && self.load_shared::<K>(query, now) {
-            found = self.get_cached::<K>(query, rules, now);
-            if let Some((fact, _)) = &mut found {
-                fact.outcome = CacheOutcome::Shared;
-            }
+            found = self.get_again::<K>(query, rules, now);
+        }
+        if was_evicted {
+            self.tally.count(K::LABEL, CacheOutcome::Evicted);
         }
         let outcome = found.as_ref().map_or(CacheOutcome::Miss, |(fact, _)| fact.outcome);
         self.tally.count(K::LABEL, outcome);
         found
+    }
+
+    /// The answer to a question that another worker has given meanwhile. It is the same look-up.
+    pub(super) fn get_again<K: FactKind>(
+        &mut self,
+        query: &ProviderQuery<'_>,
+        rules: &TokenRules,
+        now: Timestamp,
+    ) -> Option<(CachedFact<K::Value>, bool)> {
+        let (fact, needs_refresh) = self.get_cached::<K>(query, rules, now, &mut false)?;
+        Some((CachedFact { outcome: CacheOutcome::Shared, ..fact }, needs_refresh))
     }
 
     /// Counts what has become of a question that the caches did not answer.
@@ -178,24 +201,25 @@ impl Facts {
         query: &ProviderQuery<'_>,
         rules: &TokenRules,
         now: Timestamp,
+        was_evicted: &mut bool,
     ) -> Option<(CachedFact<K::Value>, bool)> {
         let key = query.key();
         let outcome = CacheOutcome::Hit;
         let fact = |value, started| CachedFact { value, started, cache_key: Some(key), outcome };
-        let Self { caches, evictions, tally, .. } = self;
+        let Self { caches, evictions, .. } = self;
         let is_over = |value: Option<&K::Value>, started| {
             let slot = |subjects: &Subjects| K::subject(value, query.subject_slot(subjects), subjects);
             evictions.end(rules.subjects.as_deref(), started, slot)
         };
         match K::cache(caches).get(key, K::lifetime(rules), now)? {
             Lookup::Negative { started } if is_over(None, started) => {
-                tally.count(K::LABEL, CacheOutcome::Evicted);
+                *was_evicted = true;
                 None
             }
             Lookup::Negative { .. } => Some((fact(None, now), false)),
             Lookup::Positive { value, started, .. } if !K::counts(value, started, rules, now) => None,
             Lookup::Positive { value, started, .. } if is_over(Some(value), started) => {
-                tally.count(K::LABEL, CacheOutcome::Evicted);
+                *was_evicted = true;
                 None
             }
             Lookup::Positive { value, started, needs_refresh } => {
@@ -292,53 +316,6 @@ impl Facts {
         K::cache(&mut self.caches).insert(key, answer, started, now);
     }
 
-    /// What is left where a question has no answer: a fact that is older than its lifetime, where
-    /// the route takes one, and where no other worker has heard since that it is over.
-    ///
-    /// # Errors
-    /// The refusal where there is none; a denial where the route opens, and the last answer forbids
-    /// it, however long ago it came.
-    pub(super) fn or_stale<K: FactKind>(
-        &mut self,
-        question: &Question,
-        rules: &TokenRules,
-        refusal: Refusal,
-        now: Timestamp,
-    ) -> Result<CachedFact<K::Value>, Refusal> {
-        let Some(lifetime) = stale_lifetime(K::lifetime(rules), &refusal) else { return Err(refusal) };
-        let key = question.key;
-        let no = question.shared_key.as_ref().map(|key| self.read_no(key, now));
-        if let Some(started) = no.and_then(|no| no.started)
-            && K::cache(&mut self.caches).known_since(key) <= Some(started)
-        {
-            self.keep::<K>(key, None, started, now);
-        }
-        let Self { caches, evictions, .. } = self;
-        let cache = K::cache(caches);
-        if rules.open_on_outage
-            && matches!(refusal, Refusal::Outage(_))
-            && let Some(no) = K::forbids_opening(cache.last_known(key), rules, now)
-        {
-            return Err(no);
-        }
-        let is_over = |value: &K::Value, started| {
-            let slot = |subjects: &Subjects| K::subject(Some(value), question.subject, subjects);
-            evictions.end(rules.subjects.as_deref(), started, slot)
-        };
-        match cache.stale(key, &lifetime, now) {
-            Some((value, started))
-                if K::may_be_stale(value, now)
-                    && no.is_none_or(|no| no.admits(started))
-                    && !is_over(value, started) =>
-            {
-                let value = Some(value.clone());
-                self.tally.count(K::LABEL, CacheOutcome::Stale);
-                Ok(CachedFact { value, started, cache_key: Some(key), outcome: CacheOutcome::Stale })
-            }
-            _ => Err(refusal),
-        }
-    }
-
     /// What was heard last of a question, however long ago: an inner `None` is a no.
     pub(super) fn last_known<K: FactKind>(&mut self, key: FactKey) -> Option<Option<K::Value>> {
         K::cache(&mut self.caches).last_known(key).map(|last| last.cloned())
@@ -370,26 +347,6 @@ impl Facts {
             self.header_cache.put(key, fact.started, policy.id, Rc::clone(&headers));
         }
         Ok(headers)
-    }
-}
-
-/// How old a fact may be in the place of an answer that there is not; `None`: none may be.
-fn stale_lifetime(lifetime: &Lifetime, refusal: &Refusal) -> Option<Lifetime> {
-    match refusal {
-        Refusal::Outage(_) => Some(*lifetime),
-        // Others have taken the room. Whoever can do that must not choose how long a fact lives.
-        Refusal::Unusable(
-            Unusable::OverLimit
-            | Unusable::InFlightLimit
-            | Unusable::NewTokenBudget(_)
-            | Unusable::RefreshBudget(_)
-            | Unusable::PermissionBudget(_),
-        ) => {
-            let stale_if_error = lifetime.stale_if_error.min(lifetime.ttl);
-            Some(Lifetime { stale_if_error, ..*lifetime })
-        }
-        // A limit of the caller's own, who would so keep what was taken from him; or an answer.
-        _ => None,
     }
 }
 

@@ -44,6 +44,10 @@ struct Watched {
     away_since: Option<Timestamp>,
     /// Whether it took the second of the gate's credentials last, and refused the first.
     prefers_next: bool,
+    /// When it changed which of them it takes.
+    preferred_at: Option<Timestamp>,
+    /// When it refused both.
+    refused_both_at: Option<Timestamp>,
 }
 
 #[cfg_attr(test, derive(Clone))]
@@ -215,12 +219,21 @@ impl Health {
 
     /// An endpoint has refused one of the gate's credentials, and taken the other: it is asked with
     /// that one first from now on.
-    pub(super) fn prefer(&mut self, endpoint: Fingerprint, next: bool, sending: &mut Sending<'_>) {
+    ///
+    /// A caller may choose a question on which the two differ, so it changes only so often.
+    pub(super) fn prefer(
+        &mut self,
+        endpoint: Fingerprint,
+        next: bool,
+        sending: &mut Sending<'_>,
+        now: Timestamp,
+    ) {
         let Some(watched) = self.watched_mut(endpoint) else { return };
-        if watched.prefers_next == next {
+        if watched.prefers_next == next || is_within(watched.preferred_at, PREFERRED_FOR, now) {
             return;
         }
         watched.prefers_next = next;
+        watched.preferred_at = Some(now);
         let Some((_, probe)) = watched.homes.last() else { return };
         let name = probe.endpoint().name();
         let (taken, refused) = if next { ("next", "first") } else { ("first", "next") };
@@ -228,6 +241,20 @@ impl Health {
             "avnology_gate: {name} takes the gate's {taken} credential, and refuses the {refused} one"
         );
         sending.outputs.log(Level::Warn, message);
+    }
+
+    /// An endpoint has refused both of the gate's credentials.
+    pub(super) fn refused_both(&mut self, endpoint: Fingerprint, now: Timestamp) {
+        if let Some(watched) = self.watched_mut(endpoint) {
+            watched.refused_both_at = Some(now);
+        }
+    }
+
+    /// Whether an endpoint that refuses one of the gate's credentials may be asked with the other:
+    /// not right after it has refused both.
+    pub(super) fn may_try_other(&self, endpoint: Fingerprint, now: Timestamp) -> bool {
+        let watched = self.watched(endpoint);
+        watched.is_some_and(|watched| !is_within(watched.refused_both_at, REFUSED_FOR, now))
     }
 
     /// What labels an endpoint's metrics.
@@ -357,6 +384,17 @@ impl Health {
         watched.timer = next.map(|at| sending.timers.set(root, at, Timer::Health(endpoint)));
     }
 }
+
+/// Whether that was so lately. A clock that was set back does not make it last.
+fn is_within(at: Option<Timestamp>, span: Duration, now: Timestamp) -> bool {
+    at.is_some_and(|at| at <= now && now.saturating_since(at) < span)
+}
+
+/// How long a credential is asked with first at least.
+const PREFERRED_FOR: Duration = Duration::from_secs(10);
+
+/// How long the other credential is not tried after both were refused.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// How long after its timeout a callout is given up.
 pub(super) const GRACE: Duration = Duration::from_millis(50);

@@ -3,6 +3,7 @@
 use super::store::{self, SharedStore};
 use super::{Level, Output};
 use crate::http::Edit;
+use crate::policy::is_reserved;
 use crate::refusal::{Reason, Refusal, Unusable};
 use crate::telemetry::{Decision, Event, Label};
 use crate::time::Timestamp;
@@ -19,6 +20,8 @@ pub(super) struct Outputs {
     /// What was told to the operator, and when.
     last_logged: HashMap<Logged, Last>,
     has_seen_underscores: bool,
+    /// In which second refusals were told of last, and of how many.
+    refusals: (u64, u32),
 }
 
 /// What is logged so often at most, each apart from the others.
@@ -39,7 +42,13 @@ struct Last {
 
 impl Outputs {
     pub(super) fn new(store: Rc<dyn SharedStore>) -> Self {
-        Self { store, queue: VecDeque::new(), last_logged: HashMap::new(), has_seen_underscores: false }
+        Self {
+            store,
+            queue: VecDeque::new(),
+            last_logged: HashMap::new(),
+            has_seen_underscores: false,
+            refusals: (0, 0),
+        }
     }
 
     pub(super) fn push(&mut self, output: Output) {
@@ -57,7 +66,8 @@ impl Outputs {
     /// Tells once of a listener that lets names with underscores pass: services that read headers
     /// as environment variables take them for names that the gate owns. Seen by what was removed.
     pub(super) fn warn_of_underscores(&mut self, edits: &[Edit]) {
-        let is_seen = |edit: &Edit| matches!(edit, Edit::Remove(name) if name.contains(&b'_'));
+        let is_seen =
+            |edit: &Edit| matches!(edit, Edit::Remove(name) if is_reserved(name) && name.contains(&b'_'));
         if !self.has_seen_underscores && edits.iter().any(is_seen) {
             self.has_seen_underscores = true;
             self.warn_once(&[UNDERSCORES.to_owned()]);
@@ -79,6 +89,7 @@ impl Outputs {
         let reason = refusal.reason();
         let is_told = |(logged, last): (&Logged, &Last)| {
             matches!(logged, Logged::Failure(of, Some(_)) if *of == reason)
+                && last.at <= now
                 && now.saturating_since(last.at) < HINT_EVERY
         };
         if reason.info().operator_hint.is_some() && !self.last_logged.iter().any(is_told) {
@@ -119,10 +130,27 @@ impl Outputs {
             return;
         }
         let logged = Logged::Refusal(event.decision(), event.reason(), event.route_label);
+        if self.has_logged_enough(now) {
+            let last = Last { at: Timestamp::from_nanos(0), suppressed: 0 };
+            let last = self.last_logged.entry(logged).or_insert(last);
+            last.suppressed = last.suppressed.saturating_add(1);
+            return;
+        }
         let Some((_, count)) = self.is_due(logged, REFUSAL_EVERY, now) else { return };
+        self.refusals.1 = self.refusals.1.saturating_add(1);
         if let Some(line) = event.refusal_line(count.saturating_sub(1)) {
             self.log(Level::Info, line);
         }
+    }
+
+    /// Whether so many refusals were told of in this second that no more are.
+    fn has_logged_enough(&mut self, now: Timestamp) -> bool {
+        let (second, count) = self.refusals;
+        if second != now.as_secs() {
+            self.refusals = (now.as_secs(), 0);
+            return false;
+        }
+        count >= MOST_REFUSALS
     }
 
     /// Whether this is to be logged, and then in how much time how many there were with it.
@@ -149,6 +177,9 @@ const UNDERSCORES: &str = "the listener lets header names with underscores pass,
 
 /// How often one failure is told to the operator.
 const HINT_EVERY: Duration = Duration::from_secs(60);
+
+/// Of how many refusals a worker tells in a second, of all kinds together.
+const MOST_REFUSALS: u32 = 20;
 
 /// How often one kind of refusal is.
 const REFUSAL_EVERY: Duration = Duration::from_secs(1);

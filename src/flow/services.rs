@@ -83,7 +83,7 @@ impl<'e> Services<'e> {
         let (fact, needs_refresh) = self.facts.get::<K>(query, rules, self.now)?;
         if needs_refresh && self.refresh::<K>(query, rates) {
             // A no that another worker has heard counts for this request already.
-            return self.facts.get::<K>(query, rules, self.now).map(|(newer, _)| newer);
+            return self.facts.get_again::<K>(query, rules, self.now).map(|(newer, _)| newer);
         }
         Some(fact)
     }

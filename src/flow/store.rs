@@ -72,6 +72,19 @@ pub(super) fn is_first_to_say(slots: &dyn SharedStore, warnings: &[String]) -> b
 
 const SLOTS: u8 = 16;
 
+/// Random bytes that are the same in every VM of the process: those of the first one that asks.
+/// Other plugins can read them.
+pub(super) fn common_seed(slots: &dyn SharedStore, seed: Seed) -> Seed {
+    const SLOT: &str = "avnology_gate/1/print";
+    // Not the seed itself, by which this VM's keys are made.
+    let own = FactKey::of(seed, [&b"print"[..]]).bytes();
+    let known = || slots.get(SLOT).and_then(|(bytes, _)| bytes.try_into().ok()).map(Seed);
+    known().unwrap_or_else(|| {
+        let _ = slots.compare_and_set(SLOT, &own, None);
+        known().unwrap_or(Seed(own))
+    })
+}
+
 /// Slots that nobody shares: nothing that is written is ever read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoStore;
@@ -109,6 +122,18 @@ pub(super) mod tests {
             slots.insert(slot.to_owned(), (value.to_vec(), current.unwrap_or(0) + 1));
             true
         }
+    }
+
+    #[test]
+    fn workers_have_a_seed_in_common() {
+        let slots = Map::default();
+        let first = common_seed(&slots, Seed([1; 16]));
+        assert!(first != Seed([1; 16]) && first == common_seed(&slots, Seed([2; 16])));
+        assert!(first != common_seed(&Map::default(), Seed([2; 16])));
+        // What another plugin has written there is not of the length.
+        let slots = Map::default();
+        assert!(slots.compare_and_set("avnology_gate/1/print", b"junk", None));
+        assert!(common_seed(&slots, Seed([1; 16])) != common_seed(&slots, Seed([2; 16])));
     }
 
     #[test]

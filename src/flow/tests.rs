@@ -1,11 +1,12 @@
 use super::gate::{Callback, Gate, Phase};
 use super::limits::Limits;
+use super::store::tests::Map;
 use super::*;
 use crate::config;
 use crate::http::head::{RequestHead, head_of};
 use crate::http::{CallFailure, Edit, Response};
 use crate::refusal::Reason;
-use crate::telemetry::Decision;
+use crate::telemetry::{CacheOutcome, Change, Decision, FactLabel, Series};
 use crate::time::Timestamp;
 use crate::verdict::Action;
 use std::collections::{HashSet, VecDeque};
@@ -1174,4 +1175,309 @@ fn a_client_without_a_token_is_the_address_that_it_comes_from() {
     let enforced = first.iter().filter(|decision| **decision == Decision::Deny).count();
     assert!((60..140).contains(&enforced), "{enforced}");
     assert!(first.iter().all(|decision| matches!(decision, Decision::Deny | Decision::ShadowDeny)));
+}
+
+// What one caller may do to others, tried.
+
+fn engine_json(document: serde_json::Value, store: Rc<dyn SharedStore>) -> Engine {
+    let mut engine = Engine::with_limits(Seed([3; 16]), store, Limits::default());
+    let loaded = config::load(document.to_string().as_bytes(), &|_| None).unwrap();
+    engine.configure(ROOT, loaded, at(0));
+    while engine.poll().is_some() {}
+    engine
+}
+
+fn rotating(retries: u32) -> serde_json::Value {
+    serde_json::json!({
+        "provider": {"cluster": "c", "authority": "id.example", "timeout": "1s", "circuit_breaker": "off", "retries": retries,
+            "introspection": {"credentials": {"method": "client_secret_post", "client_id": "i", "client_secret": "first-secret", "next_client_secret": "next-secret"}},
+            "permissions": {"api_key": "first-key", "next_api_key": "next-key"}},
+        "routes": [{"name": "t", "match": {"path": "/token"}},
+            {"name": "check", "match": {"path": "/check/{id}"}, "require": {"permissions": {"all": [{"relation": "a", "object": "x:{path.id}"}]}}}]
+    })
+}
+
+fn outputs(engine: &mut Engine) -> (Vec<(FlightId, bool, String)>, Vec<String>, Vec<(StreamId, Reason)>) {
+    let (mut calls, mut logs, mut decided) = (vec![], vec![], vec![]);
+    while let Some(output) = engine.poll() {
+        match output {
+            Output::Dispatch { flight, callout, .. } if !flight.is_probe() => {
+                let auth = callout
+                    .headers
+                    .iter()
+                    .find(|(n, _)| *n == "authorization")
+                    .map(|(_, v)| v.clone())
+                    .unwrap_or_default();
+                calls.push((flight, callout.retries_unsent_only, auth));
+            }
+            Output::Log { message, .. } => logs.push(message),
+            Output::Decide { stream, verdict } => decided.push((stream, verdict.event().reason())),
+            _ => {}
+        }
+    }
+    (calls, logs, decided)
+}
+
+fn tok(n: u32) -> Headers {
+    head("/token", &[("authorization", &format!("Bearer t{n}"))])
+}
+
+#[test]
+fn what_another_worker_has_asked_again_is_one_look_up() {
+    let doc = || rotating(0);
+    let store: Rc<dyn SharedStore> = Rc::new(Map::default());
+    let (mut a, mut b) = (engine_json(doc(), store.clone()), engine_json(doc(), store));
+    let ask = |e: &mut Engine, now: u64| {
+        let step = begin(e, STREAM, &tok(1), true, at(now));
+        let (calls, ..) = outputs(e);
+        for (f, ..) in calls {
+            land(e, f, r#"{"active":true,"sub":"u"}"#, at(now + 1));
+        }
+        outputs(e);
+        e.gone(STREAM);
+        matches!(step, Step::Decided(_))
+    };
+    assert!(!ask(&mut a, 1000));
+    assert!(ask(&mut b, 1100));
+    // a refreshes near the end of the lifetime, then b.
+    assert!(ask(&mut a, 29_000));
+    let counts = |e: &mut Engine| {
+        let due = e.next_deadline(ROOT).unwrap();
+        e.tick(ROOT, due);
+        let mut c = vec![];
+        while let Some(o) = e.poll() {
+            if let Output::Metric {
+                series: Series::Cache(FactLabel::Token, outcome),
+                change: Change::Grow(n),
+            } = o
+            {
+                c.push((outcome, n));
+            }
+        }
+        c
+    };
+    counts(&mut b);
+    assert!(ask(&mut b, 29_500));
+    assert_eq!(counts(&mut b), [(CacheOutcome::Hit, 1)], "one look-up, one count");
+}
+
+#[test]
+fn a_second_credentials_call_is_hedged_no_more_than_a_first() {
+    let mut engine = engine_json(rotating(1), Rc::new(NoStore));
+    for n in 0..64 {
+        let _ = begin(&mut engine, StreamId(n), &tok(n), true, at(0));
+    }
+    let (calls, ..) = outputs(&mut engine);
+    assert!(calls.last().unwrap().1);
+    let (last, ..) = calls[63].clone();
+    engine.landed(last, answered(401, ""), at(1));
+    let (calls, ..) = outputs(&mut engine);
+    assert_eq!(calls.len(), 1);
+    assert!(calls[0].1, "63 of 64 are under way, and this one may be hedged");
+}
+
+#[test]
+fn a_second_credentials_call_waits_where_the_endpoint_asked_for_it() {
+    let mut engine = engine_json(rotating(1), Rc::new(NoStore));
+    for n in 0..2 {
+        let _ = begin(&mut engine, StreamId(n), &tok(n), true, at(0));
+    }
+    let (calls, ..) = outputs(&mut engine);
+    engine.landed(calls[0].0, Ok(Response { status: 429, retry_after: Some(b"20"), body: b"" }), at(1));
+    outputs(&mut engine);
+    engine.landed(calls[1].0, answered(401, ""), at(2));
+    assert_eq!(outputs(&mut engine).0.len(), 0, "the endpoint asked for 20 s");
+}
+
+#[test]
+fn a_routes_own_next_secret_is_tried() {
+    let mut doc = rotating(0);
+    doc["provider"]["introspection"]["credentials"].as_object_mut().unwrap().remove("next_client_secret");
+    doc["routes"][0]["introspection"] = serde_json::json!({"credentials": {"method": "client_secret_post", "client_id": "i", "client_secret": "first-secret", "next_client_secret": "next-secret"}});
+    let mut engine = engine_json(doc, Rc::new(NoStore));
+    let _ = begin(&mut engine, STREAM, &tok(0), true, at(0));
+    let (calls, ..) = outputs(&mut engine);
+    engine.landed(calls[0].0, answered(401, ""), at(2));
+    assert_eq!(outputs(&mut engine).0.len(), 1, "the route's next_client_secret is tried");
+}
+
+#[test]
+fn three_hundred_policies_have_a_digest_each() {
+    let mut engine = engine_json(rotating(0), Rc::new(NoStore));
+    let mut names = HashSet::new();
+    for n in 0..300 {
+        let mut doc = rotating(0);
+        doc["max_token_bytes"] = serde_json::json!(2000 + n);
+        engine.configure(ROOT, config::load(doc.to_string().as_bytes(), &|_| None).unwrap(), at(n));
+        let due = engine.next_deadline(ROOT).unwrap();
+        engine.tick(ROOT, due);
+        while let Some(o) = engine.poll() {
+            if let Output::Metric { series: s @ Series::Policy(..), change: Change::Move(1) } = o {
+                names.insert(engine.metric_name(s));
+            }
+        }
+    }
+    assert_eq!(names.len(), 300);
+}
+
+#[test]
+fn a_configured_name_with_an_underscore_warns_of_no_listener() {
+    let mut doc = rotating(0);
+    doc["identity_headers"] = serde_json::json!({"x_user": "{token.sub}"});
+    let mut engine = engine_json(doc, Rc::new(Map::default()));
+    let _ = begin(&mut engine, STREAM, &head("/token", &[("x_user", "me")]), true, at(0));
+    let (_, logs, _) = outputs(&mut engine);
+    assert!(!logs.iter().any(|l| l.contains("underscores")), "{logs:?}");
+}
+
+#[test]
+fn a_second_call_that_cannot_be_sent_is_an_answer_too() {
+    let mut engine = engine_json(rotating(0), Rc::new(NoStore));
+    let _ = begin(&mut engine, STREAM, &tok(0), true, at(0));
+    let (calls, ..) = outputs(&mut engine);
+    engine.landed(calls[0].0, answered(401, ""), at(1));
+    let (calls, ..) = outputs(&mut engine);
+    engine.landed(calls[0].0, Err(CallFailure::NotStarted), at(1));
+    assert_eq!(outputs(&mut engine).2, [(STREAM, Reason::NotStarted)]);
+    assert_eq!(at_rest(&mut engine), None);
+}
+
+#[test]
+fn gauges_come_back_to_zero_whatever_comes_between() {
+    let mut engine = engine_json(rotating(0), Rc::new(NoStore));
+    let mut gauges: std::collections::BTreeMap<String, i64> = Default::default();
+    let mut follow = |e: &mut Engine| {
+        let mut calls = vec![];
+        while let Some(o) = e.poll() {
+            match o {
+                Output::Metric { series, change: Change::Move(by) } => {
+                    let g = gauges.entry(e.metric_name(series)).or_default();
+                    *g += by;
+                    assert!(*g >= 0);
+                }
+                Output::Dispatch { flight, .. } => calls.push(flight),
+                _ => {}
+            }
+        }
+        (calls, gauges.clone())
+    };
+    for n in 0..5 {
+        let _ = begin(&mut engine, StreamId(n), &tok(n), true, at(0));
+    }
+    engine.tick(ROOT, at(1000 - 1));
+    engine.tick(ROOT, at(1000));
+    follow(&mut engine);
+    let mut doc = rotating(0);
+    doc["max_token_bytes"] = 2000.into();
+    engine.configure(RootId(2), config::load(doc.to_string().as_bytes(), &|_| None).unwrap(), at(1001));
+    engine.tick(RootId(2), at(1002));
+    engine.tick(RootId(1), at(100)); // an hour back would be the same
+    follow(&mut engine);
+    engine.root_gone(ROOT, at(101));
+    follow(&mut engine);
+    for t in 1..5 {
+        engine.tick(RootId(2), at(101 + t * 1000));
+    }
+    follow(&mut engine);
+    engine.root_gone(RootId(2), at(9000));
+    let (_, now) = follow(&mut engine);
+    assert!(now.values().all(|v| *v == 0), "{now:#?}");
+}
+
+/// Each answer of the provider's refuses what the gate showed it.
+#[test]
+fn where_both_credentials_are_refused_calls_do_not_double() {
+    let mut engine = engine_json(rotating(0), Rc::new(NoStore));
+    let mut made = 0;
+    for n in 0..100 {
+        let _ = begin(&mut engine, StreamId(n), &tok(1), true, at(u64::from(n)));
+        loop {
+            let (calls, ..) = outputs(&mut engine);
+            if calls.is_empty() {
+                break;
+            }
+            for (flight, ..) in calls {
+                made += 1;
+                engine.landed(flight, answered(401, ""), at(u64::from(n)));
+            }
+        }
+    }
+    assert_eq!(made, 101);
+}
+
+/// The objects of one are refused with the first key alone, those of the other with the next one.
+#[test]
+fn whoever_chooses_what_is_refused_moves_the_preferred_key_at_most_every_ten_seconds() {
+    let mut engine = engine_json(rotating(0), Rc::new(NoStore));
+    let mut lines = 0;
+    for n in 0..200_u32 {
+        let request = head(&format!("/check/{n}"), &[("authorization", "Bearer t")]);
+        let now = at(u64::from(n) * 100);
+        let _ = begin(&mut engine, StreamId(n), &request, true, now);
+        loop {
+            let (calls, logs, _) = outputs(&mut engine);
+            lines += logs.iter().filter(|line| line.contains("takes the gate's")).count();
+            if calls.is_empty() {
+                break;
+            }
+            for (flight, _, key) in calls {
+                let answer = match (key.as_str(), n % 2) {
+                    ("", _) => answered(200, r#"{"active":true,"sub":"u"}"#),
+                    ("Bearer first-key", 0) | ("Bearer next-key", 1) => answered(401, ""),
+                    _ => answered(200, r#"{"allowed":true}"#),
+                };
+                engine.landed(flight, answer, now);
+            }
+        }
+        engine.gone(StreamId(n));
+    }
+    assert!((1..=3).contains(&lines), "{lines} moves in 20 s");
+}
+
+#[test]
+fn a_delivery_ends_what_is_cached_from_whatever_address_it_comes() {
+    let document = r#"{"provider": {"cluster": "avnology", "authority": "id.example", "introspection": {"credentials":
+            {"method": "client_secret_post", "client_id": "cli", "client_secret": "a secret of enough bytes"}}},
+        "routes": [{"match": {"methods": ["POST"], "path": "/hook"}, "webhook": "hook"}],
+        "webhooks": {"hook": {"format": "stripe", "secrets": ["a webhook key of enough bytes"], "mode": "shadow",
+            "enforce_percent": 50, "replay": {}, "evict": {"user.*": "/user"}}}}"#;
+    let mut engine = Engine::new(Seed([7; 16]), Rc::new(Map::default()));
+    engine.configure(ROOT, config::load(document.as_bytes(), &|_| None).unwrap(), at(0));
+    for n in 0..20 {
+        let (address, body) = (format!("10.0.0.{n}:1"), format!(r#"{{"type":"user.gone","user":"u{n}"}}"#));
+        let format = crate::webhook::format::known("stripe").unwrap();
+        let signed =
+            crate::webhook::sign::sign(format, &[KEY.as_bytes()], at(0).as_secs(), "", body.as_bytes())
+                .unwrap();
+        let mut headers = vec![(":method", "POST"), (":path", "/hook"), (":authority", "api.example")];
+        headers.extend(signed.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let source = || Some(address.as_bytes().to_vec());
+        let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        let head = RequestHead::new(pairs, false).with_source(&source);
+        assert!(matches!(engine.begin(STREAM, ROOT, &head, at(0)), Step::NeedBody));
+        let mut fetch = |from, len| body.as_bytes().get(from..).map(|rest: &[u8]| rest[..len].to_vec());
+        let Step::Decided(verdict) = engine.body(STREAM, body.len(), true, &mut fetch, at(0)) else {
+            panic!("it is complete")
+        };
+        engine.gone(STREAM);
+        assert!(verdict.event().eviction.is_some(), "{address}");
+    }
+}
+
+/// Their keys are random, so whoever reads the log can try no guesses with them.
+#[test]
+fn a_tokens_fingerprint_is_that_of_the_process() {
+    let printed = |seed: u8, store: Rc<dyn SharedStore>| {
+        let mut engine = Engine::with_limits(Seed([seed; 16]), store, Limits::default());
+        engine.configure(ROOT, config::load(rotating(0).to_string().as_bytes(), &|_| None).unwrap(), at(0));
+        let _ = begin(&mut engine, STREAM, &tok(1), true, at(0));
+        let (calls, ..) = outputs(&mut engine);
+        land(&mut engine, calls[0].0, r#"{"active":false}"#, at(1));
+        let line = outputs(&mut engine).1.into_iter().find(|line| line.contains("\"token\":\"")).unwrap();
+        line.split("\"token\":\"").nth(1).unwrap()[..16].to_owned()
+    };
+    let store: Rc<dyn SharedStore> = Rc::new(Map::default());
+    let ours = printed(1, Rc::clone(&store));
+    assert_eq!(ours, printed(2, store));
+    assert_ne!(printed(3, Rc::new(NoStore)), printed(4, Rc::new(NoStore)));
 }

@@ -78,7 +78,7 @@ impl IntrospectionEndpoint {
 
     /// Whether both are the same endpoint with the same credentials.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.endpoint.fingerprint() == other.endpoint.fingerprint()
+        self.endpoint.fingerprint() == other.endpoint.fingerprint() && self.next == other.next
     }
 
     /// The request that introspects a token.

@@ -51,7 +51,8 @@ impl Labels {
         let place = self.names.iter().position(|(of, known)| *of == kind && *known == name);
         let place = place.or_else(|| {
             let known = self.names.iter().filter(|(of, _)| *of == kind).count();
-            (known < MOST_NAMES).then(|| {
+            let most = if kind == LabelKind::Policy { MOST_POLICIES } else { MOST_NAMES };
+            (known < most).then(|| {
                 self.names.push((kind, name));
                 self.names.len().saturating_sub(1)
             })
@@ -72,6 +73,9 @@ const OTHER: &str = "other";
 
 /// The most names of one kind. What a process counts with them stays within some megabytes.
 const MOST_NAMES: usize = 200;
+
+/// The most policies: one is named by a single metric.
+const MOST_POLICIES: usize = 10_000;
 
 /// The most characters of a name.
 const MOST_CHARS: usize = 100;

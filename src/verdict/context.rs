@@ -142,6 +142,11 @@ impl RequestContext {
         }
     }
 
+    /// Whether refusals are enforced for nobody. What a delivery ends, it ends whoever sends it.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.enforce_percent() == 0
+    }
+
     /// Of how many clients in a hundred refusals are enforced here.
     fn enforce_percent(&self) -> u8 {
         let webhook = self.webhook().and_then(|webhook| webhook.enforce_percent);

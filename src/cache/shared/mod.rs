@@ -30,8 +30,6 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) struct Sealer {
     digests: Seed,
-    /// Of fingerprints in the log, which say nothing about where an answer is.
-    prints: Seed,
     /// It is keyed once, since that costs as much as a short message.
     seals: Hmac<Sha256>,
     /// What tells the endpoint's buckets from those of others.
@@ -112,15 +110,9 @@ impl Sealer {
         let name = key(b"name");
         Self {
             digests: Seed(first_half(key(b"digest"))),
-            prints: Seed(first_half(key(b"print"))),
             seals: keyed(&key(b"seal")),
             name: u32::from_le_bytes(name.first_chunk().copied().unwrap_or_default()),
         }
-    }
-
-    /// What tells a token from others in the log of every worker.
-    pub(crate) fn print(&self, token: &[u8]) -> u64 {
-        FactKey::of(self.prints, [token]).half()
     }
 
     /// Where the answer to the question with these parts is.

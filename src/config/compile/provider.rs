@@ -106,16 +106,25 @@ impl Compiler<'_> {
                         ClientAuthentication::Basic { client_id, client_secret }
                     }
                 };
+                self.another(&at("next_client_secret"), client_secret.as_ref(), next.as_ref());
                 (with(client_secret?), next.map(with))
             }
             ClientAuthMethod::Bearer => {
                 let token = self.header_secret(raw.token.as_ref()?)?;
                 let next = raw.next_token.as_ref().and_then(|s| self.header_secret(s));
+                self.another(&at("next_token"), Some(&token), next.as_ref());
                 let with = |token| ClientAuthentication::Bearer { token };
                 (with(token), next.map(with))
             }
             ClientAuthMethod::None => (ClientAuthentication::None, None),
         })
+    }
+
+    /// A second credential that is the first one changes nothing where that is refused.
+    fn another(&mut self, at: &str, first: Option<&Secret<String>>, next: Option<&Secret<String>>) {
+        if next.is_some() && first == next {
+            self.problems.push(at, "the secret that is in use", "another one");
+        }
     }
 
     pub(super) fn secret(&mut self, source: &SecretSource) -> Option<Secret<String>> {
@@ -174,6 +183,7 @@ impl Compiler<'_> {
         self.request_path("provider.permissions.path", raw.path());
         let api_key = self.header_secret(raw.api_key.as_ref()?)?;
         let next = raw.next_api_key.as_ref().and_then(|s| self.header_secret(s));
+        self.another("provider.permissions.next_api_key", Some(&api_key), next.as_ref());
         Some(PermissionEndpoint::new(provider?.clone(), raw.path().to_owned(), api_key, next))
     }
 

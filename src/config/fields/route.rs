@@ -77,7 +77,8 @@ pub(crate) const ENFORCE_PERCENT: Field<Number, Optional> = Field::new(
     Number { min: 0, max: 100 },
     Optional::otherwise("0"),
     "beside `mode: shadow`: of so many clients in a hundred refusals are enforced. A client is the token's subject, and without \
-     one the address that it comes from; whoever is enforced stays so when this grows",
+     one the address that it comes from (so whoever drops his token may change sides, and behind one proxy all are one client); \
+     whoever is enforced stays so when this grows",
 );
 
 /// `match`.

@@ -94,8 +94,8 @@ pub(crate) const ENFORCE_PERCENT: Field<Number, Optional> = Field::new(
     "enforce_percent",
     Number { min: 0, max: 100 },
     Optional::otherwise("0"),
-    "beside `mode: shadow`: of so many clients in a hundred refusals are enforced. A client is the token's subject, and without \
-     one the address that it comes from; whoever is enforced stays so when this grows",
+    "beside `mode: shadow`: of so many clients in a hundred refusals are enforced. A client is the \
+     address that a delivery comes from. From 1 on the webhook's events end what is cached, whoever sends them",
 );
 
 pub(crate) const EVICT: Field<FlagOrTextsMap, Or<bool>> = Field::new(

@@ -1,7 +1,7 @@
 //! A question asked once more, where the provider refuses the gate's own credentials.
 
 use super::{Calls, Stage};
-use crate::flow::health::{GRACE, Sending};
+use crate::flow::health::{GRACE, Health, Sending};
 use crate::flow::timers::Timer;
 use crate::flow::{FlightId, Output};
 use crate::time::Timestamp;
@@ -12,12 +12,22 @@ impl Calls {
     pub(in crate::flow) fn ask_as_other(
         &mut self,
         id: FlightId,
+        health: &Health,
         sending: &mut Sending<'_>,
         now: Timestamp,
     ) -> bool {
         let Some(flight) = self.flights.get_mut(&id) else { return false };
         let Stage::UnderWay(deadline) = &mut flight.stage else { return false };
-        let Some(callout) = flight.other.take() else { return false };
+        // What a first call would not be sent for, a second one is not sent for either.
+        if now >= flight.wanted_until
+            || !health.may_try_other(flight.endpoint, now)
+            || health.check(flight.endpoint, flight.purpose, now).is_err()
+        {
+            return false;
+        }
+        let Some(mut callout) = flight.other.take() else { return false };
+        let under_way = self.shares.under_way(flight.root, flight.purpose);
+        callout.retries_unsent_only = under_way.saturating_mul(2) > flight.share;
         sending.timers.clear(deadline);
         let due = now.saturating_add(callout.timeout).saturating_add(GRACE);
         *deadline = sending.timers.set(flight.root, due, Timer::Flight(id));

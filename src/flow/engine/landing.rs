@@ -63,8 +63,8 @@ impl Engine {
         let is_refused = matches!(answer, Ok(Response { status: 401 | 403, .. }));
         let Some(flight) = self.calls.flight(id).filter(|_| is_refused) else { return false };
         let (endpoint, started) = (flight.endpoint, flight.started);
-        let Self { calls, timers, outputs, .. } = self;
-        let is_asked = calls.ask_as_other(id, &mut Sending { timers, outputs }, now);
+        let Self { calls, health, timers, outputs, .. } = self;
+        let is_asked = calls.ask_as_other(id, health, &mut Sending { timers, outputs }, now);
         if is_asked {
             self.measure_call((endpoint, started), Some(&Unusable::OurCredentials.into()), now);
         }
@@ -74,7 +74,10 @@ impl Engine {
     fn note_end(&mut self, flight: &Flight, end: (CallOutcome, Option<Outage>), now: Timestamp) {
         let Self { calls, health, timers, outputs, .. } = self;
         if flight.is_second && end.0 == CallOutcome::Useful {
-            health.prefer(flight.endpoint, flight.uses_next, &mut Sending { timers, outputs });
+            health.prefer(flight.endpoint, flight.uses_next, &mut Sending { timers, outputs }, now);
+        }
+        if flight.is_second && end.0 == CallOutcome::Useless {
+            health.refused_both(flight.endpoint, now);
         }
         calls.note_end(flight, end, health, &mut Sending { timers, outputs }, now);
     }

@@ -21,6 +21,8 @@ impl Watched {
             waiting,
             away_since: None,
             prefers_next: false,
+            preferred_at: None,
+            refused_both_at: None,
         }
     }
 

@@ -25,7 +25,6 @@ pub(in crate::flow) struct Introspecting {
 impl Introspecting {
     /// Looks the token up, and goes on at once where it is known.
     pub(in crate::flow) fn start(bearer: Bearer, token: &Token, services: &mut Services<'_>) -> Next {
-        let rules = Arc::clone(&bearer.rules);
         let mut next = Self::look_up(bearer, token, services);
         let context = match &mut next {
             // Nobody is told about it.
@@ -34,8 +33,7 @@ impl Introspecting {
             Next::Wait(request) => request.context_mut(),
             Next::NeedBody(_) | Next::NeedEnd(_) => return next,
         };
-        let print = || rules.endpoint.endpoint.token_print(services.facts.seed(), token.reveal().as_bytes());
-        context.token_print.get_or_insert_with(print);
+        context.token_print.get_or_insert_with(|| services.facts.token_print(token.reveal().as_bytes()));
         next
     }
 

@@ -204,7 +204,7 @@ fn hardened(stage: &Stage) -> Outcome {
     bare.expect(&underscored, 200)?;
     // It is told once, however often it is seen.
     let told = || stage.envoy.log().matches("lets header names with underscores pass").count();
-    harness::control::until(|| Ok(told() > 0)).map_err(|_| "the log says nothing of it")?;
+    until(|| Ok(told() > 0)).map_err(|_| "the log says nothing of it")?;
     ensure!(told() == 1, "told {} times", told());
     hard.expect(&underscored, 400)?;
     // Whom Istio waits for: nobody, and so for ever.
