@@ -71,8 +71,17 @@ impl Hasher for FibonacciHasher {
         rest.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
     }
 
+    fn write_u16(&mut self, n: u16) {
+        self.write_u64(n.into());
+    }
+
     fn write_u32(&mut self, n: u32) {
         self.write_u64(n.into());
+    }
+
+    /// The discriminant of an enum.
+    fn write_isize(&mut self, n: isize) {
+        self.write_u64(u64::try_from(n).unwrap_or_default());
     }
 
     fn write_u64(&mut self, n: u64) {

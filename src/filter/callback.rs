@@ -238,11 +238,20 @@ impl Callback<'_> {
 
     /// Changes a metric, which is defined at its first change. A failure changes no decision.
     pub(super) fn change_metric(&mut self, series: Series, change: Change) {
-        let Worker { engine, metrics, .. } = &mut *self.worker;
-        let define = || host::define_metric(series.metric().kind, &engine.metric_name(series));
-        if let Some(metric) = metrics.entry(series).or_insert_with(define) {
-            let _ = host::change_metric(*metric, change);
+        let metric = match self.worker.metrics.get(&series) {
+            Some(metric) => *metric,
+            None => self.define_metric(series),
+        };
+        if let Some(metric) = metric {
+            let _ = host::change_metric(metric, change);
         }
+    }
+
+    #[cold]
+    fn define_metric(&mut self, series: Series) -> Option<u32> {
+        let metric = host::define_metric(series.metric().kind, &self.worker.engine.metric_name(series));
+        self.worker.metrics.insert(series, metric);
+        metric
     }
 
     /// Whether the host logs at debug level. Asked once a second: an operator may change the level

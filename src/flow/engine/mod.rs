@@ -114,7 +114,7 @@ impl Engine {
         }
         let (context, triage) = triage(policy, head, now);
         self.outputs.warn_of_underscores(&context.base_edits);
-        let next = match triage {
+        let mut next = match triage {
             Triage::Decided(outcome) => Next::Decided(context, outcome.map(Passage::Permit)),
             Triage::Introspect(token, rules, inputs) => {
                 let bearer = Bearer::new(context, rules, inputs, now);
@@ -140,16 +140,12 @@ impl Engine {
             }
             Triage::Await(_) => Next::Decided(context, Err(Unusable::OverLimit.into())),
         };
-        let next = match next {
-            // Who reads the log looks for it by its id.
-            Next::Decided(mut context, Err(refusal)) => {
-                if context.trace.is_empty() {
-                    context.trace = trace::of(head, false);
-                }
-                Next::Decided(context, Err(refusal))
-            }
-            next => next,
-        };
+        // Who reads the log looks for a refusal by its id.
+        if let Next::Decided(context, Err(_)) = &mut next
+            && context.trace.is_empty()
+        {
+            context.trace = trace::of(head, false);
+        }
         self.apply(stream, root, next, now)
     }
 
