@@ -170,7 +170,7 @@ compose-up: images build ## runs the gate in containers, with a stand-in provide
 	@tools/compose --started
 
 observe-up: images build ## the same, with Prometheus on port 9090 and Grafana on port 3000; needs a registry
-	@COMPOSE_FILE=envoy/docker-compose.yaml:envoy/observe.yaml tools/compose up --detach --force-recreate --remove-orphans
+	@COMPOSE_PROFILES=observe COMPOSE_FILE=envoy/docker-compose.yaml:envoy/observe.yaml tools/compose up --detach --force-recreate --remove-orphans
 	@tools/compose --started
 
 compose-test: images build ## the corpus and the faults of separate hosts, against containers; FILTER=text picks some
