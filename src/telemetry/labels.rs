@@ -5,7 +5,7 @@
 pub struct Label(u16);
 
 /// The names that this VM has used as labels. A host never forgets a metric, so there may be only
-/// so many: those beyond are counted together, as [`OTHER`].
+/// so many: those beyond are counted together, as `other`.
 #[derive(Clone, Debug, Default)]
 pub struct Labels {
     /// With the kind of each, since each kind has its own limit.
