@@ -233,6 +233,42 @@ mod tests {
     }
 
     #[test]
+    fn of_all_kinds_of_refusals_together_twenty_are_told_in_a_second() {
+        let mut outputs = Outputs::new(Rc::new(store::NoStore));
+        let mut labels = Labels::default();
+        let of = |route| Event {
+            decision: Decision::Deny,
+            reason: Reason::MissingToken,
+            route: None,
+            route_label: Some(route),
+            webhook: None,
+            secret_index: None,
+            eviction: None,
+            details: Some(Box::default()),
+        };
+        let routes: Vec<Label> = (0..100).map(|n| labels.route(&n.to_string())).collect();
+        let mut told = |second: u64| {
+            routes.iter().for_each(|route| outputs.log_refusal(&of(*route), Timestamp::from_secs(second)));
+            std::iter::from_fn(|| outputs.poll()).count()
+        };
+        assert_eq!((told(1), told(2), told(2)), (20, 20, 0));
+        // The next line says of how many there was none.
+        outputs.log_refusal(&of(routes[99]), Timestamp::from_secs(3));
+        let Some(Output::Log { message, .. }) = outputs.poll() else { panic!("a line") };
+        assert!(message.contains(r#""suppressed":3"#), "{message}");
+    }
+
+    #[test]
+    fn a_hint_is_not_silent_for_a_clock_that_was_set_back() {
+        let mut outputs = Outputs::new(Rc::new(store::NoStore));
+        let label = Labels::default().endpoint("introspection@a");
+        let refusal = Refusal::from(Unusable::TooLarge);
+        outputs.log_failed_call(&refusal, (label, "`/i`".to_owned()), Timestamp::from_secs(7200));
+        outputs.log_hint(&refusal, Timestamp::from_secs(1800));
+        assert_eq!(std::iter::from_fn(|| outputs.poll()).count(), 2);
+    }
+
+    #[test]
     fn a_failed_call_is_told_with_its_endpoint_and_how_often_it_failed() {
         let mut outputs = Outputs::new(Rc::new(store::NoStore));
         let label = Labels::default().endpoint("introspection@a");
